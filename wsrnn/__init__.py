@@ -1,0 +1,21 @@
+"""Weight-space linear RNNs: the hidden state is the flat weights of a small network.
+
+    recurrence/ root/ decode.py    the mathematics: theta_t = A theta_{t-1} + B u_t, y_t = root(theta_t, z_t)
+    models/ tasks/ evaluations/    what grows: one file for each
+    step.py loop.py                one compiled step; the loop around it
+    experiment.py cli.py           a run as one value; the command line
+
+``wsrnn.load("runs/a")`` returns the trained model and the experiment of a run.
+"""
+
+__version__ = "0.1.0"
+__all__ = ["load"]
+
+
+def __getattr__(name: str):
+    """Import what is heavy when it is first asked for: `wsrnn --help` should not wait for jax."""
+    if name == "load":
+        from wsrnn.experiment import load
+
+        return load
+    raise AttributeError(f"module 'wsrnn' has no attribute {name!r}")

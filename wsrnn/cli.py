@@ -1,0 +1,300 @@
+"""The command line: parse, call, print. Nothing heavy is imported before a command is known."""
+
+import argparse
+import dataclasses
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from wsrnn import __version__
+from wsrnn.errors import RunError, UserError
+
+FILE = dict(nargs="?", metavar="FILE", help="experiment file (.py); without it, the in-context main job")
+DIR = dict(metavar="DIR", help="run folder")
+VARIANT = ("--variant", dict(metavar="V", help="one of the file's `variants`, such as small or paper"))
+DATA = ("--data-dir", dict(metavar="DIR", help="where data files lie; else $WSRNN_DATA, else ~/.cache/wsrnn"))
+STEP = ("--step", dict(default="best", metavar="S", help="best (on validation), last, or a number"))
+JSON = ("--json", dict(action="store_true", help="print one JSON document on stdout, all else on stderr"))
+
+# command: what it does, its positional arguments, its options; every other --flag is a field
+COMMANDS: dict[str, tuple[str, list, list]] = {
+    "train": (
+        "Train an experiment, continuing what --out already holds, and report on the best checkpoint.",
+        [("file", FILE)],
+        [
+            VARIANT,
+            ("--out", dict(metavar="DIR", help="run folder; default runs/FILE[-VARIANT]")),
+            ("--init-from", dict(metavar="RUN", help="start from another run's best parameters")),
+            DATA,
+            JSON,
+        ],
+    ),
+    "eval": (
+        "Judge a run's checkpoint on the test split: results.json, figures and TensorBoard.",
+        [("run", DIR)],
+        [STEP, DATA, JSON],
+    ),
+    "predict": (
+        "Predict on your own data: an npz with `inputs` [N, T, D] and maybe `times` [N, T], or a long csv\n"
+        "with columns id, t and the channels, in the units the model was trained on. Writes outputs\n"
+        "[N, T, O], times, lengths and ids to an npz, and a figure.",
+        [("run", DIR), ("data", dict(metavar="DATA", help="npz or csv file"))],
+        [STEP, ("--out", dict(metavar="NPZ", help="default DIR/predictions/DATA.npz; the figure lies beside")), JSON],
+    ),
+    "show": (
+        "Show an experiment's resolved config and sizes: P, parameters by part, floats that streaming\n"
+        "carries, bytes of the convolution kernel. Makes no arrays.",
+        [("file", FILE)],
+        [VARIANT, DATA, JSON],
+    ),
+    "bench": (
+        "Time the training step in every mode, in turns: step time, tokens/s, temporary memory, compilation.",
+        [("file", FILE)],
+        [VARIANT, ("--repeats", dict(type=int, default=7, metavar="N", help="timed steps of each mode")), DATA, JSON],
+    ),
+}  # fmt: skip
+
+
+def main(argv: Sequence[str] | None = None) -> NoReturn:
+    """Run a command and exit: 0, 2 for a user's mistake, 1 for a run that failed, 130 if interrupted."""
+    try:
+        sys.exit(_run(list(sys.argv[1:] if argv is None else argv)))
+    except UserError as error:
+        sys.exit(_complain(error, 2))
+    except RunError as error:
+        sys.exit(_complain(error, 1))
+    except KeyboardInterrupt:
+        sys.exit(_complain("interrupted; the same command continues from the last checkpoint", 130))
+
+
+def _complain(message: Any, code: int) -> int:
+    print(f"wsrnn: {message}", file=sys.stderr)
+    return code
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message):
+        raise UserError(f"{message} (see {self.prog} --help)")
+
+
+def _run(argv: list[str]) -> int:
+    parser = _Parser(
+        prog="wsrnn",
+        description="Weight-space linear RNNs: train, judge, use, inspect and time them.",
+        epilog="`wsrnn COMMAND --help` lists a command's options and every field of the experiment.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"wsrnn {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for name, (text, positional, options) in COMMANDS.items():
+        command = commands.add_parser(
+            name, help=" ".join(text.split()), description=text, allow_abbrev=False, add_help=False,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            usage=_usage(name, positional, options),
+        )  # fmt: skip
+        for argument, settings in (*positional, *options):
+            command.add_argument(argument, **settings)
+        command.add_argument("-h", "--help", action="store_true", help="show this, and the fields")
+    if not argv or argv[0] not in COMMANDS:
+        parser.parse_args(argv)
+    own, flags = _split(argv[1:], [option for option, _ in COMMANDS[argv[0]][2]])
+    if "-h" in own or "--help" in own:
+        return _help(commands.choices[argv[0]], [word for word in own if word.endswith(".py")])
+    args = parser.parse_args([argv[0], *own])
+    if getattr(args, "file", None) and not args.file.endswith(".py"):
+        raise UserError(f"{args.command} takes an experiment file (.py), not {args.file}")
+    logging.basicConfig(stream=sys.stderr, format="%(message)s", force=True)
+    logging.getLogger("wsrnn").setLevel(logging.INFO)
+    document, text, code = globals()[f"_{args.command}"](args, flags)
+    if args.json:
+        from wsrnn.report import to_json
+
+        print(to_json(document))
+    else:
+        print(text)
+    return code
+
+
+def _usage(name: str, positional: list, options: list) -> str:
+    words = [f"[{s['metavar']}]" if s.get("nargs") else s["metavar"] for _, s in positional]
+    words += [f"[{o} {s['metavar']}]" if "metavar" in s else f"[{o}]" for o, s in options]
+    return " ".join(["wsrnn", name, *words, "" if name == "predict" else "[--any.field value ...]"])
+
+
+def _split(args: list[str], options: list[str]) -> tuple[list[str], list[str]]:
+    """Part a command's own words from ``--any.field value ...``; a .py file is never a field's value."""
+    own, flags = [], []
+    into = own
+    for word in args:
+        if word.startswith("--") or word == "-h":
+            into = own if word.partition("=")[0] in (*options, "--help", "-h") else flags
+        (own if word.endswith(".py") and into is flags else into).append(word)
+    return own, flags
+
+
+def _help(command: argparse.ArgumentParser, files: list[str]) -> int:
+    print(command.format_help())
+    if command.prog.endswith("predict"):
+        return 0
+    import tyro
+
+    from wsrnn.experiment import Experiment, Recipe, default_file
+
+    recipe = Recipe.read(files[0] if files else default_file())
+    print(f"Fields, with the defaults of {recipe.name}.py (variants: {', '.join(recipe.variants()) or 'none'}):")
+    configured = tyro.conf.configure(tyro.conf.FlagConversionOff)(Experiment)
+    tyro.cli(configured, default=recipe.experiment(), args=["--help"], prog=command.prog)
+    return 0
+
+
+def _recipe(args, flags: list[str]):
+    from wsrnn.experiment import Recipe, default_file
+
+    path = args.file or default_file()
+    recipe = Recipe.read(path, args.variant, flags)
+    return dataclasses.replace(recipe, flags=(*flags, *_data_flags(args, recipe.experiment())))
+
+
+def _data_flags(args, experiment) -> list[str]:
+    """--data-dir is short for the field of the tasks that read files."""
+    if not args.data_dir:
+        return []
+    if not hasattr(experiment.task, "data_dir"):
+        raise UserError(f"--data-dir: the task {type(experiment.task).__name__} reads no files")
+    return ["--task.data-dir", str(Path(args.data_dir).expanduser().resolve())]
+
+
+def _train(args, flags):
+    from wsrnn import loop
+    from wsrnn.report import report
+
+    recipe = _recipe(args, flags)
+    out = Path(args.out or f"runs/{recipe.name}" + (f"-{args.variant}" if args.variant else ""))
+    init_from = Path(args.init_from) if args.init_from else None
+    members = recipe.members()
+    if len(members) > 1:
+        return _train_members(members, out, init_from)
+    outcome = loop.fit(members[0], out, init_from)
+    if outcome["stopped"]:
+        return _stopped(outcome, out)
+    document = report(out)
+    return outcome | document, f"\n{document['text']}\n{_where(out)}", 0
+
+
+def _train_members(members, out: Path, init_from):
+    """Train a sweep's members as sibling runs, then compare them."""
+    from wsrnn import bench, loop
+    from wsrnn.experiment import CONFIG
+    from wsrnn.report import compare, write_json
+
+    if (out / CONFIG).exists() or out.is_file():
+        raise UserError(f"--out {out} is a file or a single run: name another folder for the siblings")
+    for member in members:
+        logging.getLogger("wsrnn").info("%s: %s", member.name, member.member)
+        outcome = loop.fit(member, out / member.member, init_from)
+        if outcome["stopped"]:
+            return _stopped(outcome, out / member.member)
+    document = compare(out, [member.member for member in members])
+    timings = bench.measure({member.member: member.experiment() for member in members})
+    for name, timing in timings.items():
+        document["rows"][name] |= dataclasses.asdict(timing)
+    write_json(out / "results.json", document)
+    lines = [f"\n{document['steps']:,} steps from the same start, loss compared at every step with {members[0].member}"]
+    lines += [
+        f"{name:8} final loss {row['final loss']:.6g}  largest difference {row['largest difference of loss']:.2e}"
+        f"  (relative {row['relative']:.2e})"
+        for name, row in document["rows"].items()
+    ]
+    return document, "\n".join([*lines, bench.text(timings), _where(out)]), 0
+
+
+def _stopped(outcome, out: Path):
+    text = f"stopped at step {outcome['step']}; the same command continues {out}"
+    return outcome, text, 130
+
+
+def _where(out: Path) -> str:
+    return f"run folder {out}   watch: tensorboard --logdir {out}"
+
+
+def _eval(args, flags):
+    from wsrnn.experiment import reopen
+    from wsrnn.report import report
+
+    flags = [*flags, *_data_flags(args, reopen(args.run)[1])]
+    document = report(args.run, _step(args.step), tuple(flags))
+    return document, document["text"], 0
+
+
+def _step(text: str) -> str | int:
+    if text in ("best", "last"):
+        return text
+    if not text.isdigit():
+        raise UserError(f"--step takes best, last or a number, not {text!r}")
+    return int(text)
+
+
+def _predict(args, flags):
+    import numpy as np
+
+    from wsrnn import figures
+    from wsrnn.experiment import load_step
+    from wsrnn.predict import predict, read_sequences
+
+    model, experiment, number = load_step(args.run, _step(args.step), flags)
+    sequences = read_sequences(Path(args.data), experiment.task.d_in)
+    outputs = predict(model, sequences)
+    path = Path(args.out or Path(args.run) / "predictions" / f"{Path(args.data).stem}.npz")
+    path = path if path.suffix == ".npz" else path.with_suffix(".npz")
+    title = f"{args.run} step {number} on {Path(args.data).name}"
+    figure = figures.predictions(sequences.times[:6], outputs[:6], sequences.inputs[:6], title)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        np.savez(path, outputs=outputs, times=sequences.times, lengths=sequences.lengths, ids=sequences.ids)
+        figure.savefig(path.with_suffix(".png"))
+    except OSError as error:
+        raise UserError(f"--out {path} cannot be written: {error.strerror}") from None
+    document = {
+        "outputs": str(path),
+        "figure": str(path.with_suffix(".png")),
+        "shape": list(outputs.shape),
+        "step": number,
+    }
+    return document, f"wrote {path} (outputs {list(outputs.shape)}) and {path.with_suffix('.png')}", 0
+
+
+def _show(args, flags):
+    import jax
+    import numpy as np
+    from flax import nnx
+
+    from wsrnn.experiment import flatten
+
+    experiment = _recipe(args, flags).experiment().resolve()
+    model = nnx.eval_shape(experiment.build_model)
+    parts: dict[str, int] = {}
+    for path, leaf in jax.tree_util.tree_leaves_with_path(nnx.as_pure(nnx.state(model))):
+        part = jax.tree_util.keystr(path[:1], simple=True)
+        parts[part] = parts.get(part, 0) + int(np.prod(leaf.shape))
+    task = experiment.task
+    sizes = {"d_in": task.d_in, "d_out": task.d_out, "T": task.length} | model.sizes(task.length)
+    document = {
+        "config": flatten(experiment),
+        "sizes": sizes,
+        "parameters": parts | {"total": sum(parts.values())},
+    }
+    lines = [f"{name:32}{value}" for name, value in document["config"].items()]
+    lines += ["", *(f"{name:32}{value:,}" for name, value in sizes.items())]
+    lines += [f"{'parameters ' + name:32}{value:,}" for name, value in document["parameters"].items()]
+    return document, "\n".join(lines), 0
+
+
+def _bench(args, flags):
+    from wsrnn import bench
+
+    if args.repeats < 1:
+        raise UserError(f"--repeats must be at least 1, got {args.repeats}")
+    timings = bench.measure(bench.modes(_recipe(args, flags).experiment()), args.repeats)
+    return {name: dataclasses.asdict(t) for name, t in timings.items()}, bench.text(timings), 0

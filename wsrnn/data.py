@@ -1,0 +1,86 @@
+"""Batches as a pure function of the step: any number of workers and processes sees the same ones."""
+
+from collections.abc import Iterator
+
+import grain
+import numpy as np
+
+from wsrnn.tasks import ENDLESS, Batch, Split, Task
+
+
+def train_stream(
+    task: Task,
+    batch_size: int,
+    seed: int,
+    *,
+    start: int = 0,
+    process: tuple[int, int] = (0, 1),
+    workers: int = 0,
+) -> Iterator[Batch]:
+    """Yield this process's part of the global training batches, from step `start` on, without end.
+
+    batch_size is global. The position in the data *is* the step: the global batches are cut into one
+    piece for each process, and resuming slices the dataset instead of restoring an iterator's state,
+    which would be tied to the number of workers and processes.
+    """
+    index, processes = process
+    ds = task.dataset("train", seed)
+    if len(ds) < ENDLESS:
+        ds = ds.shuffle(seed).repeat()
+    ds = ds.batch(batch_size // processes, drop_remainder=True)[index::processes][start:]
+    ds = ds.to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=8))
+    if workers:
+        _parse_absl_flags()
+        ds = ds.mp_prefetch(grain.MultiprocessingOptions(num_workers=workers))
+    return iter(ds)
+
+
+def examples(task: Task, split: Split, seed: int, count: int) -> Batch:
+    """Return the first `count` examples of a split (fewer if there are not as many) as one batch."""
+    ds = task.dataset(split, seed)
+    return ds[: min(count, len(ds))].batch(min(count, len(ds)))[0]
+
+
+def eval_stream(
+    task: Task,
+    split: Split,
+    batch_size: int,
+    seed: int,
+    *,
+    batches: int | None = None,
+    process: tuple[int, int] = (0, 1),
+) -> Iterator[Batch]:
+    """Yield this process's part of one pass over a split, or of its first `batches` batches.
+
+    The last batch of a finite split is filled up with copies of its last example whose mask is zero.
+    """
+    index, processes = process
+    ds = task.dataset(split, seed)
+    if batches is not None:
+        ds = ds[: min(batches * batch_size, len(ds))]
+    local = batch_size // processes
+    chunks = -(-len(ds) // batch_size)
+    ds = ds.batch(local)
+    for i in range(index, chunks * processes, processes):
+        yield _filled(ds[i], local) if i < len(ds) else _filled(ds[len(ds) - 1], local, used=0)
+
+
+def _filled(batch: Batch, size: int, used: int | None = None) -> Batch:
+    have = len(batch.mask)
+    used = have if used is None else used
+    if used == size:
+        return batch
+    rows = np.minimum(np.arange(size), have - 1)
+    pick = {"inputs", "times", "targets"}
+    filled = {name: getattr(batch, name)[rows] for name in pick}
+    latents = {name: value[rows] for name, value in batch.latents.items()}
+    mask = batch.mask[rows] * (np.arange(size) < used)[:, None].astype(np.float32)
+    return Batch(**filled, mask=mask, latents=latents)
+
+
+def _parse_absl_flags() -> None:
+    """Grain's workers read absl flags, which nobody parses outside of absl programs."""
+    from absl import flags
+
+    if not flags.FLAGS.is_parsed():
+        flags.FLAGS.mark_as_parsed()

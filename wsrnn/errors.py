@@ -1,0 +1,9 @@
+"""The one exception that means "the user can fix this": the command line prints it and exits with 2."""
+
+
+class UserError(ValueError):
+    """A mistake in a command, a config or a file: one line that says what, where, and the cure."""
+
+
+class RunError(RuntimeError):
+    """A run that cannot go on through no mistake in the command: one line, exit code 1."""

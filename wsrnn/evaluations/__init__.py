@@ -1,0 +1,66 @@
+"""Evaluations: what a finished run is judged by. One evaluation, one file; this file is their contract.
+
+An experiment names its evaluation as it names its task and its model.
+"""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from typing import Any
+
+import jax
+import numpy as np
+from flax import nnx
+
+from wsrnn.models import Model
+from wsrnn.tasks import Task
+
+
+@dataclass
+class Result:
+    """A table, and what belongs to it."""
+
+    title: str
+    columns: list[str]
+    rows: dict[str, list[float]]  # the first row is the model's
+    figures: dict[str, Any] = field(default_factory=dict)  # matplotlib figures by file name
+
+    def scalars(self) -> dict[str, float]:
+        """The model's own row, one number a column."""
+        return dict(zip(self.columns, next(iter(self.rows.values())), strict=True))
+
+    def text(self) -> str:
+        """The table for a terminal."""
+        names = max(map(len, self.rows))
+        width = max(8, *(len(column) + 2 for column in self.columns))
+        lines = [self.title, " " * names + "".join(f"{column:>{width}}" for column in self.columns)]
+        for name, values in self.rows.items():
+            lines.append(f"{name:<{names}}" + "".join(f"{value:{width}.4f}" for value in values))
+        return "\n".join(lines)
+
+
+class Evaluation(ABC):
+    """The base of the frozen dataclasses that judge a model on a task."""
+
+    @abstractmethod
+    def __call__(self, model: Model, task: Task, seed: int) -> Result:
+        """Judge the model on test examples, beside what it must beat.
+
+        Raises UserError where the model or the task is of another kind.
+        """
+
+
+def in_batches(model: Model, method: str, size: int, *arrays: np.ndarray) -> np.ndarray:
+    """Return model.method(*arrays) over the whole leading axis, `size` at a time, compiled once."""
+    graphdef, params = nnx.split(model)
+
+    @jax.jit
+    def call(params, *arrays):
+        return getattr(nnx.merge(graphdef, params), method)(*arrays)
+
+    count = len(arrays[0])
+    size = min(size, count)
+    outputs = []
+    for i in range(0, count, size):
+        rows = np.minimum(np.arange(i, i + size), count - 1)
+        outputs.append(np.asarray(call(params, *(array[rows] for array in arrays))))
+    return np.concatenate(outputs)[:count]

@@ -1,0 +1,60 @@
+"""Free-running completion of images, beside two predictors that know nothing of images."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from wsrnn import data, figures
+from wsrnn.errors import UserError
+from wsrnn.evaluations import Evaluation, Result, in_batches
+
+
+@dataclass(frozen=True)
+class Completion(Evaluation):
+    """Give the first L pixels, let the model feed its own predictions back, score the pixels after L.
+
+    Mean squared error on [0, 1] pixels, the completed part only; clipped to [0, 1] as an image would be.
+    """
+
+    contexts: tuple[int, ...] = (100, 300, 600)
+    """L, one column each; the paper uses 100, 300 and 600 of 784."""
+    images: int = 1000
+    """Test images."""
+    drawn: int = 8
+    """Images in the figure, one figure for each L."""
+
+    def __call__(self, model, task, seed):
+        """Complete test images in scan mode."""
+        if not hasattr(model, "generate") or task.d_in != task.d_out:
+            raise UserError("completion needs a model that can feed its predictions back, and a task "
+                            "that predicts its inputs")  # fmt: skip
+        if not all(0 < known <= task.length for known in self.contexts):
+            raise UserError(
+                f"evaluation.contexts must lie within 1..{task.length}, got {list(self.contexts)}"
+            )
+        batch = data.examples(task, "test", seed, self.images)
+        truth = np.concatenate([batch.inputs[:, :1], batch.targets], 1)[..., 0]
+        train = data.examples(task, "train", seed, 10_000)
+        mean = np.concatenate([train.inputs[:, :1], train.targets], 1)[..., 0].mean(0)
+
+        rows = {"this model": [], "repeat last pixel": [], "mean image": []}
+        pictures = {}
+        for known in self.contexts:
+            context = batch.inputs[:, :known]
+            outputs = in_batches(model, "generate", 250, context, batch.times)[..., 0]
+            completed = truth.copy()
+            completed[:, known:] = np.clip(outputs[:, known - 1 :], 0, 1)
+
+            def error(predicted, known=known):
+                return float(np.mean((predicted - truth)[:, known:] ** 2))
+
+            rows["this model"].append(error(completed))
+            rows["repeat last pixel"].append(error(truth[:, known - 1 : known]))
+            rows["mean image"].append(error(mean))
+            some = slice(self.drawn)
+            title = f"completion of the pixels after {known}: MSE {error(completed):.4f}"
+            pictures[f"completion-{known}"] = figures.completions(
+                truth[some], completed[some], truth[some], known, title
+            )
+        title = f"MSE of the pixels after the first L, {len(truth):,} test images, free-running"
+        return Result(title, [f"L={known}" for known in self.contexts], rows, pictures)

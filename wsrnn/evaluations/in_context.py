@@ -1,0 +1,49 @@
+"""Error against the number of examples in the prompt, beside classical estimators."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from wsrnn import data, estimators, figures
+from wsrnn.errors import UserError
+from wsrnn.evaluations import Evaluation, Result, in_batches
+
+
+@dataclass(frozen=True)
+class PrefixError(Evaluation):
+    """Mean squared error on y_q over Var(y_q) after n examples, on fresh prompts, one pass for all n.
+
+    For tasks whose tokens are (x, y) with one y, in the layout read_before_write.
+    """
+
+    prompts: int = 4096
+    """Fresh prompts; every row of the table sees the same ones."""
+    prefixes: tuple[int, ...] = (0, 5, 10, 15, 20)
+    """Columns of the table; the figure shows every prefix."""
+
+    def __call__(self, model, task, seed):
+        """Judge the model at every prefix of test prompts."""
+        if max(self.prefixes) >= task.length:
+            raise UserError(
+                f"evaluation.prefixes asks for {max(self.prefixes)} examples, the task's prompts have "
+                f"at most {task.length - 1}"
+            )
+        batch = data.examples(task, "test", seed, self.prompts)
+        x, y = batch.inputs[..., :-1].astype(np.float64), batch.inputs[..., -1].astype(np.float64)
+        target = batch.targets[..., 0]
+        outputs = in_batches(model, "__call__", 512, batch.inputs, batch.times)[..., 0]
+
+        def error(predicted, n):
+            return float(np.mean((predicted - target[:, n]) ** 2) / np.mean(target[:, n] ** 2))
+
+        every = range(task.length)
+        errors = {"this model": [error(outputs[:, n], n) for n in every]}
+        for name, estimate in estimators.baselines(getattr(task, "noise", 0.0)).items():
+            errors[name] = [error(estimate(x[:, :n], y[:, :n], x[:, n]), n) for n in every]
+        title = f"error = MSE on y_q / Var(y_q) after n examples, {len(x):,} fresh prompts"
+        return Result(
+            title,
+            [f"n={n}" for n in self.prefixes],
+            {name: [values[n] for n in self.prefixes] for name, values in errors.items()},
+            {"error": figures.error_curves(every, errors, title, x.shape[-1])},
+        )

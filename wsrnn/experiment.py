@@ -1,0 +1,320 @@
+"""An experiment as one value, the file it is written in, and the run folder that rebuilds it."""
+
+import contextlib
+import dataclasses
+import difflib
+import importlib.util
+import io
+import json
+import re
+import sys
+import traceback
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import jax
+from flax import nnx
+
+from wsrnn.checkpoint import Checkpoints
+from wsrnn.errors import UserError
+from wsrnn.evaluations import Evaluation
+from wsrnn.models import Model, ModelConfig
+from wsrnn.optim import OptimConfig
+from wsrnn.sharding import MeshConfig
+from wsrnn.tasks import Task
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """Everything that decides a run. Written in a Python file, changed by flags, kept in the run folder."""
+
+    task: Task
+    model: ModelConfig
+    evaluation: Evaluation | None = None
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    mesh: MeshConfig = field(default_factory=MeshConfig)
+    steps: int = 1000
+    """Optimiser steps."""
+    batch_size: int = 64
+    """Global, in examples; it must divide over the devices of the mesh."""
+    seed: int = 0
+    """Of the parameters and the data."""
+    eval_every: int = 500
+    """Steps between validations, each of which is also a checkpoint."""
+    eval_batches: int | None = 8
+    """Batches of a validation; None takes the whole split."""
+    save_every: int = 500
+    """Steps between checkpoints."""
+    log_every: int = 100
+    """Steps between points in TensorBoard and lines in the log (metrics.jsonl has every step)."""
+    workers: int = 0
+    """Processes that prepare data; 0 uses a thread."""
+    max_skipped: int = 20
+    """Steps in a row without a finite loss and gradient that stop the run."""
+
+    def __post_init__(self):
+        for name in ("steps", "batch_size", "eval_every", "save_every", "log_every", "max_skipped"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.eval_batches is not None and self.eval_batches < 1:
+            raise ValueError(f"eval_batches must be at least 1 or None, got {self.eval_batches}")
+        if min(self.seed, self.workers) < 0:
+            raise ValueError(f"seed and workers must be at least 0, got {self.seed}, {self.workers}")
+        if (self.task.loss == "nll") != self.model.uncertain:
+            raise ValueError(
+                f"task.loss {self.task.loss} does not go with model.head.uncertain "
+                f"{self.model.uncertain}: nll needs an uncertain model and only it can use one"
+            )
+
+    def build_model(self) -> Model:
+        """A fresh model for the task, drawn from the seed."""
+        return self.model.build(self.task.d_in, self.task.d_out, rngs=nnx.Rngs(self.seed))
+
+    def resolve(self, recorded: dict[str, Any] | None = None) -> "Experiment":
+        """Fill in what is left open (the end of the schedule), as it was `recorded` when the run began."""
+        if self.optim.decay_steps is not None:
+            return self
+        end = (recorded or {}).get("optim.decay_steps", self.steps)
+        return replace(self, optim=replace(self.optim, decay_steps=end))
+
+
+# Fields that cannot change what a run computes: free to differ when it is continued.
+FREE = re.compile(r"mesh\.|workers$|(eval|save|log)_every$|eval_batches$|task\.data_dir$|evaluation")
+
+
+def flatten(value: Any, name: str = "") -> dict[str, Any]:
+    """Return {dotted field: plain value}, with the class of every nested dataclass under its own name."""
+    if not dataclasses.is_dataclass(value):
+        plain = value if isinstance(value, bool | int | float | str | None) else str(value)
+        return {name: list(value) if isinstance(value, tuple) else plain}
+    flat = {name: type(value).__qualname__} if name else {}
+    for f in dataclasses.fields(value):
+        flat |= flatten(getattr(value, f.name), f"{name}.{f.name}" if name else f.name)
+    return flat
+
+
+def check_same(now: dict[str, Any], before: dict[str, Any], folder: Path) -> list[str]:
+    """Return the differences of two flat configs that cannot change the result, as lines for the log.
+
+    Raises UserError that names the others.
+    """
+    lines, refused = [], []
+    for name in sorted(now.keys() | before.keys()):
+        old, new = before.get(name), now.get(name)
+        if old == new:
+            continue
+        more = name == "steps" and isinstance(old, int) and new > old
+        (lines if FREE.match(name) or more else refused).append(f"{name} {old} -> {new}")
+    if refused:
+        raise UserError(
+            f"{folder} holds a run of another config ({'; '.join(refused)}): choose another --out, or "
+            "give the settings it was started with"
+        )
+    return lines
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How an experiment is made: the text of its file, a variant, a member of its sweep, and flags."""
+
+    source: str
+    name: str
+    variant: str | None = None
+    member: str | None = None
+    flags: tuple[str, ...] = ()
+
+    @classmethod
+    def read(cls, path: Path | str, variant: str | None = None, flags: Sequence[str] = ()) -> "Recipe":
+        """The recipe of an experiment file; UserError if it cannot be read."""
+        path = Path(path)
+        try:
+            return cls(path.read_text(), path.stem, variant, None, tuple(flags))
+        except (OSError, UnicodeDecodeError) as error:
+            reason = getattr(error, "strerror", None) or "it is not a text file"
+            raise UserError(f"cannot read the experiment file {path}: {reason}") from None
+
+    def experiment(self) -> Experiment:
+        """Execute the file and apply variant, member and flags. Raises UserError for each one's mistakes."""
+        module = self._execute()
+        base = self._variant(module)
+        if self.member:
+            base = module.sweep(base)[self.member]
+        return apply_flags(base, self.flags)
+
+    def members(self) -> list["Recipe"]:
+        """The recipes of a file's sweep: what its function ``sweep(experiment)`` returns, by name.
+
+        Only this recipe if the file has no sweep, or if the flags leave nothing of what it varies.
+        """
+        module = self._execute()
+        if self.member or not hasattr(module, "sweep"):
+            return [self]
+        recipes = [replace(self, member=name) for name in module.sweep(self._variant(module))]
+        distinct = {str(flatten(recipe.experiment())) for recipe in recipes}
+        return recipes if len(distinct) > 1 else [self]
+
+    def doc(self) -> str:
+        """The file's page of the lab book."""
+        return self._execute().__doc__ or ""
+
+    def variants(self) -> list[str]:
+        """The names that --variant takes."""
+        return list(getattr(self._execute(), "variants", {}))
+
+    def _variant(self, module) -> Experiment:
+        variants = getattr(module, "variants", {})
+        if self.variant is None:
+            return module.experiment
+        if self.variant not in variants:
+            raise UserError(f"{self.name} has no variant {self.variant!r}{_nearest(self.variant, variants)}")
+        return variants[self.variant]
+
+    def _execute(self):
+        """Execute the file as a module of its own, so that its classes can be found by their module."""
+        name = f"wsrnn_experiment_{self.name}"
+        module = importlib.util.module_from_spec(importlib.util.spec_from_loader(name, None))
+        sys.modules[name] = module
+        try:
+            exec(compile(self.source, f"{self.name}.py", "exec"), module.__dict__)
+        except Exception as error:
+            frames = traceback.extract_tb(error.__traceback__)
+            lines = [f.lineno for f in frames if f.filename == f"{self.name}.py"]
+            line = lines[-1] if lines else getattr(error, "lineno", "?")
+            raise UserError(f"{self.name}.py line {line}: {type(error).__name__}: {error}") from error
+        if not isinstance(getattr(module, "experiment", None), Experiment):
+            raise UserError(f"{self.name}.py defines no `experiment = Experiment(...)`")
+        return module
+
+
+def apply_flags(experiment: Experiment, flags: Sequence[str]) -> Experiment:
+    """Return the experiment with ``--any.field value`` applied, by tyro; UserError for a bad flag."""
+    import tyro
+
+    errors = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(errors):
+            changed, unknown = tyro.cli(
+                tyro.conf.configure(tyro.conf.FlagConversionOff)(Experiment),
+                default=experiment,
+                args=list(flags),
+                return_unknown_args=True,
+            )
+    except SystemExit:
+        message = re.split(r"─{9,}", errors.getvalue().strip("╭─╮ \n").partition("\n")[2])[0]
+        message = " ".join(line.strip("│ ") for line in message.splitlines()).strip()
+        raise UserError(re.sub(r"^Error parsing (\S+): ", r"\1: ", message)) from None
+    if unknown:
+        valid = ["--" + n.replace("_", "-") for n in flatten(experiment)]
+        flag = unknown[0]
+        what = "unknown flag" if flag.startswith("-") else "unexpected argument"
+        raise UserError(f"{what} {flag}{_nearest(flag.replace('_', '-').partition('=')[0], valid)}")
+    return changed
+
+
+def _nearest(word: str, valid) -> str:
+    valid = list(valid)
+    close = difflib.get_close_matches(word, valid, 1, 0.5)
+    if close:
+        return f": did you mean {close[0]}?"
+    return f": choose from {', '.join(valid)}" if 0 < len(valid) < 12 else " (see --help)"
+
+
+CONFIG = "config.json"
+
+
+def prepare_run(folder: Path, recipe: Recipe) -> tuple[Experiment, list[str]]:
+    """Return the resolved experiment for a run folder, new or begun, and what differs from its beginning.
+
+    Writes nothing. Raises UserError for a path that is a file or holds something else, and for a config
+    that would not continue the same run.
+    """
+    experiment = recipe.experiment()
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"--out {folder} is a file: name a folder")
+    if (folder / CONFIG).is_file():
+        before = read_record(folder)["config"]
+        experiment = experiment.resolve(before)
+        return experiment, check_same(flatten(experiment), before, folder)
+    if folder.is_dir() and any(folder.iterdir()):
+        raise UserError(f"--out {folder} is not empty and not a run: name another folder")
+    return experiment.resolve(), []
+
+
+def write_run(folder: Path, recipe: Recipe, experiment: Experiment) -> None:
+    """Keep in the run folder what rebuilds the experiment; UserError if it cannot be written."""
+    content = {**dataclasses.asdict(recipe), "config": flatten(experiment)}
+    unfinished = folder / (CONFIG + ".tmp")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        unfinished.write_text(json.dumps(content, indent=1))
+        unfinished.replace(folder / CONFIG)
+    except OSError as error:
+        raise UserError(f"--out {folder} cannot be written: {error.strerror}") from None
+
+
+def read_record(folder: Path) -> dict[str, Any]:
+    """Return what `write_run` wrote; UserError if the folder holds no run."""
+    try:
+        return json.loads((Path(folder) / CONFIG).read_text())
+    except OSError:
+        raise UserError(f"{folder} is not a run: it has no {CONFIG}") from None
+    except ValueError:
+        raise UserError(f"{folder}/{CONFIG} is damaged: it is not JSON") from None
+
+
+def reopen(folder: Path | str, flags: Sequence[str] = ()) -> tuple[Recipe, Experiment]:
+    """Return the recipe and the experiment of a run, with flags on top."""
+    record = read_record(Path(folder))
+    given = {f.name: record[f.name] for f in dataclasses.fields(Recipe)}
+    recipe = Recipe(**given | {"flags": (*record["flags"], *flags)})
+    return recipe, recipe.experiment().resolve(record["config"])
+
+
+def load(
+    run: Path | str, step: str | int = "best", flags: Sequence[str] = ()
+) -> tuple[Model, Experiment]:
+    """Return the trained model and the experiment of a run folder.
+
+    step: "best" on validation, "last", or a number. flags: as on the command line, for what does not
+    change the parameters (``["--model.mode", "scan"]``). Raises UserError where there is nothing to load.
+    """
+    model, experiment, _ = load_step(run, step, flags)
+    return model, experiment
+
+
+def load_step(
+    run: Path | str, step: str | int = "best", flags: Sequence[str] = ()
+) -> tuple[Model, Experiment, int]:
+    """As `load`, and the number of the step."""
+    _, experiment = reopen(run, flags)
+    checkpoints = Path(run) / "checkpoints"
+    if not checkpoints.is_dir():
+        raise UserError(f"{run} has no checkpoint yet: train it first")
+    with Checkpoints(checkpoints) as saved:
+        number = saved.find(step)
+        if number is None:
+            raise UserError(f"{run} has no checkpoint yet: train it first")
+        params = restore_params(saved, number, experiment)
+    graphdef = nnx.graphdef(nnx.eval_shape(experiment.build_model))
+    return nnx.merge(graphdef, params), experiment, number
+
+
+def restore_params(saved: Checkpoints, step: int, experiment: Experiment) -> Any:
+    """Return the parameters of a checkpoint for the experiment's model, on one device."""
+    here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    shapes = nnx.as_pure(nnx.state(nnx.eval_shape(experiment.build_model)))
+    abstract = jax.tree.map(lambda s: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=here), shapes)
+    return saved.restore(step, {"params": abstract})["params"]
+
+
+def default_file() -> Path:
+    """The experiment of the main job, from the installed package or from the working tree."""
+    package = Path(__file__).parent
+    for folder in (package / "experiments", package.parent / "experiments"):
+        if (path := folder / "in_context.py").is_file():
+            return path
+    raise UserError("the default experiment is not installed: name an experiment file")
+
+

@@ -1,0 +1,116 @@
+"""Figures, through matplotlib: functions from arrays to a Figure, with no state and no window."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Float
+from matplotlib.figure import Figure
+
+OURS = "#c1272d"
+GREYS = ["#222222", "#6b6b6b", "#9a9a9a", "#c4c4c4"]
+
+
+def error_curves(
+    prefixes: Sequence[int], errors: dict[str, Sequence[float]], title: str, dimension: int
+) -> Figure:
+    """Error after n examples, the first row in colour and the baselines in grey; logarithmic."""
+    figure = Figure(figsize=(7, 4.5), layout="constrained", dpi=120)
+    axes = figure.add_subplot()
+    colours = [OURS, *GREYS]
+    marks = ["o-", "s:", "^--", "v-.", "D-"]
+    for (name, values), colour, mark in zip(errors.items(), colours, marks, strict=False):
+        drawn = np.maximum(values, 1e-4)
+        wide = 2.5 if colour == OURS else 1.2
+        axes.plot(prefixes, drawn, mark, color=colour, label=name, lw=wide, ms=4, clip_on=False)
+    axes.axvline(dimension, color="#dddddd", zorder=0)
+    axes.text(dimension, 1.3, " n = d", color="#999999", va="bottom", fontsize=8)
+    axes.set(
+        yscale="log", ylim=(1e-4, 1.3), xlabel="examples in the prompt, n",
+        ylabel="mean squared error / Var(y)   (floor 1e-4)", title=title,
+    )  # fmt: skip
+    axes.set_xticks(list(prefixes) if len(prefixes) < 12 else list(prefixes)[:: len(prefixes) // 10])
+    axes.legend(frameon=False, fontsize=8)
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def completions(
+    context: Float[np.ndarray, "N pixels"],
+    completed: Float[np.ndarray, "N pixels"],
+    truth: Float[np.ndarray, "N pixels"],
+    known: int,
+    title: str,
+) -> Figure:
+    """Images in three rows: what was given, what was made of it, and the truth."""
+    count, side = len(truth), int(truth.shape[1] ** 0.5)
+    figure = Figure(figsize=(1.1 * count + 1.0, 4.2), layout="constrained", dpi=120)
+    grid = figure.subplots(3, count, squeeze=False)
+    given = np.where(np.arange(side**2) < known, context, np.nan)
+    for row, (name, images) in enumerate(
+        {f"first {known}": given, "completion": completed, "truth": truth}.items()
+    ):
+        for column, image in enumerate(images):
+            axes = grid[row, column]
+            axes.set_facecolor("#dfe7ef")
+            axes.imshow(image.reshape(side, side), cmap="gray", vmin=0, vmax=1)
+            axes.set(xticks=[], yticks=[])
+        grid[row, 0].set_ylabel(name)
+    figure.suptitle(title, fontsize=10)
+    return figure
+
+
+def forecasts(
+    truth: Float[np.ndarray, "N L"],
+    lines: dict[str, Float[np.ndarray, "N H"]],
+    title: str,
+) -> Figure:
+    """Series with their last H steps forecast, one panel each; the first line in colour."""
+    count = len(truth)
+    figure = Figure(figsize=(9, 1.9 * count), layout="constrained", dpi=120)
+    for panel, axes in enumerate(figure.subplots(count, 1, squeeze=False)[:, 0]):
+        axes.plot(truth[panel], color="black", lw=1, label="truth")
+        for (name, values), colour in zip(lines.items(), [OURS, "#4477aa", "#aaaaaa"], strict=False):
+            steps = np.arange(truth.shape[1] - values.shape[1], truth.shape[1])
+            axes.plot(steps, values[panel], color=colour, lw=1.5 if colour == OURS else 1, label=name)
+        axes.axvline(truth.shape[1] - values.shape[1] - 0.5, color="#cccccc", zorder=0)
+        axes.spines[["top", "right"]].set_visible(False)
+    axes.set_xlabel("step")
+    figure.axes[0].legend(frameon=False, fontsize=8, ncols=4, loc="upper left")
+    figure.suptitle(title, fontsize=10)
+    return figure
+
+
+def predictions(
+    times: Float[np.ndarray, "N T"],
+    outputs: Float[np.ndarray, "N T O"],
+    inputs: Float[np.ndarray, "N T D"],
+    title: str,
+) -> Figure:
+    """The outputs of a model over time, one panel a sequence, over its inputs in grey."""
+    count = len(outputs)
+    figure = Figure(figsize=(9, 1.9 * count), layout="constrained", dpi=120)
+    for panel, axes in enumerate(figure.subplots(count, 1, squeeze=False)[:, 0]):
+        axes.plot(times[panel], inputs[panel], color="#bbbbbb", lw=1)
+        axes.plot(times[panel], outputs[panel], lw=1.5)
+        axes.spines[["top", "right"]].set_visible(False)
+    axes.set_xlabel("time   (grey: inputs, colours: predictions)")
+    figure.suptitle(title, fontsize=10)
+    return figure
+
+
+def mode_losses(losses: dict[str, Float[np.ndarray, " steps"]], title: str) -> Figure:
+    """The losses of sibling runs, and how far each is from the first."""
+    figure = Figure(figsize=(8, 5), layout="constrained", dpi=120)
+    upper, lower = figure.subplots(2, 1, sharex=True)
+    reference, first = next(iter(losses.items()))
+    for (name, values), style in zip(losses.items(), ["-", "--", ":", "-."] * 4, strict=False):
+        upper.plot(values, style, label=name, lw=1)
+        if name != reference:
+            lower.plot(np.abs(values - first), lw=1, label=f"|{name} - {reference}|")
+    upper.set(ylabel="training loss", yscale="log", title=title)
+    lower.set(ylabel="difference of loss", xlabel="step", yscale="symlog")
+    lower.set_yscale("symlog", linthresh=1e-9)
+    for axes in (upper, lower):
+        axes.legend(frameon=False, fontsize=8)
+        axes.spines[["top", "right"]].set_visible(False)
+    return figure

@@ -1,0 +1,353 @@
+"""Training from start to finish: time, disk and logs; no arithmetic.
+
+The order is law: evaluate, save, fetch the next batch, dispatch, and only then log the step before, so
+that the device never waits for the host.
+"""
+
+import json
+import logging
+import math
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from flax import nnx
+from tqdm import tqdm
+
+from wsrnn import data, step
+from wsrnn.checkpoint import Checkpoints
+from wsrnn.errors import RunError, UserError
+from wsrnn.experiment import Experiment, Recipe, prepare_run, reopen, restore_params, write_run
+from wsrnn.experiment import flatten as flatten_config
+from wsrnn.monitor import Monitor
+from wsrnn.sharding import to_global
+from wsrnn.tasks import SPLITS, Batch
+
+log = logging.getLogger("wsrnn")
+
+
+def compose(experiment: Experiment, mesh: jax.sharding.Mesh) -> step.Program:
+    """The compiled steps of a resolved experiment."""
+    task = experiment.task
+    reads = {"train": task.reads("train"), "eval": task.reads("valid")}
+    optim = experiment.optim
+    return step.program(
+        experiment.build_model, optim.build(), optim.rate(), mesh, task.loss, reads
+    )
+
+
+def fit(recipe: Recipe, out: Path, init_from: Path | None = None) -> dict[str, Any]:
+    """Train the recipe's experiment in the folder `out`, continuing what is already there.
+
+    Returns the last step, whether it was stopped early, and the last validation. A run that was
+    interrupted at any moment and continued on the same mesh writes the same metrics.jsonl, bit for bit.
+    Raises UserError for what the user can mend (before anything is written), RunError if the loss
+    stops being finite.
+    """
+    out = Path(out)
+    experiment, changes = prepare_run(out, recipe)
+    mesh = experiment.mesh.build(experiment.batch_size)
+    for split in SPLITS:
+        experiment.task.dataset(split, experiment.seed)  # a missing file must not wait for the end
+    program = compose(experiment, mesh)
+    initial = _initial_params(init_from, experiment) if init_from else None
+    write_run(out, recipe, experiment)
+    for change in changes:
+        log.info("continuing with %s", change)
+
+    with ExitStack() as stack:
+        checkpoints = stack.enter_context(Checkpoints(out / "checkpoints"))
+        start = checkpoints.find("last") or 0
+        if start:
+            state = checkpoints.restore(start, program.abstract)
+            log.info("continuing %s from step %d", out, start)
+        else:
+            state = program.init()
+            if initial is not None:
+                params = jax.tree.map(jax.device_put, initial, program.abstract.params)
+                state = state._replace(params=params)
+        lead = jax.process_index() == 0
+        record = stack.enter_context(_Record(out, start, lead))
+        monitor = Monitor(out, start) if lead else None
+        if monitor:
+            stack.callback(monitor.close)
+            if not start:
+                monitor.text(0, "config", _markdown(flatten_config(experiment), recipe))
+        return _train(experiment, program, mesh, state, start, checkpoints, record, monitor)
+
+
+def _train(experiment, program, mesh, state, start, checkpoints, record, monitor) -> dict[str, Any]:
+    process = (jax.process_index(), jax.process_count())
+    batches = data.train_stream(
+        experiment.task, experiment.batch_size, experiment.seed,
+        start=start, process=process, workers=experiment.workers,
+    )  # fmt: skip
+    pending, loss = None, None  # the step before, whose numbers are still on their way
+    pace = _Pace(experiment, start)
+    with _StopFlag() as stopping, _Progress(experiment.steps, start) as show:
+
+        def settle() -> None:
+            """Write down the step before; by now the device has finished it or is about to."""
+            nonlocal pending
+            if pending is None:
+                return
+            number, measures = pending
+            pending = None
+            values = {name: float(value) for name, value in jax.device_get(measures).items()}
+            skipped = record.train(number, values)
+            if skipped >= experiment.max_skipped:
+                raise RunError(
+                    f"stopped at step {number}: {skipped} steps in a row had no finite loss or gradient; "
+                    "the last good checkpoint is kept; lower --optim.learning-rate or look at the data"
+                )
+            speed = pace.at(number)
+            show(number, values, speed)
+            if monitor and number % experiment.log_every == 0:
+                monitor.scalars(number, {_tag(name): value for name, value in values.items()} | speed)
+                monitor.scalars(number, {"train/skipped steps": record.skipped_total})
+
+        for number in range(start, experiment.steps + 1):
+            final = number == experiment.steps
+            due = number > start and (final or number % experiment.eval_every == 0)
+            validation = None
+            if due:
+                settle()
+                with pace.paused():
+                    validation = _validate(experiment, program, mesh, state.params, process)
+                    loss = validation["loss"]
+                    record.valid(number, validation)
+                    if monitor:
+                        _look(experiment, program, state.params, monitor, number, validation)
+                show.note(f"step {number}  validation " + _numbers(validation))
+            stop = bool(stopping)
+            saving = number > start and (due or stop or number % experiment.save_every == 0)
+            if saving:
+                settle()
+                with pace.paused():
+                    checkpoints.save(number, state, validation and validation["loss"])
+            if stop or final:
+                break
+            batch = to_global(next(batches)._replace(latents={}), mesh)
+            state, measures = program.train_step(state, batch)
+            settle()
+            pending = (number + 1, measures)
+    return {"step": number, "stopped": stop and not final, "validation loss": loss}
+
+
+def _validate(experiment, program, mesh, params, process) -> dict[str, float]:
+    stream = data.eval_stream(
+        experiment.task, "valid", experiment.batch_size, experiment.seed,
+        batches=experiment.eval_batches, process=process,
+    )  # fmt: skip
+    return evaluate(program.eval_step, mesh, params, stream)
+
+
+def evaluate(eval_step: Callable, mesh, params: Any, stream: Iterator[Batch]) -> dict[str, float]:
+    """Return each metric over all batches of a stream: summed on the devices, divided once."""
+    sums = None
+    for batch in stream:
+        part = eval_step(params, to_global(batch._replace(latents={}), mesh))
+        sums = part if sums is None else step.add(sums, part)
+    return {name: float(mean.value) for name, mean in jax.device_get(sums).items()}
+
+
+def _look(experiment, program, params, monitor, number, validation) -> None:
+    """Write the validation and the model's own diagnostics to TensorBoard."""
+    monitor.scalars(number, {f"valid/{name}": value for name, value in validation.items()})
+    if jax.process_count() > 1:
+        return  # diagnostics would need the parameters of the other processes
+    model = nnx.merge(program.graphdef, jax.device_get(params))
+    some = data.examples(experiment.task, "valid", experiment.seed, 8)
+    for tag, value in model.diagnostics(some.inputs, some.times).items():
+        if np.ndim(value):
+            monitor.histogram(number, tag, value)
+        else:
+            monitor.scalars(number, {tag: value})
+    monitor.flush()
+
+
+def _initial_params(run: Path, experiment: Experiment) -> Any:
+    """The best parameters of another run, to start from."""
+    reopen(run)  # a clear error where it is no run
+    with Checkpoints(Path(run) / "checkpoints") as saved:
+        number = saved.find("best")
+        if number is None:
+            raise UserError(f"--init-from {run} has no checkpoint yet: train it first")
+        log.info("parameters from %s, step %d", run, number)
+        return restore_params(saved, number, experiment)
+
+
+class _Record:
+    """metrics.jsonl: one line a step and one a validation, cut back to the step a run continues from."""
+
+    def __init__(self, folder: Path, start: int, lead: bool):
+        self._path = folder / "metrics.jsonl" if lead else None
+        self._file = None
+        self.skipped_in_a_row = self.skipped_total = 0
+        if lead:
+            kept = [row for row in read_metrics(folder) if row["step"] <= start]
+            for row in kept:
+                if "skipped" in row:
+                    self._count(row["skipped"])
+            unfinished = folder / "metrics.jsonl.tmp"
+            unfinished.write_text("".join(json.dumps(row) + "\n" for row in kept))
+            unfinished.replace(self._path)
+
+    def __enter__(self):
+        if self._path:
+            self._file = self._path.open("a", buffering=1)
+        return self
+
+    def __exit__(self, *_):
+        if self._file:
+            self._file.close()
+
+    def train(self, number: int, values: dict[str, float]) -> int:
+        """Write a step; returns how many in a row have been skipped."""
+        self._count(values["skipped"])
+        self._write({"step": number, **values, "skipped": int(values["skipped"])})
+        return self.skipped_in_a_row
+
+    def valid(self, number: int, values: dict[str, float]) -> None:
+        """Write a validation."""
+        self._write({"step": number} | {f"valid/{name}": value for name, value in values.items()})
+
+    def _count(self, skipped: float) -> None:
+        self.skipped_total += int(skipped)
+        self.skipped_in_a_row = self.skipped_in_a_row + 1 if skipped else 0
+
+    def _write(self, row: dict[str, Any]) -> None:
+        if self._file:
+            finite = {k: v if math.isfinite(v) else None for k, v in row.items()}
+            self._file.write(json.dumps(finite) + "\n")
+
+
+def read_metrics(folder: Path) -> list[dict[str, Any]]:
+    """Return the rows of a run's metrics.jsonl; a last line that was cut short is left out."""
+    path = Path(folder) / "metrics.jsonl"
+    if not path.is_file():
+        return []
+    rows = []
+    for line in path.read_text().splitlines():
+        try:
+            rows.append(json.loads(line))
+        except ValueError:
+            break
+    return rows
+
+
+class _Pace:
+    """Step time and tokens a second between points of the log, validation and compilation apart."""
+
+    def __init__(self, experiment: Experiment, start: int):
+        self._tokens = experiment.batch_size * experiment.task.length
+        self._last = (start + 1, None)  # the first step compiles: the clock starts after it
+        self._every = experiment.log_every
+        self._speed: dict[str, float] = {}
+
+    def at(self, number: int) -> dict[str, float]:
+        """The latest speeds, renewed every log_every steps."""
+        now = time.perf_counter()
+        since, began = self._last
+        if began is None:
+            self._last = (number, now)
+        elif number % self._every == 0 and number > since:
+            seconds = (now - began) / (number - since)
+            self._speed = {"speed/step ms": 1e3 * seconds, "speed/tokens per s": self._tokens / seconds}
+            self._last = (number, now)
+        return self._speed
+
+    @contextmanager
+    def paused(self):
+        """Leave out the time spent inside."""
+        began = time.perf_counter()
+        yield
+        number, clock = self._last
+        if clock is not None:
+            self._last = (number, clock + time.perf_counter() - began)
+
+
+class _StopFlag:
+    """True once Ctrl-C or SIGTERM has come; the loop then saves and leaves. A second Ctrl-C is not held."""
+
+    def __enter__(self):
+        self._came = False
+        self._before = {}
+        if jax.process_count() == 1:  # several processes must agree on the step: not by signals
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._before[number] = signal.signal(number, self._handle)
+        return self
+
+    def _handle(self, number, _):
+        self._came = True
+        signal.signal(number, self._before[number])
+        log.info("stopping after this step; again to stop at once")
+
+    def __bool__(self):
+        return self._came
+
+    def __exit__(self, *_):
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+
+class _Progress:
+    """A bar on a terminal, a line every so often elsewhere."""
+
+    def __init__(self, steps: int, start: int):
+        self._steps, self._start = steps, start
+
+    def __enter__(self):
+        self._next = self._began = time.perf_counter()
+        self._bar = None
+        if sys.stderr.isatty():
+            self._bar = tqdm(total=self._steps, initial=self._start, unit="step", dynamic_ncols=True)
+        return self
+
+    def __exit__(self, *_):
+        if self._bar is not None:
+            self._bar.close()
+
+    def __call__(self, number: int, values: dict[str, float], speed: dict[str, float]) -> None:
+        """Show a step."""
+        now = time.perf_counter()
+        if self._bar is not None:
+            self._bar.update(1)
+            if now >= self._next:
+                self._next = now + 0.2
+                self._bar.set_postfix_str(f"loss {values['loss']:.4g}")
+        elif now >= self._next:
+            self._next = now + 10
+            ms = speed.get("speed/step ms")
+            pace = f"  {ms:.1f} ms/step, {speed['speed/tokens per s']:,.0f} tokens/s" if ms else ""
+            left = f", {(self._steps - number) * ms / 1e3:.0f} s left" if ms else ""
+            log.info("step %d/%d  loss %.4g%s%s", number, self._steps, values["loss"], pace, left)
+
+    def note(self, text: str) -> None:
+        """Show a line without breaking the bar."""
+        if self._bar is not None:
+            self._bar.write(text, file=sys.stderr)
+        else:
+            log.info(text)
+
+
+def _tag(name: str) -> str:
+    return f"train/{name.replace('_', ' ')}"
+
+
+def _numbers(values: dict[str, float]) -> str:
+    return "  ".join(f"{name} {value:.4g}" for name, value in values.items())
+
+
+def _markdown(config: dict[str, Any], recipe: Recipe) -> str:
+    rows = "\n".join(f"| {name} | {value} |" for name, value in config.items())
+    flags = " ".join(recipe.flags)
+    return f"{recipe.name} {recipe.variant or ''} {flags}\n\n| field | value |\n|---|---|\n{rows}"
+
+

@@ -1,0 +1,62 @@
+"""Losses and metrics as masked sums: added over batches and devices, divided once."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+
+class Mean(NamedTuple):
+    """A sum and how much it counts: means of unequal batches add up exactly."""
+
+    total: Float[Array, ""]
+    count: Float[Array, ""]
+
+    @property
+    def value(self) -> Float[Array, ""]:
+        """total / count, and not a number where nothing counts."""
+        return self.total / self.count
+
+
+Measures = dict[str, Mean]
+
+
+def mse(outputs: Float[Array, "*N O"], targets: Float[Array, "*N O"], mask: Float[Array, "*N"]) -> Measures:
+    """Mean squared error over the masked steps and all channels (not half of it), and mean absolute error."""
+    error = outputs - targets
+    return {"loss": _mean(error**2, mask[..., None]), "mae": _mean(jnp.abs(error), mask[..., None])}
+
+
+def nll(
+    outputs: Float[Array, "*N two_O"], targets: Float[Array, "*N O"], mask: Float[Array, "*N"]
+) -> Measures:
+    """Gaussian negative log-likelihood log s + ((y - m) / s)^2 / 2, outputs being (m, s), and the mse.
+
+    The constant log(2 pi) / 2 is left out, as in the paper's code.
+    """
+    mean, scale = jnp.split(outputs, 2, -1)
+    each = jnp.log(scale) + 0.5 * ((targets - mean) / scale) ** 2
+    return {"loss": _mean(each, mask[..., None]), "mse": mse(mean, targets, mask)["loss"]}
+
+
+def cross_entropy(
+    outputs: Float[Array, "N O"], targets: Int[Array, " N"], mask: Float[Array, " N"]
+) -> Measures:
+    """Cross-entropy of the logits read at each sequence's last valid step, in nats, and the accuracy."""
+    log_p = jnp.take_along_axis(jax.nn.log_softmax(outputs), targets[:, None], 1)[:, 0]
+    return {"loss": _mean(-log_p, mask), "accuracy": _mean(outputs.argmax(-1) == targets, mask)}
+
+
+def last_valid(mask: Float[Array, "N T"]) -> Int[Array, " N"]:
+    """The last step that counts in each sequence; the last of all where none does."""
+    return mask.shape[1] - 1 - jnp.argmax(mask[:, ::-1] > 0, 1)
+
+
+LOSSES = {"mse": mse, "nll": nll, "cross_entropy": cross_entropy}
+
+
+def _mean(values: Array, mask: Array) -> Mean:
+    mask = jnp.broadcast_to(mask, values.shape)
+    # where, not a product: what is masked out may be infinite
+    return Mean(jnp.where(mask > 0, values * mask, 0).sum(), mask.sum())

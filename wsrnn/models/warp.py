@@ -1,0 +1,299 @@
+"""WARP, the weight-space linear RNN (arXiv 2506.01153): its state is the weights of a small network."""
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float, Int
+
+from wsrnn import decode
+from wsrnn.models import Model, ModelConfig
+from wsrnn.models.head import Head, HeadConfig
+from wsrnn.models.lift import LiftConfig
+from wsrnn.models.phi import PhiConfig
+from wsrnn.recurrence import FORMS, MODES, Transition
+from wsrnn.recurrence.transition import PRECISION, TransitionStart
+from wsrnn.recurrence.unroll import Mode, check_mode
+from wsrnn.root import Activation, RootNet
+
+
+@dataclass(frozen=True)
+class TransitionConfig:
+    """The form of A and where it starts."""
+
+    form: Literal["dense", "diagonal", "identity"] = "dense"
+    """A P x P matrix, a decay for each weight, or A = I for good."""
+    start: TransitionStart = "identity"
+    """identity is the paper's; orthogonal is a random rotation; decay spreads the time scales."""
+    radius: float = 1.0
+    """Spectral radius at the start."""
+
+    def __post_init__(self):
+        if not self.radius > 0:
+            raise ValueError(f"transition.radius must be above 0, got {self.radius}")
+        jax.eval_shape(lambda: FORMS[self.form].init(jax.random.key(0), 2, self.start, self.radius))
+
+    def init(self, size: int, *, rngs: nnx.Rngs) -> Transition:
+        """A fresh transition of P = size."""
+        return FORMS[self.form].init(rngs.params(), size, self.start, self.radius)
+
+
+@dataclass(frozen=True)
+class WarpConfig(ModelConfig):
+    """A weight-space linear RNN. The defaults start A, B and theta_0 as the paper does."""
+
+    width: int = 24
+    """Units of each hidden layer of the root network."""
+    depth: int = 3
+    """Hidden layers of the root network; 0 is a linear map."""
+    activation: Activation = "relu"
+    """Of the root network."""
+    drive: Literal["difference", "value"] = "difference"
+    """u_t = x_t - x_{t-1} with u_0 = 0 (the paper's), or u_t = x_t."""
+    layout: Literal["standard", "read_before_write"] = "standard"
+    """standard: step t writes token t, then reads. read_before_write: step t writes token t - 1 and
+    reads at token t's leading channels (its query, without the d_out values at the end), so that y_t is
+    the prediction from t examples."""
+    lift: LiftConfig = field(default_factory=LiftConfig)
+    phi: PhiConfig = field(default_factory=PhiConfig)
+    transition: TransitionConfig = field(default_factory=TransitionConfig)
+    input_scale: float = 0.0
+    """Standard deviation of B at the start, times 1 / sqrt(its columns). The paper's 0 gives a lift no
+    gradient at first."""
+    read_time: bool = True
+    """Feed the root the time tau."""
+    encoding: int = 0
+    """Sines and cosines of the step's number that the root is fed beside tau (an even number)."""
+    encoding_base: float = 100.0
+    """The longest of their wavelengths is about 2 pi times this."""
+    read_input: bool = False
+    """Feed the root the current input too (the query part of it in the layout read_before_write)."""
+    head: HeadConfig = field(default_factory=HeadConfig)
+    weight_clip: float | None = None
+    """Clip the weights to +-this after every step: not linear in the state, so scan only."""
+    mode: Mode = "conv"
+    """How the recurrence is executed: conv and scan give the same result."""
+
+    modes = MODES
+
+    def __post_init__(self):
+        check_mode(self.mode)
+        RootNet(1, self.width, self.depth, 1, self.activation)
+        if self.encoding < 0 or self.encoding % 2 or self.encoding_base <= 0:
+            raise ValueError(
+                f"encoding must be an even number and encoding_base above 0, "
+                f"got {self.encoding} and {self.encoding_base}"
+            )
+        if self.input_scale < 0:
+            raise ValueError(f"input_scale must be at least 0, got {self.input_scale}")
+        if self.phi.form == "impulse" and self.input_scale == 0:
+            raise ValueError(
+                "phi.form impulse starts at theta_0 = B W x_0, which is 0 for every input while B = 0: "
+                "set input_scale above 0"
+            )
+        if self.layout == "read_before_write" and self.phi.form != "none":
+            raise ValueError(
+                f"layout read_before_write predicts before the first token is written, so phi cannot "
+                f"see it: set phi.form none (it is {self.phi.form})"
+            )
+        if not (self.read_time or self.encoding or self.read_input):
+            raise ValueError("the root network has no input: set read_time, encoding or read_input")
+        if self.weight_clip is not None and self.weight_clip <= 0:
+            raise ValueError(f"weight_clip must be above 0, got {self.weight_clip}")
+        if self.weight_clip is not None and self.mode != "scan":
+            raise ValueError(
+                f"weight_clip is not linear in the state, so mode {self.mode} cannot run it: "
+                "set mode scan, or weight_clip None"
+            )
+
+    @property
+    def uncertain(self) -> bool:
+        """Whether the model predicts a scale beside each mean."""
+        return self.head.uncertain
+
+    def root(self, d_in: int, d_out: int) -> RootNet:
+        """The root network for a task of these sizes."""
+        query = d_in - d_out if self.layout == "read_before_write" else d_in
+        if query < 1:
+            raise ValueError(
+                f"layout read_before_write needs tokens of a query and its d_out values: "
+                f"d_in {d_in} leaves no query beside d_out {d_out}"
+            )
+        inputs = self.read_time + self.encoding + query * self.read_input
+        return RootNet(inputs, self.width, self.depth, d_out * (1 + self.uncertain), self.activation)
+
+    def build(self, d_in: int, d_out: int, *, rngs: nnx.Rngs) -> "Warp":
+        """A fresh model; raises ValueError if the layout does not fit d_in and d_out."""
+        return Warp(self, d_in, d_out, rngs=rngs)
+
+
+class State(NamedTuple):
+    """What streaming carries from step to step, of constant size."""
+
+    theta: Float[Array, "N P"]
+    token: Float[Array, "N C"]  # the lifted token of the step before
+    drive: Float[Array, "N C"]  # its drive, not yet written in the layout read_before_write
+    step: Int[Array, ""]
+
+
+class Weights:
+    """A root network that returns the weights themselves, to look at theta through `decode.read`."""
+
+    def apply(self, theta: Float[Array, "P *N"], z: Float[Array, "d_in *N"]) -> Float[Array, "P *N"]:
+        """Theta."""
+        return theta
+
+
+class Warp(Model):
+    """theta_t = A theta_{t-1} + B u_t, y_t = root(theta_t, z_t); see `WarpConfig` for u, z and theta_0."""
+
+    def __init__(self, config: WarpConfig, d_in: int, d_out: int, *, rngs: nnx.Rngs):
+        self.config, self.d_in, self.d_out = config, d_in, d_out
+        self.root = config.root(d_in, d_out)
+        size, channels = self.root.size, config.lift.channels(d_in)
+        self.lift = config.lift.build(d_in, rngs=rngs)
+        self.phi = config.phi.build(self.root, d_in, channels, rngs=rngs)
+        scale = config.input_scale * channels**-0.5
+        self.B = nnx.Param(scale * jax.random.normal(rngs.params(), (size, channels)))
+        transition = config.transition.init(size, rngs=rngs)
+        names = [f.name for f in dataclasses.fields(transition)]
+        self.A = nnx.Dict({name: nnx.Param(getattr(transition, name)) for name in names})
+        self.head = Head(config.head)
+
+    @property
+    def transition(self) -> Transition:
+        """A, as the recurrence takes it."""
+        parameters = {name: param[...] for name, param in self.A.items()}
+        return FORMS[self.config.transition.form](**parameters)
+
+    def __call__(
+        self,
+        inputs: Float[Array, "N T D"],
+        times: Float[Array, "N T"],
+        *,
+        at: Int[Array, " N"] | None = None,
+        mode: str | None = None,
+    ) -> Float[Array, "N T O"] | Float[Array, "N O"]:
+        """Return the prediction at every step, or at one step `at` of each sequence. Cost: `decode.read`."""
+        return self.head(self._read(self.root, inputs, times, "all" if at is None else at, mode))
+
+    def _read(self, root, inputs, times, read, mode):
+        u = self._drive(inputs)
+        z = self._root_inputs(inputs, times, jnp.arange(inputs.shape[1]))
+        B = self.B[...]
+        start = self.phi(inputs[:, 0], B)
+        return decode.read(
+            self.transition, B, u, start, root, z,
+            mode=mode or self.config.mode, read=read, bound=self.config.weight_clip,
+        )  # fmt: skip
+
+    def _lifted(self, x: Float[Array, "*N D"]) -> Float[Array, "*N C"]:
+        return x if self.lift is None else self.lift(x)
+
+    def _drive(self, inputs: Float[Array, "N T D"]) -> Float[Array, "N T C"]:
+        tokens = self._lifted(inputs)
+        if self.config.drive == "difference":
+            tokens = jnp.diff(tokens, axis=1, prepend=tokens[:, :1])
+        if self.config.layout == "read_before_write":
+            tokens = jnp.roll(tokens, 1, axis=1).at[:, 0].set(0)
+        return tokens
+
+    def _root_inputs(
+        self, x: Float[Array, "*N D"], time: Float[Array, "*N"], step: Int[Array, "..."]
+    ) -> Float[Array, "*N d_in"]:
+        config = self.config
+        parts = [time[..., None]] if config.read_time else []
+        if config.encoding:
+            wavelengths = config.encoding_base ** (jnp.arange(0, config.encoding, 2) / config.encoding)
+            angles = step[..., None] / wavelengths
+            waves = jnp.stack([jnp.sin(angles), jnp.cos(angles)], -1)
+            waves = waves.reshape(*angles.shape[:-1], -1).astype(x.dtype)
+            parts.append(jnp.broadcast_to(waves, (*x.shape[:-1], config.encoding)))
+        if config.read_input:
+            parts.append(x[..., : -self.d_out] if config.layout == "read_before_write" else x)
+        return jnp.concatenate(parts, -1)
+
+    def start(self, x0: Float[Array, "N D"]) -> State:
+        """Return the state before the first step of sequences that begin with x0.
+
+        Then ``state, y_t = model.advance(state, x_t, time_t)`` for t = 0, 1, ..., x0 being the first
+        x_t, gives the outputs of the full call one by one, with memory that does not grow: the weights
+        adapt to the sequence with no gradient and no optimiser.
+        """
+        B = self.B[...]
+        theta = jnp.broadcast_to(decode.initial(self.phi(x0, B)), (len(x0), len(B)))
+        tokens = self._lifted(x0)
+        return State(theta, tokens, jnp.zeros_like(tokens), jnp.zeros((), jnp.int32))
+
+    def advance(
+        self, state: State, x: Float[Array, "N D"], time: Float[Array, " N"] | float
+    ) -> tuple[State, Float[Array, "N O"]]:
+        """Take one step of the recurrence and read it: the next state and y_t. Always a scan."""
+        config = self.config
+        token = self._lifted(x)
+        drive = token - state.token if config.drive == "difference" else token
+        written = state.drive if config.layout == "read_before_write" else drive
+        # theta_0 = start + B u_0: A is not applied before the first step.
+        carried = jnp.where(state.step == 0, state.theta, self.transition.apply(state.theta))
+        theta = carried + jnp.matmul(written, self.B[...].T, precision=PRECISION)
+        if config.weight_clip is not None:
+            theta = jnp.clip(theta, -config.weight_clip, config.weight_clip)
+        z = self._root_inputs(x, jnp.broadcast_to(jnp.asarray(time, x.dtype), len(x)), state.step)
+        y = self.head(self.root.apply(theta.T, z.T).T)
+        return State(theta, token, drive, state.step + 1), y
+
+    def generate(
+        self,
+        context: Float[Array, "N L D"],
+        times: Float[Array, "N T"],
+        *,
+        mode: Mode = "scan",
+    ) -> Float[Array, "N T O"]:
+        """Return y_0 .. y_{T-1} for inputs that are `context` for L steps and then the model's own means.
+
+        y_t predicts x_{t+1}, so the model continues the sequence by itself from step L on. Raises
+        ValueError for `conv` (predictions fed back are not linear in the state) and for a model whose
+        outputs are not its inputs.
+        """
+        if mode != "scan":
+            raise ValueError(
+                f"feeding predictions back is not linear in the state: mode {mode} cannot, use scan"
+            )
+        if self.d_in != self.d_out:
+            raise ValueError(f"only a model that predicts its inputs can feed them back: "
+                             f"d_in is {self.d_in}, d_out {self.d_out}")  # fmt: skip
+        length = context.shape[1]
+        padded = jnp.pad(context, ((0, 0), (0, times.shape[1] - length), (0, 0)))
+
+        def step(carry, inputs):
+            state, previous = carry
+            t, x, time = inputs
+            state, y = self.advance(state, jnp.where(t < length, x, previous), time)
+            return (state, y[:, : self.d_out]), y
+
+        over_time = (jnp.arange(times.shape[1]), jnp.swapaxes(padded, 0, 1), times.T)
+        _, y = jax.lax.scan(step, (self.start(context[:, 0]), context[:, 0]), over_time)
+        return jnp.swapaxes(y, 0, 1)
+
+    def sizes(self, length: int) -> dict[str, int]:
+        """P, the floats that streaming carries, and the bytes of the convolution kernel (float32)."""
+        size, channels = self.root.size, self.config.lift.channels(self.d_in)
+        start = 1 + self.config.phi.rank(self.d_in, size)
+        built = self.config.transition.form != "identity"
+        return {
+            "P": size,
+            "state floats": size + channels * (1 + (self.config.layout == "read_before_write")),
+            "kernel bytes": 4 * length * size * (channels + start) * built,
+        }
+
+    def diagnostics(self, inputs, times):
+        """Spectral radius of A, norm of A - I, and the weights after the last step."""
+        transition = self.transition
+        return {
+            "A/spectral radius": transition.spectral_radius(),
+            "A/norm of A - I": transition.distance_to_identity(),
+            "theta": self._read(Weights(), inputs, times, "last", None),
+        }

@@ -1,0 +1,101 @@
+"""TensorBoard event files, through the `tensorboard` package alone: no TensorFlow."""
+
+import io
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tensorboard.compat.proto import event_pb2, summary_pb2
+from tensorboard.plugins.histogram.summary_v2 import histogram_pb
+from tensorboard.plugins.hparams import api_pb2, metadata, plugin_data_pb2
+from tensorboard.plugins.image import metadata as image_metadata
+from tensorboard.plugins.scalar.summary_v2 import scalar_pb
+from tensorboard.plugins.text.summary_v2 import text_pb
+from tensorboard.summary.writer.event_file_writer import EventFileWriter
+from tensorboard.util import tensor_util
+
+
+class Monitor:
+    """Writes one run's curves, histograms, images, texts and hyper-parameters."""
+
+    def __init__(self, folder: Path, step: int):
+        """Begin a session at `step`: what an interrupted session wrote beyond it is dropped by readers."""
+        self._writer = EventFileWriter(str(folder))
+        start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
+        self._event(step, session_log=start)
+
+    def scalars(self, step: int, values: dict[str, float]) -> None:
+        """Add a point to each curve."""
+        for tag, value in values.items():
+            self._event(step, summary=scalar_pb(tag, float(value)))
+
+    def histogram(self, step: int, tag: str, values: np.ndarray) -> None:
+        """Add a histogram; values that are not finite are left out."""
+        values = np.asarray(values, np.float64).ravel()
+        self._event(step, summary=histogram_pb(tag, values[np.isfinite(values)], buckets=60))
+
+    def text(self, step: int, tag: str, markdown: str) -> None:
+        """Add a text."""
+        self._event(step, summary=text_pb(tag, markdown))
+
+    def figure(self, step: int, tag: str, figure: Any) -> None:
+        """Add a matplotlib figure as an image."""
+        png = io.BytesIO()
+        figure.savefig(png, format="png")
+        width, height = figure.canvas.get_width_height()
+        strings = [str(width).encode(), str(height).encode(), png.getvalue()]
+        tensor = tensor_util.make_tensor_proto(np.array(strings, dtype=object))
+        summary = summary_pb2.Summary()
+        kind = image_metadata.create_summary_metadata(None, None, converted_to_tensor=True)
+        summary.value.add(tag=tag, tensor=tensor, metadata=kind)
+        self._event(step, summary=summary)
+
+    def hparams(self, name: str, config: dict[str, Any], metrics: dict[str, float]) -> None:
+        """Enter the run, its config and its results into TensorBoard's table of hyper-parameters."""
+        experiment = api_pb2.Experiment(
+            hparam_infos=[api_pb2.HParamInfo(name=key, type=_kind(v)) for key, v in config.items()],
+            metric_infos=[api_pb2.MetricInfo(name=api_pb2.MetricName(tag=tag)) for tag in metrics],
+        )
+        start = plugin_data_pb2.SessionStartInfo(group_name=name, start_time_secs=time.time())
+        for key, value in config.items():
+            _set(start.hparams[key], value)
+        end = plugin_data_pb2.SessionEndInfo(
+            status=api_pb2.STATUS_SUCCESS, end_time_secs=time.time()
+        )
+        for tag, data in (
+            (metadata.EXPERIMENT_TAG, plugin_data_pb2.HParamsPluginData(experiment=experiment)),
+            (metadata.SESSION_START_INFO_TAG, plugin_data_pb2.HParamsPluginData(session_start_info=start)),
+            (metadata.SESSION_END_INFO_TAG, plugin_data_pb2.HParamsPluginData(session_end_info=end)),
+        ):
+            summary = summary_pb2.Summary()
+            kind = metadata.create_summary_metadata(data)
+            summary.value.add(tag=tag, metadata=kind, tensor=metadata.NULL_TENSOR)
+            self._event(0, summary=summary)
+        self.flush()
+
+    def flush(self) -> None:
+        """Make everything readable."""
+        self._writer.flush()
+
+    def close(self) -> None:
+        """Flush and close."""
+        self._writer.close()
+
+    def _event(self, step: int, **content) -> None:
+        self._writer.add_event(event_pb2.Event(wall_time=time.time(), step=step, **content))
+
+
+def _kind(value: Any) -> int:
+    if isinstance(value, bool):
+        return api_pb2.DATA_TYPE_BOOL
+    return api_pb2.DATA_TYPE_FLOAT64 if isinstance(value, int | float) else api_pb2.DATA_TYPE_STRING
+
+
+def _set(field: Any, value: Any) -> None:
+    if isinstance(value, bool):
+        field.bool_value = value
+    elif isinstance(value, int | float):
+        field.number_value = value
+    else:
+        field.string_value = str(value)

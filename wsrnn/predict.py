@@ -1,0 +1,93 @@
+"""Predictions of a trained model on a user's own file."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from wsrnn.errors import UserError
+from wsrnn.evaluations import in_batches
+from wsrnn.models import Model
+from wsrnn.tasks import clock
+from wsrnn.tasks.files import numbers, read_csv
+
+
+class Sequences(NamedTuple):
+    """What a file holds, padded to its longest sequence with each one's last row."""
+
+    inputs: np.ndarray  # [N, T, D] float32
+    times: np.ndarray  # [N, T] float32
+    lengths: np.ndarray  # [N]
+    ids: list[str]
+
+
+def read_sequences(path: Path, d_in: int) -> Sequences:
+    """Return the sequences of an npz (`inputs` [N, T, D], maybe `times` [N, T]) or a long csv (id, t, ...).
+
+    The csv has one row a step, its channels in the columns beside id and t; rows are sorted by t in each
+    id. npz times are taken as they are; without them, and for a csv, tau = t / (T - 1) runs from 0 to 1
+    over each sequence. Raises UserError for anything that does not fit, naming the place.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"{path} does not exist: name an npz or csv file")
+    if path.suffix not in (".npz", ".csv", ".gz"):
+        raise UserError(f"{path}: predict reads .npz and .csv (or .csv.gz) files")
+    sequences = _from_npz(path) if path.suffix == ".npz" else _from_csv(path)
+    channels = sequences.inputs.shape[2]
+    if channels != d_in:
+        raise UserError(f"{path} has {channels} input channel(s), the model takes {d_in}")
+    return sequences
+
+
+def _from_npz(path: Path) -> Sequences:
+    try:
+        with np.load(path) as archive:
+            arrays = {name: archive[name] for name in ("inputs", "times") if name in archive}
+    except Exception as error:  # numpy raises what the zip and the pickle modules raise
+        raise UserError(f"{path} cannot be read as an npz file: {error}") from None
+    if "inputs" not in arrays:
+        raise UserError(f"{path} has no array `inputs` [N, T, D]")
+    inputs = arrays["inputs"]
+    if inputs.ndim != 3 or 0 in inputs.shape or not np.issubdtype(inputs.dtype, np.number):
+        raise UserError(f"{path}: `inputs` must be numbers [N, T, D], it is {inputs.dtype} {list(inputs.shape)}")
+    default = np.broadcast_to(clock(inputs.shape[1]), inputs.shape[:2])
+    times = arrays.get("times", default)
+    if times.shape != inputs.shape[:2]:
+        raise UserError(f"{path}: `times` must be {list(inputs.shape[:2])} like inputs, it is {list(times.shape)}")
+    for name, array in (("inputs", inputs), ("times", times)):
+        bad = np.argwhere(~np.isfinite(array))
+        if len(bad):
+            raise UserError(f"{path}: {name}{bad[0].tolist()} is not a finite number")
+    lengths = np.full(len(inputs), inputs.shape[1])
+    ids = [str(i) for i in range(len(inputs))]
+    return Sequences(inputs.astype(np.float32), times.astype(np.float32), lengths, ids)
+
+
+def _from_csv(path: Path) -> Sequences:
+    names, rows = read_csv(path)
+    missing = [name for name in ("id", "t") if name not in names]
+    if missing or len(names) < 3:
+        lack = " and ".join(missing) or "channel beside id and t"
+        raise UserError(f"{path} has no column {lack}; its columns are {', '.join(names)}")
+    key = names.index("id")
+    table = numbers(path, names, [["0" if i == key else cell for i, cell in enumerate(row)] for row in rows])
+    ids = list(dict.fromkeys(row[key] for row in rows))
+    channels = [i for i, name in enumerate(names) if name not in ("id", "t")]
+    owner = np.array([row[key] for row in rows])
+    series = []
+    for name in ids:
+        own = table[owner == name]
+        series.append(own[np.argsort(own[:, names.index("t")], kind="stable")][:, channels])
+    lengths = np.array([len(own) for own in series])
+    steps = np.minimum(np.arange(lengths.max()), lengths[:, None] - 1)
+    inputs = np.stack([own[i] for own, i in zip(series, steps, strict=True)])
+    times = np.stack([clock(n)[i] for n, i in zip(lengths, steps, strict=True)])
+    return Sequences(inputs.astype(np.float32), times, lengths, ids)
+
+
+def predict(model: Model, sequences: Sequences) -> np.ndarray:
+    """Return the model's outputs [N, T, O]; steps beyond a sequence's length are not a number."""
+    outputs = in_batches(model, "__call__", 64, sequences.inputs, sequences.times)
+    beyond = np.arange(outputs.shape[1]) >= sequences.lengths[:, None]
+    return np.where(beyond[..., None], np.nan, outputs)

@@ -1,0 +1,130 @@
+"""Reports over finished runs: the result table, its pictures, and the comparison of sibling runs."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from flax import nnx
+
+from wsrnn import data, figures, loop
+from wsrnn.evaluations import Result
+from wsrnn.experiment import Experiment, flatten, load_step, reopen
+from wsrnn.models import Model
+from wsrnn.monitor import Monitor
+from wsrnn.sharding import replicated
+from wsrnn.step import eval_step
+from wsrnn.tasks import ENDLESS
+
+
+def report(run: Path, step: str | int = "best", flags: tuple[str, ...] = ()) -> dict[str, Any]:
+    """Judge a checkpoint on the test split, write results and figures into the run, and return them.
+
+    `text` of the returned document is the table for a terminal. Raises what `experiment.load` raises.
+    """
+    run = Path(run)
+    model, experiment, number = load_step(run, step, flags)
+    test = test_loss(model, experiment)
+    document = {"run": str(run), "step": number, "mode": getattr(experiment.model, "mode", None), "test": test}
+    text = f"{run}, step {number}: test " + "  ".join(f"{k} {v:.4f}" for k, v in test.items())
+    scalars = {f"test/{name}": value for name, value in test.items()}
+    pictures = {}
+    if experiment.evaluation is not None:
+        result = experiment.evaluation(model, experiment.task, experiment.seed)
+        document |= {"title": result.title, "columns": result.columns, "rows": result.rows}
+        text += "\n" + result.text()
+        scalars |= {f"result/{name}": value for name, value in result.scalars().items()}
+        pictures = _save(result, run)
+        document["figures"] = {name: str(path) for name, (path, _) in pictures.items()}
+    _show(run, experiment, scalars, {name: figure for name, (_, figure) in pictures.items()})
+    write_json(run / "results.json", document)
+    return document | {"text": text}
+
+
+def test_loss(model: Model, experiment: Experiment) -> dict[str, float]:
+    """The loss and its companions over the test split (its first eval_batches batches if it is endless)."""
+    mesh = experiment.mesh.build(experiment.batch_size)
+    task = experiment.task
+    graphdef, params = nnx.split(model)
+    params = jax.device_put(nnx.as_pure(params), replicated(mesh))
+    endless = len(task.dataset("test", experiment.seed)) >= ENDLESS
+    stream = data.eval_stream(
+        task, "test", experiment.batch_size, experiment.seed,
+        batches=(experiment.eval_batches or 8) if endless else None,
+    )  # fmt: skip
+    return loop.evaluate(eval_step(graphdef, mesh, task.loss, task.reads("test")), mesh, params, stream)
+
+
+def _save(result: Result, run: Path) -> dict[str, tuple[Path, Any]]:
+    folder = run / "figures"
+    folder.mkdir(exist_ok=True)
+    saved = {}
+    for name, figure in result.figures.items():
+        path = folder / f"{name}.png"
+        figure.savefig(path)
+        saved[name] = (path, figure)
+    return saved
+
+
+def _show(run: Path, experiment: Experiment, scalars: dict[str, float], pictures: dict[str, Any]) -> None:
+    """Enter the result into the run's TensorBoard folder, behind the last step of its curves."""
+    last = max((row["step"] for row in loop.read_metrics(run)), default=0)
+    monitor = Monitor(run, last + 1)
+    monitor.scalars(last + 1, scalars)
+    for name, figure in pictures.items():
+        monitor.figure(last + 1, f"result/{name}", figure)
+    config = {k: v for k, v in flatten(experiment).items() if isinstance(v, bool | int | float | str)}
+    monitor.hparams(run.name, config, scalars)
+    monitor.close()
+
+
+def compare(out: Path, members: list[str]) -> dict[str, Any]:
+    """Compare sibling runs with the first of them: the loss along the run, step by step."""
+    losses = {}
+    for name in members:
+        rows = [row for row in loop.read_metrics(out / name) if "loss" in row]
+        losses[name] = np.array([np.nan if row["loss"] is None else row["loss"] for row in rows])
+    shared = min(map(len, losses.values()))
+    losses = {name: values[:shared] for name, values in losses.items()}
+    first = losses[members[0]]
+    rows = {
+        name: {
+            "final loss": float(values[-1]),
+            "largest difference of loss": float(np.max(np.abs(values - first))),
+            "relative": float(np.max(np.abs(values - first) / np.abs(first))),
+        }
+        for name, values in losses.items()
+    }
+    path = out / "figures" / "loss.png"
+    path.parent.mkdir(exist_ok=True)
+    figure = figures.mode_losses(losses, f"{shared:,} steps of {', '.join(members)} from the same start")
+    figure.savefig(path)
+    monitor = Monitor(out / "comparison", shared)
+    monitor.figure(shared, "comparison/loss", figure)
+    monitor.close()
+    experiment = reopen(out / members[0])[1]
+    return {"steps": shared, "seed": experiment.seed, "rows": rows, "figure": str(path)}
+
+
+def write_json(path: Path, document: Any) -> None:
+    """Write a document whole or not at all."""
+    unfinished = path.with_name(path.name + ".tmp")
+    unfinished.write_text(to_json(document))
+    unfinished.replace(path)
+
+
+def to_json(document: Any) -> str:
+    """Standard JSON: what is not finite becomes null."""
+    return json.dumps(_finite(document), indent=1)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(k): _finite(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(v) for v in value]
+    if isinstance(value, float | np.floating):
+        return float(value) if math.isfinite(value) else None
+    return value

@@ -1,0 +1,70 @@
+"""Tasks: one family of sequences, one file. This file is their contract; numpy and grain only.
+
+No task starts a jax backend, so that grain's workers may unpickle one and never touch a device.
+"""
+
+from abc import ABC, abstractmethod
+from typing import Any, Literal, NamedTuple
+
+import grain
+import numpy as np
+
+Split = Literal["train", "valid", "test"]
+SPLITS: tuple[Split, ...] = ("train", "valid", "test")
+ENDLESS = 2**40  # the length of a synthetic dataset: never reached
+
+
+class Batch(NamedTuple):
+    """Examples, stacked; a single example is the same without the leading N."""
+
+    inputs: Any  # [N, T, D] float32
+    times: Any  # [N, T] float32 in [0, 1]
+    targets: Any  # [N, T, O] float32, or [N] int32 for a class
+    mask: Any  # [N, T] float32: where the loss counts
+    latents: dict  # what the example was drawn from, for baselines and probes
+
+
+class Task(ABC):
+    """What a task promises. Subclasses are frozen dataclasses, picklable and cheap to make.
+
+    `d_in` and `d_out` are channel counts (d_out is the number of classes under cross_entropy), `length`
+    is T, and `loss` names an entry of `wsrnn.metrics.LOSSES`.
+    """
+
+    d_in: int
+    d_out: int
+    length: int
+    loss: Literal["mse", "nll", "cross_entropy"]
+
+    @abstractmethod
+    def dataset(self, split: Split, seed: int) -> grain.MapDataset:
+        """Return the unbatched examples; element i is a pure function of (split, seed, i).
+
+        Raises UserError for a data file that is missing or damaged.
+        """
+
+    def reads(self, split: Split) -> Literal["all", "one"]:
+        """Whether the mask of every example of a split selects one step only.
+
+        Then the model pays for that step alone. A class is read at the last valid step.
+        """
+        return "one" if self.loss == "cross_entropy" else "all"
+
+
+class Synthetic(Task):
+    """A task whose examples are drawn: a subclass writes `sample`."""
+
+    @abstractmethod
+    def sample(self, rng: np.random.Generator, split: Split) -> Batch:
+        """Draw one example."""
+
+    def dataset(self, split, seed):
+        """Return an endless dataset; each split has a stream of its own."""
+        stream = np.random.SeedSequence([seed, SPLITS.index(split)]).generate_state(1)[0]
+        draws = grain.MapDataset.range(ENDLESS).seed(int(stream))
+        return draws.random_map(lambda _, rng: self.sample(rng, split))
+
+
+def clock(length: int) -> np.ndarray:
+    """Times from 0 to 1 [T], the default everywhere: tau = t / (T - 1)."""
+    return np.linspace(0, 1, length, dtype=np.float32)

@@ -1,0 +1,106 @@
+"""Data files: where they lie, and reading them with errors that a person can act on."""
+
+import csv
+import gzip
+import os
+import zlib
+from pathlib import Path
+
+import numpy as np
+
+from wsrnn.errors import UserError
+
+DEFAULT_DIR = Path("~/.cache/wsrnn")
+
+
+def find(name: str, data_dir: Path | None, source: str) -> Path:
+    """Return the path of a data file, plain or with .gz, under data_dir, else $WSRNN_DATA, else the cache.
+
+    Raises UserError that says which file, where it was looked for, and to get it from `source`.
+    """
+    told = data_dir or os.environ.get("WSRNN_DATA")
+    root = Path(told or DEFAULT_DIR).expanduser()
+    for path in (root / name, root / f"{name}.gz"):
+        if path.is_file():
+            return path
+    by = "--data-dir" if data_dir else "$WSRNN_DATA" if told else "the default"
+    raise UserError(
+        f"data file {name} (or {name}.gz) is not in {root} ({by}): get it from {source} and put it at "
+        f"{root / name}, or name the folder it is under with --data-dir or $WSRNN_DATA"
+    )
+
+
+def read_bytes(path: Path) -> bytes:
+    """Return a file's bytes, unpacked if its name ends in .gz; UserError if it cannot be."""
+    try:
+        return gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+    except (OSError, EOFError, zlib.error) as error:
+        raise UserError(f"{path} cannot be read ({error}): it is truncated or damaged, fetch it again") from None
+
+
+def read_idx(path: Path, magic: int) -> np.ndarray:
+    """Return the uint8 array of an idx file, the format of MNIST (2051 images, 2049 labels)."""
+    raw = read_bytes(path)
+    header = np.frombuffer(raw[:4], ">u4")
+    if len(header) == 0 or header[0] != magic:
+        found = int(header[0]) if len(header) else "no header"
+        raise UserError(
+            f"{path} is not the idx file wanted here: its magic number is {found}, not {magic} "
+            f"({'images' if magic == 2051 else 'labels'}); check that the file has the right name"
+        )
+    dims = magic & 0xFF
+    shape = tuple(int(n) for n in np.frombuffer(raw[4 : 4 + 4 * dims], ">u4"))
+    body = np.frombuffer(raw[4 + 4 * dims :], np.uint8)
+    if len(shape) < dims or body.size != np.prod(shape):
+        raise UserError(
+            f"{path} is truncated: {body.size} bytes of data, its header {list(shape)} promises "
+            f"{int(np.prod(shape))}; fetch it again"
+        )
+    return body.reshape(shape)
+
+
+def read_csv(path: Path, columns: list[str] | None = None) -> tuple[list[str], list[list[str]]]:
+    """Return (names, rows of text) of a csv file, restricted to `columns` if given, in that order.
+
+    Raises UserError for an unreadable file, a missing column, or a row with too few cells.
+    """
+    try:
+        rows = list(csv.reader(read_bytes(path).decode("utf-8-sig").splitlines()))
+    except UnicodeDecodeError:
+        raise UserError(f"{path} is not a text file: a csv was expected") from None
+    if len(rows) < 2:
+        raise UserError(f"{path} holds no rows below its header line")
+    header = [name.strip() for name in rows[0]]
+    missing = [name for name in columns or [] if name not in header]
+    if missing:
+        raise UserError(
+            f"{path} has no column {', '.join(missing)}; its columns are {', '.join(header)}"
+        )
+    for number, row in enumerate(rows[1:], start=2):
+        if len(row) != len(header):
+            raise UserError(f"{path} line {number} has {len(row)} cells, the header has {len(header)}")
+    wanted = [header.index(name) for name in columns] if columns else range(len(header))
+    return [header[i] for i in wanted], [[row[i] for i in wanted] for row in rows[1:]]
+
+
+def numbers(path: Path, names: list[str], rows: list[list[str]]) -> np.ndarray:
+    """Return the cells as float64 [rows, columns]; UserError naming the line and column of a bad one."""
+    try:
+        table = np.array(rows, np.float64)
+    except ValueError:
+        table = np.array([[_number(cell) for cell in row] for row in rows])
+    bad = np.argwhere(~np.isfinite(table))
+    if len(bad):
+        row, column = bad[0]
+        raise UserError(
+            f"{path} line {row + 2}, column {names[column]}: {rows[row][column]!r} is not a finite "
+            f"number; fill or drop that row"
+        )
+    return table
+
+
+def _number(cell: str) -> float:
+    try:
+        return float(cell)
+    except ValueError:
+        return float("nan")

@@ -1,0 +1,87 @@
+"""Images as sequences of pixels, row by row: MNIST and Fashion-MNIST from their idx files."""
+
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Literal
+
+import grain
+import numpy as np
+
+from wsrnn.tasks import Batch, Task, clock
+from wsrnn.tasks.files import find, read_idx
+
+SOURCES = {
+    "mnist": "yann.lecun.com/exdb/mnist",
+    "fashion_mnist": "github.com/zalandoresearch/fashion-mnist",
+}
+TRAIN = 55_000  # the rest of the 60,000 training images validates
+
+
+@dataclass(frozen=True)
+class PixelSequence(Task):
+    """Pixels on [0, 1], one a step (D = 1). Train, validation and test have 55,000, 5,000, 10,000 images.
+
+    target "next": T = side^2 - 1, and y_t is scored on pixel t + 1. target "label": T = side^2, and the
+    last step is scored on the class.
+    """
+
+    name: Literal["mnist", "fashion_mnist"] = "mnist"
+    """The folder of the files under the data folder."""
+    side: Literal[28, 14] = 28
+    """Pixels along a side; 14 keeps every second row and column, as the paper's small variant does."""
+    target: Literal["next", "label"] = "next"
+    """Predict the next pixel, or the class."""
+    loss: Literal["mse", "nll", "cross_entropy"] = "mse"
+    """mse or nll for the next pixel, cross_entropy for the class."""
+    data_dir: Path | None = None
+    """Where the files lie; else $WSRNN_DATA, else ~/.cache/wsrnn."""
+
+    def __post_init__(self):
+        if (self.target == "label") != (self.loss == "cross_entropy"):
+            raise ValueError(
+                f"target {self.target} does not go with loss {self.loss}: the next pixel takes mse or "
+                "nll, the label takes cross_entropy"
+            )
+        if self.side not in (28, 14):
+            raise ValueError(f"side must be 28 or 14, got {self.side}")
+
+    @property
+    def d_in(self):
+        """Grey."""
+        return 1
+
+    @property
+    def d_out(self):
+        """One pixel or ten classes."""
+        return 10 if self.target == "label" else 1
+
+    @property
+    def length(self):
+        """Steps: the last pixel is an input only where the label is the target."""
+        return self.side**2 - (self.target == "next")
+
+    def dataset(self, split, seed):
+        """Return the images of a split in the order of their file; the seed plays no part."""
+        part = "t10k" if split == "test" else "train"
+        images = self._file(f"{part}-images-idx3-ubyte", 2051)
+        labels = self._file(f"{part}-labels-idx1-ubyte", 2049)
+        keep = {"train": slice(TRAIN), "valid": slice(TRAIN, None), "test": slice(None)}[split]
+        images, labels = images[keep], labels[keep]
+        return grain.MapDataset.range(len(images)).map(lambda i: self.example(images[i], labels[i]))
+
+    def _file(self, name: str, magic: int) -> np.ndarray:
+        source = SOURCES[self.name]
+        return _read(find(f"{self.name}/{name}", self.data_dir, source), magic)
+
+    def example(self, image: np.ndarray, label: int) -> Batch:
+        """Turn one uint8 image [28, 28] into a sequence."""
+        step = 28 // self.side
+        pixels = image[::step, ::step].reshape(-1, 1).astype(np.float32) / 255
+        inputs = pixels[: self.length]
+        mask = np.ones(self.length, np.float32)
+        targets = pixels[1:] if self.target == "next" else np.int32(label)
+        return Batch(inputs, clock(self.length), targets, mask, {"label": np.int32(label)})
+
+
+_read = cache(read_idx)

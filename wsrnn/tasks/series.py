@@ -1,0 +1,83 @@
+"""Forecasting from files: electricity transformer temperatures (ETT, Zhou et al. 2021)."""
+
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Literal
+
+import grain
+import numpy as np
+
+from wsrnn.tasks import Batch, Task, clock
+from wsrnn.tasks.files import find, numbers, read_csv
+
+CHANNELS = ["HUFL", "HULL", "MUFL", "MULL", "LUFL", "LULL", "OT"]
+SOURCE = "github.com/zhouhaoyi/ETDataset (folder ETT-small)"
+MONTHS = {"train": (0, 12), "valid": (12, 16), "test": (16, 20)}  # of 30 days, as is customary
+
+
+@dataclass(frozen=True)
+class Ett(Task):
+    """Windows of `context` known steps and `horizon` unknown ones, seven channels, stride 1.
+
+    The rows are split into 12, 4 and 4 months, each part's first context reaching back into the part
+    before; all are scaled to the mean and standard deviation of the training rows alone. y_t is scored
+    on x_{t+1}. Beyond the context the inputs hold its last row, so nothing unknown is seen, the
+    difference drive is zero there, and T = context + horizon - 1; only forecasts are scored.
+    """
+
+    name: Literal["ETTh1", "ETTh2", "ETTm1", "ETTm2"] = "ETTh1"
+    """Which transformer, by the hour (h) or by 15 minutes (m)."""
+    context: int = 96
+    """Known steps."""
+    horizon: int = 96
+    """Steps to forecast."""
+    loss: Literal["mse", "nll"] = "mse"
+    data_dir: Path | None = None
+    """Where ett/NAME.csv or ett/NAME.csv.gz lies; else $WSRNN_DATA, else ~/.cache/wsrnn."""
+
+    d_in = 7
+    d_out = 7
+
+    def __post_init__(self):
+        if min(self.context, self.horizon) < 1:
+            raise ValueError(
+                f"context and horizon must be at least 1, got {self.context} and {self.horizon}"
+            )
+
+    @property
+    def length(self):
+        """The last known row and every unknown one but the last are inputs of a forecast."""
+        return self.context + self.horizon - 1
+
+    @property
+    def day(self):
+        """Steps in a day."""
+        return 96 if "m" in self.name else 24
+
+    def dataset(self, split, seed):
+        """Return the windows of a split in order of time; the seed plays no part."""
+        table = _read(find(f"ett/{self.name}.csv", self.data_dir, SOURCE))
+        month = 30 * self.day
+        known = table[: MONTHS["train"][1] * month]
+        table = ((table - known.mean(0)) / known.std(0)).astype(np.float32)
+        first, last = (m * month for m in MONTHS[split])
+        rows = table[max(0, first - self.context) : last]
+        count = len(rows) - self.context - self.horizon + 1
+        if count < 1:
+            raise ValueError(f"context {self.context} and horizon {self.horizon} do not fit {self.name}")
+        return grain.MapDataset.range(count).map(lambda i: self.example(rows[i:]))
+
+    def example(self, rows: np.ndarray) -> Batch:
+        """Cut one window from the start of scaled rows [., 7]."""
+        window = rows[: self.length + 1]
+        inputs = window[:-1].copy()
+        inputs[self.context :] = window[self.context - 1]
+        mask = (np.arange(self.length) >= self.context - 1).astype(np.float32)
+        return Batch(inputs, clock(self.length), window[1:], mask, {})
+
+
+@cache
+def _read(path: Path) -> np.ndarray:
+    names, rows = read_csv(path, CHANNELS)
+    return numbers(path, names, rows)
