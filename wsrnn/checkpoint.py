@@ -27,7 +27,9 @@ class Checkpoints:
             options=ocp.CheckpointManagerOptions(
                 best_fn=_loss,
                 best_mode="min",
-                preservation_policy=policies.AnyPreservationPolicy([policies.LatestN(keep), keep_best]),
+                preservation_policy=policies.AnyPreservationPolicy(
+                    [policies.LatestN(keep), keep_best]
+                ),
                 enable_background_delete=False,
             ),
         )
@@ -72,7 +74,9 @@ class Checkpoints:
         saved = _leaves(self._manager.item_metadata(step))
         for name, leaf in _leaves(abstract).items():
             if name not in saved:
-                raise UserError(f"checkpoint {self.folder}/{step} has no {name}: it is of another model")
+                raise UserError(
+                    f"checkpoint {self.folder}/{step} has no {name}: it is of another model"
+                )
             if tuple(saved[name].shape) != tuple(leaf.shape):
                 raise UserError(
                     f"checkpoint {self.folder}/{step} does not fit: {name} is {list(saved[name].shape)} "
@@ -95,6 +99,4 @@ def _loss(metrics: dict) -> float:
 
 def _leaves(tree: Any) -> dict[str, Any]:
     leaves = jax.tree_util.tree_leaves_with_path(tree, is_leaf=lambda x: hasattr(x, "shape"))
-    return {
-        jax.tree_util.keystr(path, simple=True, separator="."): leaf for path, leaf in leaves
-    }
+    return {jax.tree_util.keystr(path, simple=True, separator="."): leaf for path, leaf in leaves}

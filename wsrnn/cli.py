@@ -11,12 +11,23 @@ from typing import Any, NoReturn
 from wsrnn import __version__
 from wsrnn.errors import RunError, UserError
 
-FILE = dict(nargs="?", metavar="FILE", help="experiment file (.py); without it, the in-context main job")
+FILE = dict(
+    nargs="?", metavar="FILE", help="experiment file (.py); without it, the in-context main job"
+)
 DIR = dict(metavar="DIR", help="run folder")
-VARIANT = ("--variant", dict(metavar="V", help="one of the file's `variants`, such as small or paper"))
-DATA = ("--data-dir", dict(metavar="DIR", help="where data files lie; else $WSRNN_DATA, else ~/.cache/wsrnn"))
+VARIANT = (
+    "--variant",
+    dict(metavar="V", help="one of the file's `variants`, such as small or paper"),
+)
+DATA = (
+    "--data-dir",
+    dict(metavar="DIR", help="where data files lie; else $WSRNN_DATA, else ~/.cache/wsrnn"),
+)
 STEP = ("--step", dict(default="best", metavar="S", help="best (on validation), last, or a number"))
-JSON = ("--json", dict(action="store_true", help="print one JSON document on stdout, all else on stderr"))
+JSON = (
+    "--json",
+    dict(action="store_true", help="print one JSON document on stdout, all else on stderr"),
+)
 
 # command: what it does, its positional arguments, its options; every other --flag is a field
 COMMANDS: dict[str, tuple[str, list, list]] = {
@@ -143,7 +154,9 @@ def _help(command: argparse.ArgumentParser, files: list[str]) -> int:
     from wsrnn.experiment import Experiment, Recipe, default_file
 
     recipe = Recipe.read(files[0] if files else default_file())
-    print(f"Fields, with the defaults of {recipe.name}.py (variants: {', '.join(recipe.variants()) or 'none'}):")
+    print(
+        f"Fields, with the defaults of {recipe.name}.py (variants: {', '.join(recipe.variants()) or 'none'}):"
+    )
     configured = tyro.conf.configure(tyro.conf.FlagConversionOff)(Experiment)
     tyro.cli(configured, default=recipe.experiment(), args=["--help"], prog=command.prog)
     return 0
@@ -190,7 +203,9 @@ def _train_members(members, out: Path, init_from):
     from wsrnn.report import compare, write_json
 
     if (out / CONFIG).exists() or out.is_file():
-        raise UserError(f"--out {out} is a file or a single run: name another folder for the siblings")
+        raise UserError(
+            f"--out {out} is a file or a single run: name another folder for the siblings"
+        )
     for member in members:
         logging.getLogger("wsrnn").info("%s: %s", member.name, member.member)
         outcome = loop.fit(member, out / member.member, init_from)
@@ -201,7 +216,9 @@ def _train_members(members, out: Path, init_from):
     for name, timing in timings.items():
         document["rows"][name] |= dataclasses.asdict(timing)
     write_json(out / "results.json", document)
-    lines = [f"\n{document['steps']:,} steps from the same start, loss compared at every step with {members[0].member}"]
+    lines = [
+        f"\n{document['steps']:,} steps from the same start, loss compared at every step with {members[0].member}"
+    ]
     lines += [
         f"{name:8} final loss {row['final loss']:.6g}  largest difference {row['largest difference of loss']:.2e}"
         f"  (relative {row['relative']:.2e})"
@@ -252,7 +269,13 @@ def _predict(args, flags):
     figure = figures.predictions(sequences.times[:6], outputs[:6], sequences.inputs[:6], title)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        np.savez(path, outputs=outputs, times=sequences.times, lengths=sequences.lengths, ids=sequences.ids)
+        np.savez(
+            path,
+            outputs=outputs,
+            times=sequences.times,
+            lengths=sequences.lengths,
+            ids=sequences.ids,
+        )
         figure.savefig(path.with_suffix(".png"))
     except OSError as error:
         raise UserError(f"--out {path} cannot be written: {error.strerror}") from None
@@ -262,7 +285,11 @@ def _predict(args, flags):
         "shape": list(outputs.shape),
         "step": number,
     }
-    return document, f"wrote {path} (outputs {list(outputs.shape)}) and {path.with_suffix('.png')}", 0
+    return (
+        document,
+        f"wrote {path} (outputs {list(outputs.shape)}) and {path.with_suffix('.png')}",
+        0,
+    )
 
 
 def _show(args, flags):
@@ -287,7 +314,9 @@ def _show(args, flags):
     }
     lines = [f"{name:32}{value}" for name, value in document["config"].items()]
     lines += ["", *(f"{name:32}{value:,}" for name, value in sizes.items())]
-    lines += [f"{'parameters ' + name:32}{value:,}" for name, value in document["parameters"].items()]
+    lines += [
+        f"{'parameters ' + name:32}{value:,}" for name, value in document["parameters"].items()
+    ]
     return document, "\n".join(lines), 0
 
 

@@ -21,7 +21,9 @@ STATES_AT_ONCE = 2**21  # floats of theta in flight: 8 MiB in float32, about a c
 class Root(Protocol):
     """What is read from the state: see `wsrnn.root`."""
 
-    def apply(self, theta: Float[Array, "P *N"], z: Float[Array, "d_in *N"]) -> Float[Array, "d_out *N"]:
+    def apply(
+        self, theta: Float[Array, "P *N"], z: Float[Array, "d_in *N"]
+    ) -> Float[Array, "d_out *N"]:
         """The network whose weights are theta, at z."""
 
 
@@ -62,7 +64,9 @@ def read(
     """
     check_mode(mode)
     if bound is not None and mode != "scan":
-        raise ValueError(f"clipping the weights is not linear in the state: mode {mode} cannot, use scan")
+        raise ValueError(
+            f"clipping the weights is not linear in the state: mode {mode} cannot, use scan"
+        )
     if isinstance(read, str):
         at = jnp.full(len(u), u.shape[1] - 1) if read == "last" else None
     else:

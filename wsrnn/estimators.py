@@ -18,7 +18,9 @@ def zero(x: Prompts, y: Labels, query: Queries) -> Float[np.ndarray, " N"]:
     return np.zeros(len(query))
 
 
-def gradient_step(x: Prompts, y: Labels, query: Queries, noise: float = 0.0) -> Float[np.ndarray, " N"]:
+def gradient_step(
+    x: Prompts, y: Labels, query: Queries, noise: float = 0.0
+) -> Float[np.ndarray, " N"]:
     """One gradient step from w = 0 with the best step size for normal x and w.
 
     w = sum_i y_i x_i / (n + d + 1 + noise): what one layer of linear attention learns (Zhang et al.

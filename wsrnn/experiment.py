@@ -61,7 +61,9 @@ class Experiment:
         if self.eval_batches is not None and self.eval_batches < 1:
             raise ValueError(f"eval_batches must be at least 1 or None, got {self.eval_batches}")
         if min(self.seed, self.workers) < 0:
-            raise ValueError(f"seed and workers must be at least 0, got {self.seed}, {self.workers}")
+            raise ValueError(
+                f"seed and workers must be at least 0, got {self.seed}, {self.workers}"
+            )
         if (self.task.loss == "nll") != self.model.uncertain:
             raise ValueError(
                 f"task.loss {self.task.loss} does not go with model.head.uncertain "
@@ -81,7 +83,9 @@ class Experiment:
 
 
 # Fields that cannot change what a run computes: free to differ when it is continued.
-FREE = re.compile(r"mesh\.|workers$|(eval|save|log)_every$|eval_batches$|task\.data_dir$|evaluation")
+FREE = re.compile(
+    r"mesh\.|workers$|(eval|save|log)_every$|eval_batches$|task\.data_dir$|evaluation"
+)
 
 
 def flatten(value: Any, name: str = "") -> dict[str, Any]:
@@ -126,7 +130,9 @@ class Recipe:
     flags: tuple[str, ...] = ()
 
     @classmethod
-    def read(cls, path: Path | str, variant: str | None = None, flags: Sequence[str] = ()) -> "Recipe":
+    def read(
+        cls, path: Path | str, variant: str | None = None, flags: Sequence[str] = ()
+    ) -> "Recipe":
         """The recipe of an experiment file; UserError if it cannot be read."""
         path = Path(path)
         try:
@@ -168,7 +174,9 @@ class Recipe:
         if self.variant is None:
             return module.experiment
         if self.variant not in variants:
-            raise UserError(f"{self.name} has no variant {self.variant!r}{_nearest(self.variant, variants)}")
+            raise UserError(
+                f"{self.name} has no variant {self.variant!r}{_nearest(self.variant, variants)}"
+            )
         return variants[self.variant]
 
     def _execute(self):
@@ -182,7 +190,9 @@ class Recipe:
             frames = traceback.extract_tb(error.__traceback__)
             lines = [f.lineno for f in frames if f.filename == f"{self.name}.py"]
             line = lines[-1] if lines else getattr(error, "lineno", "?")
-            raise UserError(f"{self.name}.py line {line}: {type(error).__name__}: {error}") from error
+            raise UserError(
+                f"{self.name}.py line {line}: {type(error).__name__}: {error}"
+            ) from error
         if not isinstance(getattr(module, "experiment", None), Experiment):
             raise UserError(f"{self.name}.py defines no `experiment = Experiment(...)`")
         return module
@@ -316,5 +326,3 @@ def default_file() -> Path:
         if (path := folder / "in_context.py").is_file():
             return path
     raise UserError("the default experiment is not installed: name an experiment file")
-
-

@@ -28,7 +28,9 @@ def error_curves(
         yscale="log", ylim=(1e-4, 1.3), xlabel="examples in the prompt, n",
         ylabel="mean squared error / Var(y)   (floor 1e-4)", title=title,
     )  # fmt: skip
-    axes.set_xticks(list(prefixes) if len(prefixes) < 12 else list(prefixes)[:: len(prefixes) // 10])
+    axes.set_xticks(
+        list(prefixes) if len(prefixes) < 12 else list(prefixes)[:: len(prefixes) // 10]
+    )
     axes.legend(frameon=False, fontsize=8)
     axes.spines[["top", "right"]].set_visible(False)
     return figure
@@ -69,9 +71,13 @@ def forecasts(
     figure = Figure(figsize=(9, 1.9 * count), layout="constrained", dpi=120)
     for panel, axes in enumerate(figure.subplots(count, 1, squeeze=False)[:, 0]):
         axes.plot(truth[panel], color="black", lw=1, label="truth")
-        for (name, values), colour in zip(lines.items(), [OURS, "#4477aa", "#aaaaaa"], strict=False):
+        for (name, values), colour in zip(
+            lines.items(), [OURS, "#4477aa", "#aaaaaa"], strict=False
+        ):
             steps = np.arange(truth.shape[1] - values.shape[1], truth.shape[1])
-            axes.plot(steps, values[panel], color=colour, lw=1.5 if colour == OURS else 1, label=name)
+            axes.plot(
+                steps, values[panel], color=colour, lw=1.5 if colour == OURS else 1, label=name
+            )
         axes.axvline(truth.shape[1] - values.shape[1] - 0.5, color="#cccccc", zorder=0)
         axes.spines[["top", "right"]].set_visible(False)
     axes.set_xlabel("step")

@@ -37,9 +37,7 @@ def compose(experiment: Experiment, mesh: jax.sharding.Mesh) -> step.Program:
     task = experiment.task
     reads = {"train": task.reads("train"), "eval": task.reads("valid")}
     optim = experiment.optim
-    return step.program(
-        experiment.build_model, optim.build(), optim.rate(), mesh, task.loss, reads
-    )
+    return step.program(experiment.build_model, optim.build(), optim.rate(), mesh, task.loss, reads)
 
 
 def fit(recipe: Recipe, out: Path, init_from: Path | None = None) -> dict[str, Any]:
@@ -109,7 +107,9 @@ def _train(experiment, program, mesh, state, start, checkpoints, record, monitor
             speed = pace.at(number)
             show(number, values, speed)
             if monitor and number % experiment.log_every == 0:
-                monitor.scalars(number, {_tag(name): value for name, value in values.items()} | speed)
+                monitor.scalars(
+                    number, {_tag(name): value for name, value in values.items()} | speed
+                )
                 monitor.scalars(number, {"train/skipped steps": record.skipped_total})
 
         for number in range(start, experiment.steps + 1):
@@ -259,7 +259,10 @@ class _Pace:
             self._last = (number, now)
         elif number % self._every == 0 and number > since:
             seconds = (now - began) / (number - since)
-            self._speed = {"speed/step ms": 1e3 * seconds, "speed/tokens per s": self._tokens / seconds}
+            self._speed = {
+                "speed/step ms": 1e3 * seconds,
+                "speed/tokens per s": self._tokens / seconds,
+            }
             self._last = (number, now)
         return self._speed
 
@@ -307,7 +310,9 @@ class _Progress:
         self._next = self._began = time.perf_counter()
         self._bar = None
         if sys.stderr.isatty():
-            self._bar = tqdm(total=self._steps, initial=self._start, unit="step", dynamic_ncols=True)
+            self._bar = tqdm(
+                total=self._steps, initial=self._start, unit="step", dynamic_ncols=True
+            )
         return self
 
     def __exit__(self, *_):
@@ -349,5 +354,3 @@ def _markdown(config: dict[str, Any], recipe: Recipe) -> str:
     rows = "\n".join(f"| {name} | {value} |" for name, value in config.items())
     flags = " ".join(recipe.flags)
     return f"{recipe.name} {recipe.variant or ''} {flags}\n\n| field | value |\n|---|---|\n{rows}"
-
-

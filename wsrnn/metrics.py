@@ -22,7 +22,9 @@ class Mean(NamedTuple):
 Measures = dict[str, Mean]
 
 
-def mse(outputs: Float[Array, "*N O"], targets: Float[Array, "*N O"], mask: Float[Array, "*N"]) -> Measures:
+def mse(
+    outputs: Float[Array, "*N O"], targets: Float[Array, "*N O"], mask: Float[Array, "*N"]
+) -> Measures:
     """Mean squared error over the masked steps and all channels (not half of it), and mean absolute error."""
     error = outputs - targets
     return {"loss": _mean(error**2, mask[..., None]), "mae": _mean(jnp.abs(error), mask[..., None])}

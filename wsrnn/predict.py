@@ -50,11 +50,15 @@ def _from_npz(path: Path) -> Sequences:
         raise UserError(f"{path} has no array `inputs` [N, T, D]")
     inputs = arrays["inputs"]
     if inputs.ndim != 3 or 0 in inputs.shape or not np.issubdtype(inputs.dtype, np.number):
-        raise UserError(f"{path}: `inputs` must be numbers [N, T, D], it is {inputs.dtype} {list(inputs.shape)}")
+        raise UserError(
+            f"{path}: `inputs` must be numbers [N, T, D], it is {inputs.dtype} {list(inputs.shape)}"
+        )
     default = np.broadcast_to(clock(inputs.shape[1]), inputs.shape[:2])
     times = arrays.get("times", default)
     if times.shape != inputs.shape[:2]:
-        raise UserError(f"{path}: `times` must be {list(inputs.shape[:2])} like inputs, it is {list(times.shape)}")
+        raise UserError(
+            f"{path}: `times` must be {list(inputs.shape[:2])} like inputs, it is {list(times.shape)}"
+        )
     for name, array in (("inputs", inputs), ("times", times)):
         bad = np.argwhere(~np.isfinite(array))
         if len(bad):
@@ -71,7 +75,9 @@ def _from_csv(path: Path) -> Sequences:
         lack = " and ".join(missing) or "channel beside id and t"
         raise UserError(f"{path} has no column {lack}; its columns are {', '.join(names)}")
     key = names.index("id")
-    table = numbers(path, names, [["0" if i == key else cell for i, cell in enumerate(row)] for row in rows])
+    table = numbers(
+        path, names, [["0" if i == key else cell for i, cell in enumerate(row)] for row in rows]
+    )
     ids = list(dict.fromkeys(row[key] for row in rows))
     channels = [i for i, name in enumerate(names) if name not in ("id", "t")]
     owner = np.array([row[key] for row in rows])

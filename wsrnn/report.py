@@ -27,7 +27,12 @@ def report(run: Path, step: str | int = "best", flags: tuple[str, ...] = ()) -> 
     run = Path(run)
     model, experiment, number = load_step(run, step, flags)
     test = test_loss(model, experiment)
-    document = {"run": str(run), "step": number, "mode": getattr(experiment.model, "mode", None), "test": test}
+    document = {
+        "run": str(run),
+        "step": number,
+        "mode": getattr(experiment.model, "mode", None),
+        "test": test,
+    }
     text = f"{run}, step {number}: test " + "  ".join(f"{k} {v:.4f}" for k, v in test.items())
     scalars = {f"test/{name}": value for name, value in test.items()}
     pictures = {}
@@ -54,7 +59,9 @@ def test_loss(model: Model, experiment: Experiment) -> dict[str, float]:
         task, "test", experiment.batch_size, experiment.seed,
         batches=(experiment.eval_batches or 8) if endless else None,
     )  # fmt: skip
-    return loop.evaluate(eval_step(graphdef, mesh, task.loss, task.reads("test")), mesh, params, stream)
+    return loop.evaluate(
+        eval_step(graphdef, mesh, task.loss, task.reads("test")), mesh, params, stream
+    )
 
 
 def _save(result: Result, run: Path) -> dict[str, tuple[Path, Any]]:
@@ -68,14 +75,18 @@ def _save(result: Result, run: Path) -> dict[str, tuple[Path, Any]]:
     return saved
 
 
-def _show(run: Path, experiment: Experiment, scalars: dict[str, float], pictures: dict[str, Any]) -> None:
+def _show(
+    run: Path, experiment: Experiment, scalars: dict[str, float], pictures: dict[str, Any]
+) -> None:
     """Enter the result into the run's TensorBoard folder, behind the last step of its curves."""
     last = max((row["step"] for row in loop.read_metrics(run)), default=0)
     monitor = Monitor(run, last + 1)
     monitor.scalars(last + 1, scalars)
     for name, figure in pictures.items():
         monitor.figure(last + 1, f"result/{name}", figure)
-    config = {k: v for k, v in flatten(experiment).items() if isinstance(v, bool | int | float | str)}
+    config = {
+        k: v for k, v in flatten(experiment).items() if isinstance(v, bool | int | float | str)
+    }
     monitor.hparams(run.name, config, scalars)
     monitor.close()
 
@@ -99,7 +110,9 @@ def compare(out: Path, members: list[str]) -> dict[str, Any]:
     }
     path = out / "figures" / "loss.png"
     path.parent.mkdir(exist_ok=True)
-    figure = figures.mode_losses(losses, f"{shared:,} steps of {', '.join(members)} from the same start")
+    figure = figures.mode_losses(
+        losses, f"{shared:,} steps of {', '.join(members)} from the same start"
+    )
     figure.savefig(path)
     monitor = Monitor(out / "comparison", shared)
     monitor.figure(shared, "comparison/loss", figure)

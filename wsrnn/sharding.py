@@ -82,7 +82,9 @@ def state_sharding(abstract: Any, mesh: Mesh) -> Any:
         axis = max(axes, key=lambda i: leaf.shape[i])
         return PartitionSpec(*[None] * axis, "model")
 
-    path, largest = max(jax.tree_util.tree_leaves_with_path(abstract), key=lambda item: item[1].size)
+    path, largest = max(
+        jax.tree_util.tree_leaves_with_path(abstract), key=lambda item: item[1].size
+    )
     if parts > 1 and largest.size >= WORTH_SPLITTING and spec(largest) == PartitionSpec():
         name = jax.tree_util.keystr(path, simple=True, separator=".")
         raise UserError(

@@ -82,7 +82,11 @@ def program(
             lambda new, old: jnp.where(sound, new, old), proposed, (state.params, state.opt_state)
         )
         log = {name: mean.value for name, mean in sums.items()}
-        log |= {"grad_norm": norm, "learning_rate": rate(state.step), "skipped": 1 - sound.astype(jnp.int32)}
+        log |= {
+            "grad_norm": norm,
+            "learning_rate": rate(state.step),
+            "skipped": 1 - sound.astype(jnp.int32),
+        }
         return TrainState(state.step + 1, params, opt_state), log
 
     return Program(
@@ -110,7 +114,9 @@ def over_devices(function: Callable, mesh: Mesh) -> Callable:
         return jax.lax.psum(function(params, batch), AXES)
 
     specs = (PartitionSpec(), PartitionSpec(AXES))
-    return jax.shard_map(part, mesh=mesh, in_specs=specs, out_specs=PartitionSpec(), check_vma=False)
+    return jax.shard_map(
+        part, mesh=mesh, in_specs=specs, out_specs=PartitionSpec(), check_vma=False
+    )
 
 
 def measure(model: Model, batch: Batch, loss: str, reads: str) -> Measures:

@@ -29,7 +29,9 @@ class Forecast(Evaluation):
         batch = data.examples(task, "test", seed, windows)
         known = int(batch.mask[0].argmax()) + 1
         if known < self.period:
-            raise UserError(f"evaluation.period {self.period} is longer than the context of {known}")
+            raise UserError(
+                f"evaluation.period {self.period} is longer than the context of {known}"
+            )
         target = batch.targets[:, known - 1 :]
         outputs = in_batches(model, "__call__", 128, batch.inputs, batch.times)
         steps = np.arange(target.shape[1]) % self.period
@@ -45,7 +47,9 @@ class Forecast(Evaluation):
         }
         some = np.linspace(0, len(target) - 1, self.drawn).astype(int)
         truth = np.concatenate([seen, target], 1)
-        title = f"{known} steps in, {target.shape[1]} out, {len(target):,} test windows, scaled values"
+        title = (
+            f"{known} steps in, {target.shape[1]} out, {len(target):,} test windows, scaled values"
+        )
         picture = figures.forecasts(
             truth[some, :, -1], {name: line[some, :, -1] for name, line in lines.items()}, title
         )

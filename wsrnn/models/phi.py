@@ -11,7 +11,7 @@ from jaxtyping import Array, Float
 
 from wsrnn.decode import Affine, Shared
 from wsrnn.recurrence.transition import PRECISION
-from wsrnn.root import ACTIVATIONS, RootNet
+from wsrnn.root import ACTIVATIONS, RootNet, RootStart
 
 
 @dataclass(frozen=True)
@@ -21,6 +21,8 @@ class PhiConfig:
     form: Literal["none", "mlp", "impulse"] = "none"
     """none: one learned theta_0. mlp: theta_0 = W h(x_0) + b. impulse: theta_0 = B W x_0, the paper's
     start for its convolution mode."""
+    start: RootStart = "uniform"
+    """How the learned theta_0 (none) is drawn: see `RootNet.init`; uniform is the paper's."""
     depth: int = 1
     """Hidden layers of the mlp; the paper uses 0, 1 or 2."""
     width: int | None = 32
@@ -50,7 +52,7 @@ class PhiConfig:
     ) -> "LearnedStart | MlpStart | ImpulseStart":
         """The module that makes a start from the first inputs."""
         if self.form == "none":
-            return LearnedStart(root, rngs=rngs)
+            return LearnedStart(root, self.start, rngs=rngs)
         if self.form == "mlp":
             return MlpStart(self, root, d_in, rngs=rngs)
         return ImpulseStart(d_in, channels, rngs=rngs)
@@ -59,8 +61,8 @@ class PhiConfig:
 class LearnedStart(nnx.Module):
     """theta_0 is one vector of parameters, drawn as a root network's weights are."""
 
-    def __init__(self, root: RootNet, *, rngs: nnx.Rngs):
-        self.theta = nnx.Param(root.init(rngs.params()))
+    def __init__(self, root: RootNet, start: RootStart, *, rngs: nnx.Rngs):
+        self.theta = nnx.Param(root.init(rngs.params(), start))
 
     def __call__(self, x0: Float[Array, "N D"], B: Float[Array, "P C"]) -> Shared:
         """The same for every x_0."""
@@ -74,7 +76,9 @@ class MlpStart(nnx.Module):
         widths = [*config.widths(d_in, root.size), root.size]
         self.layers = nnx.List(
             [
-                nnx.Linear(i, o, rngs=rngs, kernel_init=_torch_uniform(i), bias_init=_torch_uniform(i))
+                nnx.Linear(
+                    i, o, rngs=rngs, kernel_init=_torch_uniform(i), bias_init=_torch_uniform(i)
+                )
                 for i, o in zip(widths[:-1], widths[1:], strict=True)
             ]
         )

@@ -123,7 +123,9 @@ class WarpConfig(ModelConfig):
                 f"d_in {d_in} leaves no query beside d_out {d_out}"
             )
         inputs = self.read_time + self.encoding + query * self.read_input
-        return RootNet(inputs, self.width, self.depth, d_out * (1 + self.uncertain), self.activation)
+        return RootNet(
+            inputs, self.width, self.depth, d_out * (1 + self.uncertain), self.activation
+        )
 
     def build(self, d_in: int, d_out: int, *, rngs: nnx.Rngs) -> "Warp":
         """A fresh model; raises ValueError if the layout does not fit d_in and d_out."""
@@ -142,7 +144,9 @@ class State(NamedTuple):
 class Weights:
     """A root network that returns the weights themselves, to look at theta through `decode.read`."""
 
-    def apply(self, theta: Float[Array, "P *N"], z: Float[Array, "d_in *N"]) -> Float[Array, "P *N"]:
+    def apply(
+        self, theta: Float[Array, "P *N"], z: Float[Array, "d_in *N"]
+    ) -> Float[Array, "P *N"]:
         """Theta."""
         return theta
 
@@ -207,7 +211,9 @@ class Warp(Model):
         config = self.config
         parts = [time[..., None]] if config.read_time else []
         if config.encoding:
-            wavelengths = config.encoding_base ** (jnp.arange(0, config.encoding, 2) / config.encoding)
+            wavelengths = config.encoding_base ** (
+                jnp.arange(0, config.encoding, 2) / config.encoding
+            )
             angles = step[..., None] / wavelengths
             waves = jnp.stack([jnp.sin(angles), jnp.cos(angles)], -1)
             waves = waves.reshape(*angles.shape[:-1], -1).astype(x.dtype)

@@ -10,9 +10,7 @@ from wsrnn.recurrence.transition import Transition
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(2,))
-def krylov(
-    transition: Transition, V: Float[Array, "C P"], length: int
-) -> Float[Array, "T C P"]:
+def krylov(transition: Transition, V: Float[Array, "C P"], length: int) -> Float[Array, "T C P"]:
     """Return K_t = A^t V for t < length, the columns of V lying in its rows.
 
     Cost: T products of A with C vectors (2 T C P^2 operations for a dense A), and T C P floats, here and

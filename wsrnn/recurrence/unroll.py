@@ -1,6 +1,6 @@
 """One sequence, every state: the oracle against which the batched hot path is tested."""
 
-from typing import get_args, Literal
+from typing import Literal, get_args
 
 import jax
 import jax.numpy as jnp

@@ -1,7 +1,7 @@
 """Root networks: small networks whose weights are the state of the recurrence."""
 
-from wsrnn.root.mlp import ACTIVATIONS, Activation, RootNet
+from wsrnn.root.mlp import ACTIVATIONS, Activation, RootNet, RootStart
 
 ROOTS = (RootNet,)
 
-__all__ = ["ACTIVATIONS", "ROOTS", "Activation", "RootNet"]
+__all__ = ["ACTIVATIONS", "ROOTS", "Activation", "RootNet", "RootStart"]

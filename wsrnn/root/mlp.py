@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 Activation = Literal["relu", "tanh", "softplus", "swish", "sin", "identity"]
+RootStart = Literal["uniform", "he"]
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     "relu": jax.nn.relu,
     "tanh": jnp.tanh,
@@ -64,7 +65,9 @@ class RootNet:
             at += o * i + o
         return weights
 
-    def apply(self, theta: Float[Array, "P *N"], z: Float[Array, "d_in *N"]) -> Float[Array, "d_out *N"]:
+    def apply(
+        self, theta: Float[Array, "P *N"], z: Float[Array, "d_in *N"]
+    ) -> Float[Array, "d_out *N"]:
         """Return the network's output, one network for each trailing index.
 
         The batch axes trail, so that they are contiguous: a layer is then a sum of long products, where
@@ -77,11 +80,21 @@ class RootNet:
         kernel, bias = last
         return (kernel * z).sum(1) + bias
 
-    def init(self, key: Array) -> Float[Array, " P"]:
-        """Draw weights and biases uniformly from +-1 / sqrt(in), as the paper's library does."""
+    def init(self, key: Array, start: RootStart = "uniform") -> Float[Array, " P"]:
+        """Draw all weights.
+
+        uniform: weights and biases from +-1 / sqrt(in), as the paper's library does. he: normal weights
+        of variance 2 / in (He et al. 2015) and zero biases, which keeps the scale through relu layers.
+        """
         keys = jax.random.split(key, len(self.layers))
-        draws = [
-            jax.random.uniform(k, (i * o + o,), minval=-(i**-0.5), maxval=i**-0.5)
-            for k, (i, o) in zip(keys, self.layers, strict=True)
-        ]
+        if start == "uniform":
+            draws = [
+                jax.random.uniform(k, (i * o + o,), minval=-(i**-0.5), maxval=i**-0.5)
+                for k, (i, o) in zip(keys, self.layers, strict=True)
+            ]
+        else:
+            draws = [
+                jnp.pad((2 / i) ** 0.5 * jax.random.normal(k, (i * o,)), (0, o))
+                for k, (i, o) in zip(keys, self.layers, strict=True)
+            ]
         return jnp.concatenate(draws)

@@ -35,7 +35,9 @@ def read_bytes(path: Path) -> bytes:
     try:
         return gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
     except (OSError, EOFError, zlib.error) as error:
-        raise UserError(f"{path} cannot be read ({error}): it is truncated or damaged, fetch it again") from None
+        raise UserError(
+            f"{path} cannot be read ({error}): it is truncated or damaged, fetch it again"
+        ) from None
 
 
 def read_idx(path: Path, magic: int) -> np.ndarray:
@@ -78,7 +80,9 @@ def read_csv(path: Path, columns: list[str] | None = None) -> tuple[list[str], l
         )
     for number, row in enumerate(rows[1:], start=2):
         if len(row) != len(header):
-            raise UserError(f"{path} line {number} has {len(row)} cells, the header has {len(header)}")
+            raise UserError(
+                f"{path} line {number} has {len(row)} cells, the header has {len(header)}"
+            )
     wanted = [header.index(name) for name in columns] if columns else range(len(header))
     return [header[i] for i in wanted], [[row[i] for i in wanted] for row in rows[1:]]
 

@@ -65,7 +65,9 @@ class Ett(Task):
         rows = table[max(0, first - self.context) : last]
         count = len(rows) - self.context - self.horizon + 1
         if count < 1:
-            raise ValueError(f"context {self.context} and horizon {self.horizon} do not fit {self.name}")
+            raise ValueError(
+                f"context {self.context} and horizon {self.horizon} do not fit {self.name}"
+            )
         return grain.MapDataset.range(count).map(lambda i: self.example(rows[i:]))
 
     def example(self, rows: np.ndarray) -> Batch:

@@ -1,0 +1,49 @@
+#!/usr/bin/env bash
+# Install wsrnn into .venv, if it is not there yet, and run it on this machine.
+#   bash launch/local.sh train [ARGS]      any wsrnn subcommand
+#   bash launch/local.sh test  [ARGS]      the tests, by pytest
+# $PYTHON chooses the interpreter (>= 3.11), $WSRNN_EXTRAS the extras (such as cuda).
+set -euo pipefail
+here="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
+venv="$here/.venv"
+
+fail() { echo "local.sh: $*" >&2; exit 2; }
+
+find_python() {
+  local candidate
+  for candidate in ${PYTHON:-} python3.13 python3.12 python3.11 python3 python; do
+    if "$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+      echo "$candidate"
+      return
+    fi
+  done
+  fail "no Python >= 3.11 found: install one, or name it in \$PYTHON"
+}
+
+# The stamp holds what the environment was made from: it is made again when that changes.
+install() {
+  local extras="$1" stamp
+  stamp="$extras $(cksum < "$here/pyproject.toml")"
+  [ "$(cat "$venv/.stamp" 2>/dev/null)" = "$stamp" ] && return
+  if ! [ -x "$venv/bin/python" ]; then
+    "$(find_python)" -m venv "$venv" || fail "cannot make $venv (on Debian: apt install python3-venv)"
+  fi
+  echo "local.sh: installing into $venv" >&2
+  "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --editable "$here[$extras]" >&2 ||
+    fail "the installation failed: see above"
+  echo "$stamp" > "$venv/.stamp"
+}
+
+[ $# -gt 0 ] || fail "say what to run: train, eval, predict, show, bench or test"
+command="$1"
+shift
+# What is there already stays: a user's train must not undo the tester's extras.
+extras="$(cut -d' ' -f1 "$venv/.stamp" 2>/dev/null || true)"
+[ "$command" = test ] && [[ ",$extras," != *,dev,* ]] && extras="${extras:+$extras,}dev"
+[ -n "${WSRNN_EXTRAS:-}" ] && [[ ",$extras," != *",$WSRNN_EXTRAS,"* ]] && extras="${extras:+$extras,}$WSRNN_EXTRAS"
+install "${extras:-cpu}"
+if [ "$command" = test ]; then
+  cd "$here"
+  exec "$venv/bin/python" -m pytest "$@"
+fi
+exec "$venv/bin/wsrnn" "$command" "$@"
