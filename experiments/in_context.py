@@ -1,8 +1,8 @@
 """In-context linear regression: a WARP that learns in context, trained as a convolution.
 
 Claim: WARP as published is a weak in-context learner, because a state that is linear in the tokens
-holds no products x y. With a learned pointwise lift before B the state sums features of (x, y), which is
-still a convolution, and the root network decodes a regression from them.
+holds no products x y. With a learned pointwise lift before B the state sums features of (x, y),
+which is still a convolution, and the root network decodes a regression from them.
 
 Command: wsrnn train                                   (this file is the default experiment)
 """

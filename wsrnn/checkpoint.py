@@ -49,8 +49,8 @@ class Checkpoints:
     def find(self, which: Literal["best", "last"] | int) -> int | None:
         """Return a step by name or number, None if there are no checkpoints yet.
 
-        `best` is the last one where no checkpoint has a validation loss. Raises UserError for a number
-        that is not kept.
+        `best` is the last one where no checkpoint has a validation loss. Raises UserError for a
+        number that is not kept.
         """
         steps = sorted(self._manager.all_steps())
         if not steps:
@@ -68,8 +68,8 @@ class Checkpoints:
     def restore(self, step: int, abstract: Any) -> Any:
         """Return the state of `step` in the shapes and on the shardings of `abstract`, whatever mesh wrote it.
 
-        `abstract` may be a part of the saved tree. Raises UserError naming the first leaf that does not
-        fit, with both shapes.
+        `abstract` may be a part of the saved tree. Raises UserError naming the first leaf that does
+        not fit, with both shapes.
         """
         saved = _leaves(self._manager.item_metadata(step))
         for name, leaf in _leaves(abstract).items():

@@ -19,9 +19,9 @@ def train_stream(
 ) -> Iterator[Batch]:
     """Yield this process's part of the global training batches, from step `start` on, without end.
 
-    batch_size is global. The position in the data *is* the step: the global batches are cut into one
-    piece for each process, and resuming slices the dataset instead of restoring an iterator's state,
-    which would be tied to the number of workers and processes.
+    batch_size is global. The position in the data *is* the step: the global batches are cut into
+    one piece for each process, and resuming slices the dataset instead of restoring an iterator's
+    state, which would be tied to the number of workers and processes.
     """
     index, processes = process
     ds = task.dataset("train", seed)
@@ -52,7 +52,8 @@ def eval_stream(
 ) -> Iterator[Batch]:
     """Yield this process's part of one pass over a split, or of its first `batches` batches.
 
-    The last batch of a finite split is filled up with copies of its last example whose mask is zero.
+    The last batch of a finite split is filled up with copies of its last example whose mask is
+    zero.
     """
     index, processes = process
     ds = task.dataset(split, seed)

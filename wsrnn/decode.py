@@ -1,8 +1,8 @@
 """The hot path: run the recurrence over a batch and read the root network from its states.
 
 The states of a batch, N T P floats, are never held at once in convolution mode: the kernel is built
-once, then a few sequences at a time are convolved and read, and only the outputs are kept. The backward
-pass recomputes the states.
+once, then a few sequences at a time are convolved and read, and only the outputs are kept. The
+backward pass recomputes the states.
 """
 
 from typing import Literal, NamedTuple, Protocol
@@ -55,12 +55,13 @@ def read(
 ) -> Float[Array, "N T O"] | Float[Array, "N O"]:
     """Return y_t = root(theta_t, z_t), where theta_t = A theta_{t-1} + B u_t and theta_0 = start + B u_0.
 
-    `read` says which steps: "all", the "last", or one step of each sequence by its index. `bound` clips
-    every weight to +-bound after every step, which only `scan` can do: it is not linear in the state.
+    `read` says which steps: "all", the "last", or one step of each sequence by its index. `bound`
+    clips every weight to +-bound after every step, which only `scan` can do: it is not linear in
+    the state.
 
-    Cost of `scan`: T steps one after another; memory N T P floats when differentiated. Cost of `conv`:
-    one kernel for the batch (see `krylov`), then transforms; memory for a few sequences' states.
-    Raises ValueError for an unknown mode and for `bound` with `conv`.
+    Cost of `scan`: T steps one after another; memory N T P floats when differentiated. Cost of
+    `conv`: one kernel for the batch (see `krylov`), then transforms; memory for a few sequences'
+    states. Raises ValueError for an unknown mode and for `bound` with `conv`.
     """
     check_mode(mode)
     if bound is not None and mode != "scan":
@@ -81,7 +82,7 @@ def initial(start: Shared | Affine) -> Float[Array, "#N P"]:
     """theta_0 of each sequence, before B u_0; one row if all share it."""
     if isinstance(start, Shared):
         return start.theta[None]
-    return jnp.matmul(start.h, start.W.T, precision=PRECISION) + start.b
+    return jnp.matmul(start.h, start.W.T, precision=PRECISION) + start.b[None]
 
 
 def _scan(transition, B, u, start, root, z, at, bound):

@@ -237,8 +237,8 @@ CONFIG = "config.json"
 def prepare_run(folder: Path, recipe: Recipe) -> tuple[Experiment, list[str]]:
     """Return the resolved experiment for a run folder, new or begun, and what differs from its beginning.
 
-    Writes nothing. Raises UserError for a path that is a file or holds something else, and for a config
-    that would not continue the same run.
+    Writes nothing. Raises UserError for a path that is a file or holds something else, and for a
+    config that would not continue the same run.
     """
     experiment = recipe.experiment()
     if folder.exists() and not folder.is_dir():
@@ -287,8 +287,9 @@ def load(
 ) -> tuple[Model, Experiment]:
     """Return the trained model and the experiment of a run folder.
 
-    step: "best" on validation, "last", or a number. flags: as on the command line, for what does not
-    change the parameters (``["--model.mode", "scan"]``). Raises UserError where there is nothing to load.
+    step: "best" on validation, "last", or a number. flags: as on the command line, for what does
+    not change the parameters (``["--model.mode", "scan"]``). Raises UserError where there is
+    nothing to load.
     """
     model, experiment, _ = load_step(run, step, flags)
     return model, experiment

@@ -1,7 +1,7 @@
 """Training from start to finish: time, disk and logs; no arithmetic.
 
-The order is law: evaluate, save, fetch the next batch, dispatch, and only then log the step before, so
-that the device never waits for the host.
+The order is law: evaluate, save, fetch the next batch, dispatch, and only then log the step before,
+so that the device never waits for the host.
 """
 
 import json
@@ -44,9 +44,9 @@ def fit(recipe: Recipe, out: Path, init_from: Path | None = None) -> dict[str, A
     """Train the recipe's experiment in the folder `out`, continuing what is already there.
 
     Returns the last step, whether it was stopped early, and the last validation. A run that was
-    interrupted at any moment and continued on the same mesh writes the same metrics.jsonl, bit for bit.
-    Raises UserError for what the user can mend (before anything is written), RunError if the loss
-    stops being finite.
+    interrupted at any moment and continued on the same mesh writes the same metrics.jsonl, bit for
+    bit. Raises UserError for what the user can mend (before anything is written), RunError if the
+    loss stops being finite.
     """
     out = Path(out)
     experiment, changes = prepare_run(out, recipe)

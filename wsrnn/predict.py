@@ -24,9 +24,10 @@ class Sequences(NamedTuple):
 def read_sequences(path: Path, d_in: int) -> Sequences:
     """Return the sequences of an npz (`inputs` [N, T, D], maybe `times` [N, T]) or a long csv (id, t, ...).
 
-    The csv has one row a step, its channels in the columns beside id and t; rows are sorted by t in each
-    id. npz times are taken as they are; without them, and for a csv, tau = t / (T - 1) runs from 0 to 1
-    over each sequence. Raises UserError for anything that does not fit, naming the place.
+    The csv has one row a step, its channels in the columns beside id and t; rows are sorted by t in
+    each id. npz times are taken as they are; without them, and for a csv, tau = t / (T - 1) runs
+    from 0 to 1 over each sequence. Raises UserError for anything that does not fit, naming the
+    place.
     """
     path = Path(path)
     if not path.is_file():

@@ -22,7 +22,8 @@ from wsrnn.tasks import ENDLESS
 def report(run: Path, step: str | int = "best", flags: tuple[str, ...] = ()) -> dict[str, Any]:
     """Judge a checkpoint on the test split, write results and figures into the run, and return them.
 
-    `text` of the returned document is the table for a terminal. Raises what `experiment.load` raises.
+    `text` of the returned document is the table for a terminal. Raises what `experiment.load`
+    raises.
     """
     run = Path(run)
     model, experiment, number = load_step(run, step, flags)

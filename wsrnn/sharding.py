@@ -68,8 +68,9 @@ def batch_sharding(mesh: Mesh) -> NamedSharding:
 def state_sharding(abstract: Any, mesh: Mesh) -> Any:
     """Return a sharding for each leaf of abstract arrays, by its shape alone.
 
-    Large arrays are split over `model` along their longest axis that divides; small ones are replicated.
-    Raises UserError if the largest array cannot be split: a mesh that left it whole would keep no promise.
+    Large arrays are split over `model` along their longest axis that divides; small ones are
+    replicated. Raises UserError if the largest array cannot be split: a mesh that left it whole
+    would keep no promise.
     """
     parts = mesh.shape["model"]
 

@@ -45,9 +45,10 @@ def program(
     """Compose the steps of an experiment.
 
     `build` makes the model; `rate` is the schedule, for the log; `reads` says for "train" and for
-    "eval" whether the mask selects one step of each sequence. The batch is split over all devices and
-    every device works on its own part under `shard_map`, with whole parameters: XLA would gather the
-    whole batch for each Fourier transform otherwise. Raises what `state_sharding` raises.
+    "eval" whether the mask selects one step of each sequence. The batch is split over all devices
+    and every device works on its own part under `shard_map`, with whole parameters: XLA would
+    gather the whole batch for each Fourier transform otherwise. Raises what `state_sharding`
+    raises.
     """
 
     def fresh() -> TrainState:

@@ -13,7 +13,8 @@ from wsrnn.evaluations import Evaluation, Result, in_batches
 class Completion(Evaluation):
     """Give the first L pixels, let the model feed its own predictions back, score the pixels after L.
 
-    Mean squared error on [0, 1] pixels, the completed part only; clipped to [0, 1] as an image would be.
+    Mean squared error on [0, 1] pixels, the completed part only; clipped to [0, 1] as an image
+    would be.
     """
 
     contexts: tuple[int, ...] = (100, 300, 600)

@@ -1,6 +1,7 @@
 """A pointwise lift of the tokens before B: it commutes with time, so the convolution mode is untouched.
 
-A state that is linear in raw tokens cannot hold products such as x y; one linear in lifted tokens can.
+A state that is linear in raw tokens cannot hold products such as x y; one linear in lifted tokens
+can.
 """
 
 from dataclasses import dataclass

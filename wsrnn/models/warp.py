@@ -55,7 +55,8 @@ class WarpConfig(ModelConfig):
     """u_t = x_t - x_{t-1} with u_0 = 0 (the paper's), or u_t = x_t."""
     layout: Literal["standard", "read_before_write"] = "standard"
     """standard: step t writes token t, then reads. read_before_write: step t writes token t - 1 and
-    reads at token t's leading channels (its query, without the d_out values at the end), so that y_t is
+    reads at token t's leading channels (its query, without the d_out values at the end), so that
+    y_t is
     the prediction from t examples."""
     lift: LiftConfig = field(default_factory=LiftConfig)
     phi: PhiConfig = field(default_factory=PhiConfig)
@@ -214,7 +215,7 @@ class Warp(Model):
             wavelengths = config.encoding_base ** (
                 jnp.arange(0, config.encoding, 2) / config.encoding
             )
-            angles = step[..., None] / wavelengths
+            angles = jnp.multiply.outer(step, 1 / wavelengths)
             waves = jnp.stack([jnp.sin(angles), jnp.cos(angles)], -1)
             waves = waves.reshape(*angles.shape[:-1], -1).astype(x.dtype)
             parts.append(jnp.broadcast_to(waves, (*x.shape[:-1], config.encoding)))
@@ -225,9 +226,9 @@ class Warp(Model):
     def start(self, x0: Float[Array, "N D"]) -> State:
         """Return the state before the first step of sequences that begin with x0.
 
-        Then ``state, y_t = model.advance(state, x_t, time_t)`` for t = 0, 1, ..., x0 being the first
-        x_t, gives the outputs of the full call one by one, with memory that does not grow: the weights
-        adapt to the sequence with no gradient and no optimiser.
+        Then ``state, y_t = model.advance(state, x_t, time_t)`` for t = 0, 1, ..., x0 being the
+        first x_t, gives the outputs of the full call one by one, with memory that does not grow:
+        the weights adapt to the sequence with no gradient and no optimiser.
         """
         B = self.B[...]
         theta = jnp.broadcast_to(decode.initial(self.phi(x0, B)), (len(x0), len(B)))
@@ -261,8 +262,8 @@ class Warp(Model):
         """Return y_0 .. y_{T-1} for inputs that are `context` for L steps and then the model's own means.
 
         y_t predicts x_{t+1}, so the model continues the sequence by itself from step L on. Raises
-        ValueError for `conv` (predictions fed back are not linear in the state) and for a model whose
-        outputs are not its inputs.
+        ValueError for `conv` (predictions fed back are not linear in the state) and for a model
+        whose outputs are not its inputs.
         """
         if mode != "scan":
             raise ValueError(

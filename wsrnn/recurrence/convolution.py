@@ -1,9 +1,9 @@
 """The recurrence as a causal convolution, exact for every theta_0.
 
 theta_t = A^t theta_0 + sum_{s <= t} A^{t-s} B u_s. The start is a channel like the inputs: with
-theta_0 = W h + b, the columns [W, b] join B, driven by an impulse (h, 1) at t = 0. So the free response
-costs r + 1 more channels, needs no assumption on the rank of B (the paper's Theorem 1 does), and
-everything below sees one set of channels V = [B, W, b] and one drive v.
+theta_0 = W h + b, the columns [W, b] join B, driven by an impulse (h, 1) at t = 0. So the free
+response costs r + 1 more channels, needs no assumption on the rank of B (the paper's Theorem 1
+does), and everything below sees one set of channels V = [B, W, b] and one drive v.
 """
 
 from collections.abc import Callable
@@ -20,10 +20,10 @@ def convolution(
 ) -> Callable[[Float[Array, "T C"]], Float[Array, "P T"]]:
     """Return the function that maps one sequence's drive v to all its states, time-minor.
 
-    Everything that does not depend on the sequence, the kernel and its transform, is computed here, once
-    for a whole batch. Cost of a sequence: C transforms forward, P back, of a length of at least 2 T - 1
-    (so that nothing wraps around), and 8 C P T operations between them. With A = I the convolution is
-    a running sum of the C channels before the product with V.
+    Everything that does not depend on the sequence, the kernel and its transform, is computed here,
+    once for a whole batch. Cost of a sequence: C transforms forward, P back, of a length of at
+    least 2 T - 1 (so that nothing wraps around), and 8 C P T operations between them. With A = I
+    the convolution is a running sum of the C channels before the product with V.
 
     Round-off is relative to the largest value along the trajectory, not to each value.
     """
@@ -47,10 +47,10 @@ def state_at(
 ) -> Float[Array, "N P"]:
     """Return each sequence's state at its own step `at`, and no other.
 
-    theta_n = sum_k K_k v_{n-k}: with the drive reversed from step n backwards this is one matrix product
-    of [N, T C] with [T C, P]. No transform, no trajectory. With A = I, a masked sum.
+    theta_n = sum_k K_k v_{n-k}: with the drive reversed from step n backwards this is one matrix
+    product of [N, T C] with [T C, P]. No transform, no trajectory. With A = I, a masked sum.
     """
-    steps = at[:, None] - jnp.arange(v.shape[1])
+    steps = at[:, None] - jnp.arange(v.shape[1])[None]
     past = (steps >= 0)[..., None]
     if isinstance(transition, Identity):
         return jnp.matmul(jnp.where(past, v, 0).sum(1), V.T, precision=PRECISION)

@@ -13,9 +13,9 @@ from wsrnn.recurrence.transition import Transition
 def krylov(transition: Transition, V: Float[Array, "C P"], length: int) -> Float[Array, "T C P"]:
     """Return K_t = A^t V for t < length, the columns of V lying in its rows.
 
-    Cost: T products of A with C vectors (2 T C P^2 operations for a dense A), and T C P floats, here and
-    in the adjoint. Automatic differentiation would instead add a P x P outer product to dA at every
-    step; the adjoint below does it in one matrix product.
+    Cost: T products of A with C vectors (2 T C P^2 operations for a dense A), and T C P floats,
+    here and in the adjoint. Automatic differentiation would instead add a P x P outer product to dA
+    at every step; the adjoint below does it in one matrix product.
     """
     return jax.lax.scan(lambda K, _: (transition.apply(K), K), V, length=length)[1]
 
@@ -28,7 +28,8 @@ def _forward(transition, V, length):
 def _backward(length, residuals, g):
     """lambda_t = A^T lambda_{t+1} + g_t; dV = lambda_0; dA = sum_t lambda_{t+1} K_t^T.
 
-    K_{t+1} = A K_t for all t at once is a single application of A, so its pullback sums dA over time.
+    K_{t+1} = A K_t for all t at once is a single application of A, so its pullback sums dA over
+    time.
     """
     transition, K = residuals
 

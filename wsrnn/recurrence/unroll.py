@@ -28,8 +28,8 @@ def unroll(
 ) -> Float[Array, "T P"]:
     """Return theta_0 .. theta_{T-1}: theta_t = A theta_{t-1} + B u_t, with theta_0 = theta0 + B u_0.
 
-    `scan` takes T steps in order; `conv` convolves the drive with A^t [B, theta0]. Same values, same
-    gradients. Raises ValueError for an unknown mode.
+    `scan` takes T steps in order; `conv` convolves the drive with A^t [B, theta0]. Same values,
+    same gradients. Raises ValueError for an unknown mode.
     """
     check_mode(mode)
     if mode == "conv":

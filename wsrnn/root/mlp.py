@@ -25,8 +25,8 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
 class RootNet:
     """An MLP from d_in to d_out with `depth` hidden layers of `width`, all its weights in one vector.
 
-    Flat layout, as in the authors' code: layer by layer, kernel ``[out, in]`` row-major and then bias.
-    depth = 0 is a linear map. Frozen and hashable, hence a static attribute of a module.
+    Flat layout, as in the authors' code: layer by layer, kernel ``[out, in]`` row-major and then
+    bias. depth = 0 is a linear map. Frozen and hashable, hence a static attribute of a module.
     """
 
     d_in: int
@@ -70,21 +70,22 @@ class RootNet:
     ) -> Float[Array, "d_out *N"]:
         """Return the network's output, one network for each trailing index.
 
-        The batch axes trail, so that they are contiguous: a layer is then a sum of long products, where
-        batched tiny matrix-vector products would be slow on every backend. Cost: 2 P operations each.
+        The batch axes trail, so that they are contiguous: a layer is then a sum of long products,
+        where batched tiny matrix-vector products would be slow on every backend. Cost: 2 P
+        operations each.
         """
-        *hidden, last = self.unflatten(theta)
         activate = ACTIVATIONS[self.activation]
-        for kernel, bias in hidden:
-            z = activate((kernel * z).sum(1) + bias)
-        kernel, bias = last
-        return (kernel * z).sum(1) + bias
+        for layer, (kernel, bias) in enumerate(self.unflatten(theta)):
+            z = (kernel * z[None]).sum(1) + bias
+            z = activate(z) if layer < self.depth else z
+        return z
 
     def init(self, key: Array, start: RootStart = "uniform") -> Float[Array, " P"]:
         """Draw all weights.
 
-        uniform: weights and biases from +-1 / sqrt(in), as the paper's library does. he: normal weights
-        of variance 2 / in (He et al. 2015) and zero biases, which keeps the scale through relu layers.
+        uniform: weights and biases from +-1 / sqrt(in), as the paper's library does. he: normal
+        weights of variance 2 / in (He et al. 2015) and zero biases, which keeps the scale through
+        relu layers.
         """
         keys = jax.random.split(key, len(self.layers))
         if start == "uniform":

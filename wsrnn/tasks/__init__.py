@@ -27,8 +27,8 @@ class Batch(NamedTuple):
 class Task(ABC):
     """What a task promises. Subclasses are frozen dataclasses, picklable and cheap to make.
 
-    `d_in` and `d_out` are channel counts (d_out is the number of classes under cross_entropy), `length`
-    is T, and `loss` names an entry of `wsrnn.metrics.LOSSES`.
+    `d_in` and `d_out` are channel counts (d_out is the number of classes under cross_entropy),
+    `length` is T, and `loss` names an entry of `wsrnn.metrics.LOSSES`.
     """
 
     d_in: int

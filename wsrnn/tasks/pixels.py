@@ -22,8 +22,8 @@ TRAIN = 55_000  # the rest of the 60,000 training images validates
 class PixelSequence(Task):
     """Pixels on [0, 1], one a step (D = 1). Train, validation and test have 55,000, 5,000, 10,000 images.
 
-    target "next": T = side^2 - 1, and y_t is scored on pixel t + 1. target "label": T = side^2, and the
-    last step is scored on the class.
+    target "next": T = side^2 - 1, and y_t is scored on pixel t + 1. target "label": T = side^2, and
+    the last step is scored on the class.
     """
 
     name: Literal["mnist", "fashion_mnist"] = "mnist"

@@ -20,10 +20,11 @@ MONTHS = {"train": (0, 12), "valid": (12, 16), "test": (16, 20)}  # of 30 days, 
 class Ett(Task):
     """Windows of `context` known steps and `horizon` unknown ones, seven channels, stride 1.
 
-    The rows are split into 12, 4 and 4 months, each part's first context reaching back into the part
-    before; all are scaled to the mean and standard deviation of the training rows alone. y_t is scored
-    on x_{t+1}. Beyond the context the inputs hold its last row, so nothing unknown is seen, the
-    difference drive is zero there, and T = context + horizon - 1; only forecasts are scored.
+    The rows are split into 12, 4 and 4 months, each part's first context reaching back into the
+    part before; all are scaled to the mean and standard deviation of the training rows alone. y_t
+    is scored on x_{t+1}. Beyond the context the inputs hold its last row, so nothing unknown is
+    seen, the difference drive is zero there, and T = context + horizon - 1; only forecasts are
+    scored.
     """
 
     name: Literal["ETTh1", "ETTh2", "ETTm1", "ETTm2"] = "ETTh1"
