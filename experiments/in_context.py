@@ -10,6 +10,7 @@ Command: wsrnn train                                   (this file is the default
 from wsrnn.evaluations.in_context import PrefixError
 from wsrnn.experiment import Experiment
 from wsrnn.models.lift import LiftConfig
+from wsrnn.models.phi import PhiConfig
 from wsrnn.models.warp import TransitionConfig, WarpConfig
 from wsrnn.optim import OptimConfig
 from wsrnn.tasks.regression import LinearRegression
@@ -22,6 +23,7 @@ experiment = Experiment(
         drive="value",
         layout="read_before_write",
         lift=LiftConfig("mlp", width=64, size=48),
+        phi=PhiConfig(start="he"),
         transition=TransitionConfig("identity"),
         input_scale=0.03,
         read_time=False,
@@ -29,7 +31,7 @@ experiment = Experiment(
         mode="conv",
     ),
     evaluation=PrefixError(),
-    optim=OptimConfig(learning_rate=2e-3),
+    optim=OptimConfig(learning_rate=2e-3, warmup=300),
     steps=9000,
     batch_size=256,
     eval_every=1000,

@@ -7,9 +7,16 @@ os.environ["JAX_NUM_CPU_DEVICES"] = "8"
 
 from jaxtyping import install_import_hook
 
-install_import_hook("wsrnn", "beartype.beartype")
+install_import_hook("wsrnn", "strict.typechecked")
 
 import jax
 import pytest
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _compilation_cache(tmp_path_factory):
+    """Many runs here are of one program: compile it once."""
+    jax.config.update("jax_compilation_cache_dir", str(tmp_path_factory.mktemp("compiled")))

@@ -71,19 +71,33 @@ class Checkpoints:
         `abstract` may be a part of the saved tree. Raises UserError naming the first leaf that does
         not fit, with both shapes.
         """
-        saved = _leaves(self._manager.item_metadata(step))
-        for name, leaf in _leaves(abstract).items():
+        wanted = _leaves(abstract)
+        try:
+            saved = _leaves(self._manager.item_metadata(step))
+            self._check_fit(step, saved, wanted)
+            return self._read(step, abstract, whole=len(wanted) == len(saved))
+        except UserError:
+            raise
+        except Exception as error:  # orbax and tensorstore raise many kinds for a damaged file
+            raise UserError(
+                f"checkpoint {self.folder}/{step} is damaged ({type(error).__name__}): remove that "
+                "folder to go on from the step before"
+            ) from error
+
+    def _check_fit(self, step: int, saved: dict[str, Any], wanted: dict[str, Any]) -> None:
+        for name, leaf in wanted.items():
             if name not in saved:
                 raise UserError(
                     f"checkpoint {self.folder}/{step} has no {name}: it is of another model"
                 )
             if tuple(saved[name].shape) != tuple(leaf.shape):
                 raise UserError(
-                    f"checkpoint {self.folder}/{step} does not fit: {name} is {list(saved[name].shape)} "
-                    f"there and {list(leaf.shape)} in this experiment"
+                    f"checkpoint {self.folder}/{step} does not fit: {name} is "
+                    f"{list(saved[name].shape)} there and {list(leaf.shape)} in this experiment"
                 )
-        partial = len(_leaves(abstract)) < len(saved)
-        if not partial:
+
+    def _read(self, step: int, abstract: Any, whole: bool) -> Any:
+        if whole:
             return self._manager.restore(step, args=ocp.args.StandardRestore(abstract))
         with ocp.PyTreeCheckpointer() as reader:
             arguments = ocp.checkpoint_utils.construct_restore_args(abstract)

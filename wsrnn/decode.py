@@ -5,7 +5,7 @@ once, then a few sequences at a time are convolved and read, and only the output
 backward pass recomputes the states.
 """
 
-from typing import Literal, NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +18,7 @@ from wsrnn.recurrence.unroll import Mode
 STATES_AT_ONCE = 2**21  # floats of theta in flight: 8 MiB in float32, about a core's cache
 
 
+@runtime_checkable
 class Root(Protocol):
     """What is read from the state: see `wsrnn.root`."""
 

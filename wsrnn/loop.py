@@ -68,7 +68,9 @@ def fit(recipe: Recipe, out: Path, init_from: Path | None = None) -> dict[str, A
         else:
             state = program.init()
             if initial is not None:
-                params = jax.tree.map(jax.device_put, initial, program.abstract.params)
+                params = jax.tree.map(
+                    lambda x, like: jax.device_put(x, like.sharding), initial, program.abstract.params
+                )
                 state = state._replace(params=params)
         lead = jax.process_index() == 0
         record = stack.enter_context(_Record(out, start, lead))
@@ -162,7 +164,8 @@ def _look(experiment, program, params, monitor, number, validation) -> None:
     monitor.scalars(number, {f"valid/{name}": value for name, value in validation.items()})
     if jax.process_count() > 1:
         return  # diagnostics would need the parameters of the other processes
-    model = nnx.merge(program.graphdef, jax.device_get(params))
+    here = jax.device_put(jax.device_get(params), jax.local_devices()[0])
+    model = nnx.merge(program.graphdef, here)
     some = data.examples(experiment.task, "valid", experiment.seed, 8)
     for tag, value in model.diagnostics(some.inputs, some.times).items():
         if np.ndim(value):

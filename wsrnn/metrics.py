@@ -4,17 +4,17 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, ArrayLike, Float, Int
 
 
 class Mean(NamedTuple):
     """A sum and how much it counts: means of unequal batches add up exactly."""
 
-    total: Float[Array, ""]
-    count: Float[Array, ""]
+    total: Float[ArrayLike, ""]
+    count: Float[ArrayLike, ""]
 
     @property
-    def value(self) -> Float[Array, ""]:
+    def value(self) -> Float[ArrayLike, ""]:
         """total / count, and not a number where nothing counts."""
         return self.total / self.count
 

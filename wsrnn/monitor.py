@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 from tensorboard.compat.proto import event_pb2, summary_pb2
 from tensorboard.plugins.histogram.summary_v2 import histogram_pb
 from tensorboard.plugins.hparams import api_pb2, metadata, plugin_data_pb2
@@ -30,7 +31,7 @@ class Monitor:
         for tag, value in values.items():
             self._event(step, summary=scalar_pb(tag, float(value)))
 
-    def histogram(self, step: int, tag: str, values: np.ndarray) -> None:
+    def histogram(self, step: int, tag: str, values: ArrayLike) -> None:
         """Add a histogram; values that are not finite are left out."""
         values = np.asarray(values, np.float64).ravel()
         self._event(step, summary=histogram_pb(tag, values[np.isfinite(values)], buckets=60))

@@ -74,7 +74,7 @@ def program(
     def train_step(state: TrainState, batch: Batch):
         grads, sums = gradients(state.params, batch)
         grads = jax.tree.map(lambda g: g / sums["loss"].count, grads)
-        norm = optax.global_norm(grads)
+        norm = optax.tree.norm(grads)
         sound = jnp.isfinite(sums["loss"].total) & jnp.isfinite(norm)
         updates, opt_state = optimiser.update(grads, state.opt_state, state.params)
         proposed = (optax.apply_updates(state.params, updates), opt_state)

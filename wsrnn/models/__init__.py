@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from typing import Any
 
 from flax import nnx
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, ArrayLike, Float, Int
 
 
 class Model(nnx.Module):
@@ -13,10 +13,10 @@ class Model(nnx.Module):
     @abstractmethod
     def __call__(
         self,
-        inputs: Float[Array, "N T D"],
-        times: Float[Array, "N T"],
+        inputs: Float[ArrayLike, "N T D"],
+        times: Float[ArrayLike, "N T"],
         *,
-        at: Int[Array, " N"] | None = None,
+        at: Int[ArrayLike, " N"] | None = None,
         mode: str | None = None,
     ) -> Float[Array, "N T O"] | Float[Array, "N O"]:
         """Return a prediction at every step, or only at each sequence's step `at` (the rest unpaid).
@@ -30,7 +30,7 @@ class Model(nnx.Module):
         return {}
 
     def diagnostics(
-        self, inputs: Float[Array, "N T D"], times: Float[Array, "N T"]
+        self, inputs: Float[ArrayLike, "N T D"], times: Float[ArrayLike, "N T"]
     ) -> dict[str, Any]:
         """What TensorBoard shows at each evaluation: numbers as curves, arrays as histograms."""
         return {}

@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, ArrayLike, Float, Int
 
 from wsrnn import decode
 from wsrnn.models import Model, ModelConfig
@@ -176,16 +176,18 @@ class Warp(Model):
 
     def __call__(
         self,
-        inputs: Float[Array, "N T D"],
-        times: Float[Array, "N T"],
+        inputs: Float[ArrayLike, "N T D"],
+        times: Float[ArrayLike, "N T"],
         *,
-        at: Int[Array, " N"] | None = None,
+        at: Int[ArrayLike, " N"] | None = None,
         mode: str | None = None,
     ) -> Float[Array, "N T O"] | Float[Array, "N O"]:
         """Return the prediction at every step, or at one step `at` of each sequence. Cost: `decode.read`."""
-        return self.head(self._read(self.root, inputs, times, "all" if at is None else at, mode))
+        read = "all" if at is None else jnp.asarray(at)
+        return self.head(self._read(self.root, inputs, times, read, mode))
 
     def _read(self, root, inputs, times, read, mode):
+        inputs, times = jnp.asarray(inputs), jnp.asarray(times)
         u = self._drive(inputs)
         z = self._root_inputs(inputs, times, jnp.arange(inputs.shape[1]))
         B = self.B[...]
@@ -223,23 +225,23 @@ class Warp(Model):
             parts.append(x[..., : -self.d_out] if config.layout == "read_before_write" else x)
         return jnp.concatenate(parts, -1)
 
-    def start(self, x0: Float[Array, "N D"]) -> State:
+    def start(self, x0: Float[ArrayLike, "N D"]) -> State:
         """Return the state before the first step of sequences that begin with x0.
 
         Then ``state, y_t = model.advance(state, x_t, time_t)`` for t = 0, 1, ..., x0 being the
         first x_t, gives the outputs of the full call one by one, with memory that does not grow:
         the weights adapt to the sequence with no gradient and no optimiser.
         """
-        B = self.B[...]
+        x0, B = jnp.asarray(x0), self.B[...]
         theta = jnp.broadcast_to(decode.initial(self.phi(x0, B)), (len(x0), len(B)))
         tokens = self._lifted(x0)
         return State(theta, tokens, jnp.zeros_like(tokens), jnp.zeros((), jnp.int32))
 
     def advance(
-        self, state: State, x: Float[Array, "N D"], time: Float[Array, " N"] | float
+        self, state: State, x: Float[ArrayLike, "N D"], time: Float[ArrayLike, " #N"] | float
     ) -> tuple[State, Float[Array, "N O"]]:
         """Take one step of the recurrence and read it: the next state and y_t. Always a scan."""
-        config = self.config
+        config, x = self.config, jnp.asarray(x)
         token = self._lifted(x)
         drive = token - state.token if config.drive == "difference" else token
         written = state.drive if config.layout == "read_before_write" else drive
@@ -254,8 +256,8 @@ class Warp(Model):
 
     def generate(
         self,
-        context: Float[Array, "N L D"],
-        times: Float[Array, "N T"],
+        context: Float[ArrayLike, "N L D"],
+        times: Float[ArrayLike, "N T"],
         *,
         mode: Mode = "scan",
     ) -> Float[Array, "N T O"]:
@@ -272,6 +274,7 @@ class Warp(Model):
         if self.d_in != self.d_out:
             raise ValueError(f"only a model that predicts its inputs can feed them back: "
                              f"d_in is {self.d_in}, d_out {self.d_out}")  # fmt: skip
+        context, times = jnp.asarray(context), jnp.asarray(times)
         length = context.shape[1]
         padded = jnp.pad(context, ((0, 0), (0, times.shape[1] - length), (0, 0)))
 

@@ -1,8 +1,8 @@
 """The forms of A: what multiplies the state at every step."""
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Literal, Protocol, Self
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +16,7 @@ PRECISION = jax.lax.Precision.HIGHEST
 TransitionStart = Literal["identity", "orthogonal", "decay"]
 
 
-class Transition(Protocol):
+class Transition(ABC):
     """A linear map A of the state, as a pytree whose leaves are its parameters.
 
     A new form is one class with these operations and one entry in ``FORMS``, which enrols it in
@@ -27,7 +27,7 @@ class Transition(Protocol):
     @abstractmethod
     def init(
         cls, key: Array, size: int, start: TransitionStart = "identity", radius: float = 1.0
-    ) -> Self:
+    ) -> "Transition":
         """A fresh A of P = size with spectral radius `radius`, from the start named by `start`."""
 
     @abstractmethod
@@ -57,7 +57,7 @@ class Transition(Protocol):
 class Dense(Transition):
     """A full matrix, as in the paper (section 2): P^2 parameters, 2 P^2 operations a step."""
 
-    A: Float[Array, "P P"]
+    A: Any  # [P, P]; not always an array: jax also builds trees of shapes and of placeholders
 
     @classmethod
     def init(cls, key, size, start="identity", radius=1.0):
@@ -109,7 +109,7 @@ class Dense(Transition):
 class Diagonal(Transition):
     """One real decay for each weight: P parameters, P operations a step."""
 
-    a: Float[Array, " P"]
+    a: Any  # [P]
 
     @classmethod
     def init(cls, key, size, start="identity", radius=1.0):

@@ -43,8 +43,6 @@ class PixelSequence(Task):
                 f"target {self.target} does not go with loss {self.loss}: the next pixel takes mse or "
                 "nll, the label takes cross_entropy"
             )
-        if self.side not in (28, 14):
-            raise ValueError(f"side must be 28 or 14, got {self.side}")
 
     @property
     def d_in(self):
@@ -68,7 +66,9 @@ class PixelSequence(Task):
         labels = self._file(f"{part}-labels-idx1-ubyte", 2049)
         keep = {"train": slice(TRAIN), "valid": slice(TRAIN, None), "test": slice(None)}[split]
         images, labels = images[keep], labels[keep]
-        return grain.MapDataset.range(len(images)).map(lambda i: self.example(images[i], labels[i]))
+        return grain.MapDataset.range(len(images)).map(
+            lambda i: self.example(images[i], int(labels[i]))
+        )
 
     def _file(self, name: str, magic: int) -> np.ndarray:
         source = SOURCES[self.name]

@@ -8,6 +8,7 @@ from typing import Literal
 import grain
 import numpy as np
 
+from wsrnn.errors import UserError
 from wsrnn.tasks import Batch, Task, clock
 from wsrnn.tasks.files import find, numbers, read_csv
 
@@ -58,16 +59,19 @@ class Ett(Task):
 
     def dataset(self, split, seed):
         """Return the windows of a split in order of time; the seed plays no part."""
-        table = _read(find(f"ett/{self.name}.csv", self.data_dir, SOURCE))
+        path = find(f"ett/{self.name}.csv", self.data_dir, SOURCE)
+        table = _read(path)
         month = 30 * self.day
+        first, last = (m * month for m in MONTHS[split])
+        if len(table) < last:
+            raise UserError(f"{path} has {len(table)} rows, the {split} part ends at row {last}")
         known = table[: MONTHS["train"][1] * month]
         table = ((table - known.mean(0)) / known.std(0)).astype(np.float32)
-        first, last = (m * month for m in MONTHS[split])
         rows = table[max(0, first - self.context) : last]
-        count = len(rows) - self.context - self.horizon + 1
+        count = len(rows) - self.length
         if count < 1:
-            raise ValueError(
-                f"context {self.context} and horizon {self.horizon} do not fit {self.name}"
+            raise UserError(
+                f"context {self.context} and horizon {self.horizon} are longer than the {split} part"
             )
         return grain.MapDataset.range(count).map(lambda i: self.example(rows[i:]))
 

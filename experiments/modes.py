@@ -1,0 +1,50 @@
+"""Recurrent against convolution mode: the same parameters, data and steps, only the execution differs.
+
+Claim: `scan` and `conv` are one model. Two runs from the same start see the same losses but for
+float32 round-off. The rate is kept low for this: Adam moves every entry of a dense A by about its rate,
+so the spectral norm by up to P times that, and ten times the rate (with a relu root) makes training
+chaotic within 100 steps; round-off then grows into other losses, as it would between two machines.
+
+Command: wsrnn train experiments/modes.py              trains both as sibling runs and compares them
+         wsrnn train experiments/modes.py --model.mode scan                       trains one of them
+"""
+
+from dataclasses import replace
+
+from wsrnn.experiment import Experiment
+from wsrnn.models.lift import LiftConfig
+from wsrnn.models.phi import PhiConfig
+from wsrnn.models.warp import TransitionConfig, WarpConfig
+from wsrnn.optim import OptimConfig
+from wsrnn.tasks.regression import LinearRegression
+
+experiment = Experiment(
+    task=LinearRegression(d=5, examples=63),
+    model=WarpConfig(
+        width=16,
+        depth=2,
+        activation="tanh",
+        drive="value",
+        layout="read_before_write",
+        lift=LiftConfig("mlp", width=32, size=16),
+        phi=PhiConfig(start="he"),
+        transition=TransitionConfig("dense", start="orthogonal", radius=0.95),
+        input_scale=0.03,
+        read_time=False,
+        read_input=True,
+    ),
+    optim=OptimConfig(learning_rate=1e-4, warmup=50),
+    steps=500,
+    batch_size=64,
+    eval_every=250,
+    save_every=250,
+)
+variants = {"small": replace(experiment, steps=100, eval_every=50)}
+
+
+def sweep(experiment: Experiment) -> dict[str, Experiment]:
+    """The siblings that `wsrnn train` runs when no flag names a mode."""
+    return {
+        mode: replace(experiment, model=replace(experiment.model, mode=mode))
+        for mode in ("scan", "conv")
+    }

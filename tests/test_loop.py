@@ -1,0 +1,247 @@
+"""Training: continued equals uninterrupted, bit for bit; the mesh does not matter; nothing bad is kept."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+import wsrnn
+from wsrnn import data, loop
+from wsrnn.checkpoint import Checkpoints
+from wsrnn.errors import RunError, UserError
+from wsrnn.experiment import Recipe, load_step
+from wsrnn.report import report
+
+TINY = Path(__file__).with_name("tiny.py")
+
+
+def recipe(*flags, variant=None):
+    return Recipe.read(TINY, variant, flags)
+
+
+def metrics(run):
+    return (run / "metrics.jsonl").read_bytes()
+
+
+def losses(run):
+    return np.array([row["loss"] for row in loop.read_metrics(run) if "loss" in row])
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """The uninterrupted run that others are compared with."""
+    run = tmp_path_factory.mktemp("runs") / "whole"
+    assert loop.fit(recipe(), run)["step"] == 12
+    return run
+
+
+def test_a_run_leaves_what_it_promises(whole):
+    rows = loop.read_metrics(whole)
+    assert [row["step"] for row in rows if "loss" in row] == list(range(1, 13))
+    assert [row["step"] for row in rows if "valid/loss" in row] == [4, 8, 12]
+    assert losses(whole)[-4:].mean() < losses(whole)[:4].mean()
+    with Checkpoints(whole / "checkpoints") as saved:
+        validation = {r["step"]: r["valid/loss"] for r in rows if "valid/loss" in r}
+        best = min(validation, key=validation.get)
+        assert saved.find("best") == best and saved.find("last") == 12
+        assert saved.find(9) == 9  # the last two are kept whatever the best is
+
+
+@pytest.mark.parametrize("dies_at", [1, 5, 8])
+def test_continued_equals_uninterrupted(whole, tmp_path, monkeypatch, dies_at):
+    class Killed(BaseException):
+        pass
+
+    original = data.train_stream
+
+    def dying(*args, start=0, **kwargs):
+        for i, batch in enumerate(original(*args, start=start, **kwargs)):
+            if start + i == dies_at:
+                raise Killed
+            yield batch
+
+    monkeypatch.setattr(data, "train_stream", dying)
+    with pytest.raises(Killed):
+        loop.fit(recipe(), tmp_path / "run")
+    monkeypatch.setattr(data, "train_stream", original)
+    loop.fit(recipe(), tmp_path / "run")
+    assert metrics(tmp_path / "run") == metrics(whole)
+
+
+def start(out, *flags):
+    environment = os.environ | {"PYTHONPATH": str(TINY.parents[1])}
+    command = [sys.executable, "-m", "wsrnn", "train", str(TINY), "--out", str(out), *flags]
+    return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
+
+
+def wait_for_lines(out, count):
+    deadline = time.monotonic() + 120
+    while len(loop.read_metrics(out)) < count:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+def test_killed_and_continued_equals_uninterrupted(tmp_path, number):
+    flags = ("--steps", "600", "--eval-every", "50", "--save-every", "20")
+    process = start(tmp_path / "run", *flags)
+    wait_for_lines(tmp_path / "run", 130)
+    process.send_signal(number)
+    _, errors = process.communicate()
+    assert process.returncode == (130 if number == signal.SIGINT else -number), errors
+    if number == signal.SIGINT:
+        assert "Traceback" not in errors
+    done = len(losses(tmp_path / "run"))
+    assert 100 < done < 600
+    again = start(tmp_path / "run", *flags)
+    assert again.wait() == 0, again.stderr.read()
+    loop.fit(recipe(*flags), tmp_path / "uninterrupted")
+    assert metrics(tmp_path / "run") == metrics(tmp_path / "uninterrupted")
+
+
+DIVISIBLE = ("--task.d", "3", "--model.width", "3")  # P = 16
+
+
+@pytest.mark.parametrize("mesh", [(1, 1), (2, 1), (8, 1), (4, 2), (1, 8)])
+def test_any_mesh_gives_the_same_losses(tmp_path, mesh, monkeypatch):
+    monkeypatch.setattr("wsrnn.sharding.WORTH_SPLITTING", 16)
+    if not (reference := tmp_path.parent / "reference").exists():
+        loop.fit(recipe(*DIVISIBLE, "--mesh.data", "1"), reference)
+    flags = ("--mesh.data", str(mesh[0]), "--mesh.model", str(mesh[1]))
+    loop.fit(recipe(*DIVISIBLE, *flags), tmp_path / "run")
+    np.testing.assert_allclose(losses(tmp_path / "run"), losses(reference), rtol=1e-5)
+
+
+def test_a_large_parameter_is_split_over_the_model_axis(monkeypatch):
+    monkeypatch.setattr("wsrnn.sharding.WORTH_SPLITTING", 16)
+    experiment = recipe(*DIVISIBLE, "--mesh.model", "2").experiment().resolve()
+    program = loop.compose(experiment, experiment.mesh.build(8))
+    state = program.init()
+    batch = next(data.train_stream(experiment.task, 8, 0))._replace(latents={})
+    state, _ = program.train_step(state, loop.to_global(batch, experiment.mesh.build(8)))
+    A = state.params["A"]["A"]
+    moments = [x for x in jax.tree.leaves(state.opt_state) if x.shape == A.shape]
+    assert len(moments) == 2
+    for array in (A, *moments):
+        assert array.addressable_shards[0].data.size == A.size // 2
+
+
+def test_a_mesh_that_cannot_split_the_largest_parameter_is_refused(monkeypatch, tmp_path):
+    monkeypatch.setattr("wsrnn.sharding.WORTH_SPLITTING", 16)
+    with pytest.raises(UserError, match=r"mesh.model 2 divides no axis of params.A.A \[17, 17\]"):
+        loop.fit(recipe("--mesh.model", "2"), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_checkpoint_continues_on_another_mesh(tmp_path):
+    loop.fit(recipe("--steps", "6"), tmp_path / "run")
+    loop.fit(recipe("--steps", "12", "--mesh.data", "2"), tmp_path / "run")
+    loop.fit(recipe("--optim.decay-steps", "6"), tmp_path / "reference")
+    np.testing.assert_allclose(losses(tmp_path / "run"), losses(tmp_path / "reference"), rtol=1e-4)
+
+
+def test_one_compilation(whole):
+    experiment = recipe().experiment().resolve()
+    mesh = experiment.mesh.build(8)
+    program = loop.compose(experiment, mesh)
+    state = program.init()
+    stream = data.train_stream(experiment.task, 8, 0)
+    for _ in range(3):
+        batch = loop.to_global(next(stream)._replace(latents={}), mesh)
+        state, _ = program.train_step(state, batch)
+    assert program.train_step._cache_size() == 1
+
+
+def test_modes_are_one_flag(tmp_path):
+    for mode in ("scan", "conv"):
+        loop.fit(recipe("--model.mode", mode), tmp_path / mode)
+    np.testing.assert_allclose(losses(tmp_path / "scan"), losses(tmp_path / "conv"), rtol=1e-4)
+    scan, _ = wsrnn.load(tmp_path / "conv", flags=["--model.mode", "scan"])
+    conv, experiment = wsrnn.load(tmp_path / "conv")
+    batch = data.examples(experiment.task, "test", 0, 4)
+    a, b = (np.asarray(model(batch.inputs, batch.times)) for model in (scan, conv))
+    np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+
+
+def test_bad_steps_are_skipped_and_counted_and_too_many_stop_the_run(tmp_path):
+    run = tmp_path / "run"
+    with pytest.raises(RunError, match="stopped at step 10: 4 steps in a row"):
+        loop.fit(recipe("--eval-every", "6", variant="poisoned"), run)
+    rows = [row for row in loop.read_metrics(run) if "skipped" in row]
+    assert [row["skipped"] for row in rows] == [0] * 6 + [1] * 4
+    assert rows[-1]["loss"] is None
+    with Checkpoints(run / "checkpoints") as saved:
+        restored = {}
+        for number in (6, 9):
+            experiment = recipe(variant="poisoned").experiment().resolve()
+            program = loop.compose(experiment, experiment.mesh.build(8))
+            restored[number] = saved.restore(number, program.abstract)
+    for a, b in zip(*(jax.tree.leaves(s._replace(step=0)) for s in restored.values()), strict=True):
+        np.testing.assert_array_equal(a, b)  # skipped steps leave no trace, in the moments neither
+
+
+def test_a_changed_config_is_refused_with_the_difference(whole):
+    with pytest.raises(UserError, match="batch_size 8 -> 16; model.width 4 -> 5"):
+        loop.fit(recipe("--model.width", "5", "--batch-size", "16"), whole)
+    with pytest.raises(UserError, match="steps 12 -> 6"):
+        loop.fit(recipe("--steps", "6"), whole)
+
+
+def test_what_cannot_change_the_result_may_change_and_is_logged(whole, caplog):
+    caplog.set_level("INFO", logger="wsrnn")
+    before = metrics(whole)
+    loop.fit(recipe("--save-every", "5", "--mesh.data", "4"), whole)
+    assert "save_every 3 -> 5" in caplog.text and "mesh.data -1 -> 4" in caplog.text
+    assert metrics(whole) == before
+    loop.fit(recipe(), whole)
+
+
+def test_starting_from_another_run(whole, tmp_path):
+    loop.fit(recipe("--steps", "1", "--optim.learning-rate", "1e-9"), tmp_path / "run", whole)
+    before, _ = wsrnn.load(whole)
+    after, _ = wsrnn.load(tmp_path / "run")
+    np.testing.assert_allclose(before.B[...], after.B[...], atol=1e-7)
+    with pytest.raises(UserError, match=r"A\.A is \[17, 17\] there and \[21, 21\]"):
+        loop.fit(recipe("--model.width", "5"), tmp_path / "other", whole)
+    assert not (tmp_path / "other").exists()
+
+
+def test_a_damaged_checkpoint_is_named(tmp_path):
+    loop.fit(recipe("--steps", "3"), tmp_path / "run")
+    for file in (tmp_path / "run" / "checkpoints" / "3" / "default").rglob("*"):
+        if file.is_file() and file.stat().st_size > 100 and "ocdbt" not in file.name:
+            file.write_bytes(file.read_bytes()[:50])
+    with pytest.raises(UserError, match="checkpoints/3 is damaged"):
+        load_step(tmp_path / "run", "last")
+
+
+def test_tensorboard_shows_everything(whole):
+    report(whole)
+    events = EventAccumulator(str(whole), size_guidance={"tensors": 0})
+    events.Reload()
+    tags = set(events.Tags()["tensors"])
+    assert tags >= {
+        "train/loss", "train/grad norm", "train/learning rate", "train/skipped steps",
+        "valid/loss", "speed/step ms", "speed/tokens per s", "A/spectral radius",
+        "A/norm of A - I", "theta", "config", "result/error", "result/n=3", "test/loss",
+        "_hparams_/experiment", "_hparams_/session_start_info",
+    }  # fmt: skip
+    steps = [event.step for event in events.Tensors("train/loss")]
+    assert steps == sorted(set(steps)) == list(range(2, 13, 2))
+    assert "tensorflow" not in sys.modules
+
+
+def test_results_are_kept_beside_the_run(whole):
+    document = report(whole)
+    kept = json.loads((whole / "results.json").read_text())
+    assert kept["rows"]["this model"] == document["rows"]["this model"]
+    assert (whole / "figures" / "error.png").read_bytes()[:4] == b"\x89PNG"
+    np.testing.assert_allclose(kept["rows"]["zero"], [1, 1], rtol=1e-6)

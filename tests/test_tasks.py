@@ -1,0 +1,215 @@
+"""Every task keeps its contract; the real files are read as their owners wrote them."""
+
+import gzip
+import os
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from wsrnn.errors import UserError
+from wsrnn.metrics import LOSSES
+from wsrnn.tasks import SPLITS
+from wsrnn.tasks.pixels import PixelSequence
+from wsrnn.tasks.regression import LinearRegression
+from wsrnn.tasks.series import CHANNELS, Ett
+
+SHARED = Path(__file__).parents[2] / "shared" / "data"
+
+
+@pytest.fixture(scope="session")
+def files(tmp_path_factory):
+    """A data folder with small files of the real formats."""
+    root = tmp_path_factory.mktemp("data")
+    rng = np.random.default_rng(0)
+    write_idx(root / "mnist", "train", rng.integers(0, 256, (60_000, 28, 28), np.uint8), rng)
+    write_idx(root / "mnist", "t10k", rng.integers(0, 256, (20, 28, 28), np.uint8), rng)
+    write_ett(root / "ett" / "ETTh1.csv", rng.standard_normal((14_400, 7)))
+    return root
+
+
+def write_idx(folder, part, images, rng):
+    folder.mkdir(exist_ok=True)
+    head = np.array([2051, *images.shape], ">u4").tobytes()
+    (folder / f"{part}-images-idx3-ubyte").write_bytes(head + images.tobytes())
+    labels = rng.integers(0, 10, len(images), np.uint8)
+    head = np.array([2049, len(images)], ">u4").tobytes()
+    packed = gzip.compress(head + labels.tobytes(), 1)
+    (folder / f"{part}-labels-idx1-ubyte.gz").write_bytes(packed)
+
+
+def write_ett(path, values):
+    path.parent.mkdir(exist_ok=True)
+    lines = ["date," + ",".join(CHANNELS)]
+    lines += ["x," + ",".join(f"{v:.6f}" for v in row) for row in values]
+    path.write_text("\n".join(lines) + "\n")
+
+
+TASKS = {
+    "regression": LinearRegression(),
+    "noisy regression": LinearRegression(d=3, examples=4, noise=0.25),
+    "pixels": PixelSequence(side=14),
+    "pixels, nll": PixelSequence(loss="nll"),
+    "classes": PixelSequence(side=14, target="label", loss="cross_entropy"),
+    "ett": Ett(),
+}
+
+
+@pytest.fixture(params=TASKS, ids=TASKS.keys())
+def task(request, files):
+    task = TASKS[request.param]
+    if hasattr(task, "data_dir"):
+        task = type(task)(**{**vars(task), "data_dir": files})
+    return task
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_contract(task, split):
+    ds = task.dataset(split, 0)
+    example = ds[1]
+    assert example.inputs.shape == (task.length, task.d_in)
+    assert example.times.shape == example.mask.shape == (task.length,)
+    assert task.loss in LOSSES
+    if task.loss == "cross_entropy":
+        assert example.targets.shape == () and 0 <= example.targets < task.d_out
+        assert example.targets.dtype == np.int32
+    else:
+        assert example.targets.shape == (task.length, task.d_out)
+        assert example.targets.dtype == np.float32
+    assert example.inputs.dtype == example.times.dtype == example.mask.dtype == np.float32
+    assert example.times[0] == 0 and example.times[-1] == 1
+    assert example.mask.sum() > 0
+    if task.loss != "cross_entropy" and task.reads(split) == "one":
+        assert example.mask.sum() == 1
+    again = pickle.loads(pickle.dumps(task)).dataset(split, 0)[1]
+    np.testing.assert_array_equal(example.inputs, again.inputs)
+    assert not np.array_equal(example.inputs, ds[2].inputs)
+
+
+def test_regression_prompts_are_linear_and_training_reads_one_random_step():
+    task = LinearRegression(d=3, examples=6, noise=0.5)
+    examples = [task.dataset("train", 0)[i] for i in range(400)]
+    for e in examples[:20]:
+        np.testing.assert_allclose(e.targets[:, 0], e.inputs[:, :3] @ e.latents["w"], rtol=1e-5)
+    noise = np.stack([e.inputs[:, 3] - e.targets[:, 0] for e in examples])
+    assert abs(noise.var() - 0.5) < 0.05
+    steps = np.bincount([e.mask.argmax() for e in examples], minlength=7)
+    assert steps.min() > 30  # uniform on 0..6 would give 57 each
+
+
+def test_pixels_shift_by_one_and_split_the_training_file(files):
+    task = PixelSequence(side=28, data_dir=files)
+    e = task.dataset("train", 0)[5]
+    np.testing.assert_array_equal(e.inputs[1:], e.targets[:-1])
+    assert len(task.dataset("train", 0)) == 55_000
+    assert len(task.dataset("valid", 0)) == 5_000
+    raw = np.fromfile(files / "mnist" / "train-images-idx3-ubyte", np.uint8)[16:]
+    first = task.dataset("valid", 0)[0]
+    expected = raw[55_000 * 784 : 55_001 * 784] / np.float32(255)
+    np.testing.assert_allclose(first.inputs[:, 0], expected[:-1])
+    small = PixelSequence(side=14, data_dir=files).dataset("valid", 0)[0]
+    np.testing.assert_allclose(
+        small.inputs[:, 0], expected.reshape(28, 28)[::2, ::2].ravel()[:-1], rtol=1e-6
+    )
+
+
+def test_ett_scales_by_the_training_rows_and_sees_nothing_of_the_future(files):
+    task = Ett(context=10, horizon=5, data_dir=files)
+    table = np.genfromtxt(files / "ett" / "ETTh1.csv", delimiter=",", skip_header=1)[:, 1:]
+    scaled = (table - table[:8640].mean(0)) / table[:8640].std(0)
+    assert len(task.dataset("train", 0)) == 8640 - 15 + 1
+    assert len(task.dataset("valid", 0)) == len(task.dataset("test", 0)) == 2880 - 5 + 1
+    e = task.dataset("test", 0)[3]
+    start = 8640 + 2880 - 10 + 3
+    np.testing.assert_allclose(e.inputs[:10], scaled[start : start + 10], atol=1e-5)
+    np.testing.assert_allclose(e.targets, scaled[start + 1 : start + 15], atol=1e-5)
+    assert (e.inputs[10:] == e.inputs[9]).all()
+    np.testing.assert_array_equal(e.mask, [0] * 9 + [1] * 5)
+
+
+def damage(path, text):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(text)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"\0\0\x08\x01\0\0\0\x01a", "magic number is 2049, not 2051"),
+        (b"\0\0\x08\x03\0\0\0\x02\0\0\0\x1c\0\0\0\x1cabc", "truncated: 3 bytes"),
+        (b"", "no header"),
+    ],
+)
+def test_damaged_idx_files(tmp_path, content, message):
+    damage(tmp_path / "mnist" / "train-images-idx3-ubyte", content)
+    with pytest.raises(UserError, match=message):
+        PixelSequence(data_dir=tmp_path).dataset("train", 0)
+
+
+def test_truncated_gzip(tmp_path):
+    whole = gzip.compress(os.urandom(1000))
+    damage(tmp_path / "mnist" / "train-images-idx3-ubyte.gz", whole[:500])
+    with pytest.raises(UserError, match="truncated or damaged"):
+        PixelSequence(data_dir=tmp_path).dataset("train", 0)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("date,HUFL\n1,2\n", "no column HULL"),
+        ("date," + ",".join(CHANNELS) + "\n1,1,2,3,4,5,6,7\n2,1,2,,4,5,6,7\n", "line 3, column MUFL"),
+        ("date," + ",".join(CHANNELS) + "\n1,1,2,3,nan,5,6,7\n", "line 2, column MULL: 'nan'"),
+        ("date," + ",".join(CHANNELS) + "\n1,1,2\n", "line 2 has 3 cells"),
+        ("date," + ",".join(CHANNELS) + "\n", "no rows"),
+    ],
+)
+def test_damaged_csv_files(tmp_path, content, message):
+    damage(tmp_path / "ett" / "ETTh1.csv", content.encode())
+    with pytest.raises(UserError, match=message):
+        Ett(data_dir=tmp_path).dataset("train", 0)
+
+
+def test_a_short_csv_is_refused(tmp_path):
+    write_ett(tmp_path / "ett" / "ETTh1.csv", np.ones((300, 7)))
+    with pytest.raises(UserError, match="300 rows"):
+        Ett(data_dir=tmp_path).dataset("test", 0)
+
+
+def test_where_files_are_looked_for(tmp_path, monkeypatch):
+    monkeypatch.setenv("WSRNN_DATA", str(tmp_path / "env"))
+    with pytest.raises(UserError, match=r"env \(\$WSRNN_DATA\): get it from github"):
+        Ett().dataset("train", 0)
+    with pytest.raises(UserError, match=r"told \(--data-dir\)"):
+        Ett(data_dir=tmp_path / "told").dataset("train", 0)
+    monkeypatch.delenv("WSRNN_DATA")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    with pytest.raises(UserError, match=r"\.cache/wsrnn \(the default\)"):
+        Ett().dataset("train", 0)
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        lambda: LinearRegression(d=0),
+        lambda: LinearRegression(noise=-1.0),
+        lambda: PixelSequence(target="label"),
+        lambda: PixelSequence(loss="cross_entropy"),
+        lambda: Ett(horizon=0),
+    ],
+)
+def test_bad_values_are_refused(bad):
+    with pytest.raises(ValueError):
+        bad()
+
+
+@pytest.mark.skipif(not SHARED.is_dir(), reason="the real data files are not beside the repository")
+def test_the_real_files():
+    mnist = PixelSequence(data_dir=SHARED)
+    assert [len(mnist.dataset(s, 0)) for s in SPLITS] == [55_000, 5_000, 10_000]
+    labels = [int(mnist.dataset("test", 0)[i].latents["label"]) for i in range(10)]
+    assert labels == [7, 2, 1, 0, 4, 1, 4, 9, 5, 9]
+    for name, rows in (("ETTh1", 2785), ("ETTm1", 11_425)):
+        ds = Ett(name, data_dir=SHARED).dataset("test", 0)
+        assert len(ds) == rows
+        assert np.isfinite(ds[len(ds) - 1].targets).all()

@@ -1,0 +1,566 @@
+"""WARP, in every execution and configuration, against the same model written in plain numpy."""
+
+import dataclasses
+from itertools import product
+
+import jax
+import jax.numpy as jnp
+import jaxtyping
+import numpy as np
+import pytest
+from flax import nnx
+
+from wsrnn import decode
+from wsrnn.models.head import Head, HeadConfig
+from wsrnn.models.lift import LiftConfig
+from wsrnn.models.phi import PhiConfig
+from wsrnn.models.warp import TransitionConfig, WarpConfig
+from wsrnn.recurrence import FORMS, MODES
+
+N, T, D, O = 3, 33, 3, 2  # noqa: E741
+# LLVM's optimisation of each of a hundred small programs would take longer than all their runs.
+QUICK = {"xla_backend_optimization_level": 0}
+
+DRIVES = ["difference", "value"]
+LIFTS = {"bare": LiftConfig(), "lift": LiftConfig("mlp", 5, 4)}
+PHIS = {
+    "none": PhiConfig(),
+    "mlp": PhiConfig("mlp", depth=1, width=2),
+    "paper": PhiConfig("mlp", depth=1, width=None),
+    "impulse": PhiConfig("impulse"),
+}
+LAYOUTS = ["standard", "read_before_write"]
+
+
+def small(**options):
+    """A model of few weights whose B is not 0 and whose functions are smooth."""
+    defaults = {"width": 3, "depth": 1, "activation": "tanh", "input_scale": 0.2}
+    return WarpConfig(**{**defaults, **options})
+
+
+def combinations():
+    """Half of all combinations: each one of any four options occurs, with one of the fifth's."""
+    for i, (drive, lift, phi, form, layout) in enumerate(
+        product(range(2), range(2), range(len(PHIS)), range(len(FORMS)), range(2))
+    ):
+        names = DRIVES[drive], [*LIFTS][lift], [*PHIS][phi], [*FORMS][form], LAYOUTS[layout]
+        if (drive + lift + phi + form + layout) % 2:
+            continue
+        try:
+            yield pytest.param(configured(*names), id="-".join(names))
+        except ValueError:
+            assert (names[2], names[4]) != ("none", "standard"), f"combination {i} must exist"
+
+
+def configured(drive, lift, phi, form, layout):
+    return small(
+        drive=drive,
+        lift=LIFTS[lift],
+        phi=PHIS[phi],
+        transition=TransitionConfig(form),
+        layout=layout,
+        encoding=2,
+        read_input=True,
+    )
+
+
+def build(config, d_in=D, d_out=O, noise=0.02):
+    """A model with every parameter moved off its start: A is not the identity, nor symmetric."""
+    model = config.build(d_in, d_out, rngs=nnx.Rngs(0))
+    rng = np.random.default_rng(0)
+    graph, params = nnx.split(model)
+    moved = jax.tree.map(
+        lambda p: p + noise * jnp.asarray(rng.normal(size=p.shape), p.dtype), params
+    )
+    return nnx.merge(graph, moved)
+
+
+def batch(d_in=D, length=T, seed=1):
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(N, length, d_in)).cumsum(1) / length**0.5
+    times = np.linspace(0, 1, length) + rng.uniform(0, 0.01, size=(N, 1))
+    return jnp.asarray(x, jnp.float32), jnp.asarray(times, jnp.float32)
+
+
+def layers(z, weights, activation=np.tanh, last=True):
+    """An MLP of (kernel [in, out], bias) pairs, activated after its last layer too if `last`."""
+    for i, (kernel, bias) in enumerate(weights):
+        z = z @ kernel + bias
+        z = activation(z) if last or i < len(weights) - 1 else z
+    return z
+
+
+def f64(param):
+    return np.asarray(param[...], np.float64)
+
+
+def linear(layer):
+    return f64(layer.kernel), f64(layer.bias)
+
+
+def first_weights(model, x0):
+    """phi(x_0)."""
+    match model.config.phi.form:
+        case "none":
+            return f64(model.phi.theta)
+        case "mlp":
+            return layers(x0, [linear(layer) for layer in model.phi.layers], last=False)
+        case "impulse":
+            return f64(model.B) @ f64(model.phi.W) @ x0
+
+
+def root(model, theta, z):
+    """The root network: kernels [out, in] row-major before their biases."""
+    weights, config = [], model.config
+    sizes = [len(z), *[config.width] * config.depth, model.d_out * (1 + config.uncertain)]
+    for i, o in zip(sizes[:-1], sizes[1:], strict=True):  # noqa: RUF007
+        weights.append((theta[: i * o].reshape(o, i).T, theta[i * o : i * o + o]))
+        theta = theta[i * o + o :]
+    assert not len(theta)
+    return layers(z, weights, last=False)
+
+
+def reference(model, inputs, times):
+    """theta_t and y_t of every sequence, by loops over plain numpy arrays in float64."""
+    config, thetas, outputs = model.config, [], []
+    A = np.asarray(model.transition.dense(model.root.size), np.float64)
+    clip = np.inf if config.weight_clip is None else config.weight_clip
+    inputs, times = np.asarray(inputs, np.float64), np.asarray(times, np.float64)
+    for x, tau in zip(inputs, times, strict=True):
+        tokens = x
+        if model.lift is not None:
+            relu = layers(x, [linear(model.lift.hidden)], lambda z: np.maximum(z, 0))
+            tokens = layers(relu, [linear(model.lift.out)], last=False)
+        theta = first_weights(model, x[0])
+        for t in range(len(x)):
+            s = t - 1 if config.layout == "read_before_write" else t
+            u = np.zeros_like(tokens[0])
+            if config.drive == "value" and s >= 0:
+                u = tokens[s]
+            elif config.drive == "difference" and s >= 1:
+                u = tokens[s] - tokens[s - 1]
+            theta = np.clip((A @ theta if t else theta) + f64(model.B) @ u, -clip, clip)
+            z = [tau[t]] if config.read_time else []
+            for i in range(0, config.encoding, 2):
+                angle = t / config.encoding_base ** (i / config.encoding)
+                z += [np.sin(angle), np.cos(angle)]
+            if config.read_input:
+                z += list(x[t][: -model.d_out] if config.layout == "read_before_write" else x[t])
+            thetas.append(theta)
+            outputs.append(root(model, theta, np.array(z)))
+    shape = *inputs.shape[:2], -1
+    return np.reshape(thetas, shape), np.reshape(outputs, shape)
+
+
+def close(actual, expected, tolerance, what=""):
+    """Assert equality of two trees of arrays, each relative to its largest value."""
+    actual, expected = jax.tree.leaves(actual), jax.tree.leaves(expected)
+    assert len(actual) == len(expected)
+    for a, e in zip(actual, expected, strict=True):
+        a, e = np.asarray(a, np.float64), np.asarray(e, np.float64)
+        assert a.shape == e.shape, what
+        error = np.abs(a - e).max(initial=0) / max(np.abs(e).max(initial=0), 1e-30)
+        assert error <= tolerance, f"{what}: off by {error:.1e} of the largest value"
+
+
+@pytest.fixture
+def unchecked():
+    """Without runtime type checks, so that a wrong literal reaches the package's own check."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
+
+
+# One model, several executions
+
+
+@pytest.mark.parametrize("config", combinations())
+def test_every_mode_is_the_reference_and_has_the_same_gradients(config):
+    model = build(config)
+    graph, params = nnx.split(model)
+    inputs, times = batch()
+    weights = jnp.asarray(np.random.default_rng(2).normal(size=(N, T, O)), jnp.float32)
+
+    def loss(params, mode):
+        y = nnx.merge(graph, params)(inputs, times, mode=mode)
+        return (weights * (y + jnp.sin(y))).sum(), y
+
+    f = jax.jit(jax.value_and_grad(loss, has_aux=True), static_argnums=1, compiler_options=QUICK)
+    results = {mode: f(params, mode) for mode in MODES}
+    truth = reference(model, inputs, times)[1]
+    for mode, ((_, y), gradients) in results.items():
+        close(y, truth, 2e-5, mode)
+        gradients, expected = (dict(nnx.to_flat_state(g)) for g in (gradients, results["scan"][1]))
+        if config.drive == "difference" and model.lift is not None:
+            # differences cancel this bias: its gradient is zero but for rounding
+            for tree in (gradients, expected):
+                assert np.abs(tree.pop(("lift", "out", "bias"))[...]).max() < 1e-3
+        for path, e in expected.items():
+            assert np.abs(e[...]).max() > 1e-3, f"{path} gets no gradient"
+            close(gradients[path], e, 2e-4, f"gradient of {path}, {mode}")
+
+
+STREAMED = [
+    pytest.param(configured(drive, lift, phi, "dense", layout), id=f"{drive}-{layout}-{phi}")
+    for drive, layout, lift, phi in [
+        ("difference", "standard", "lift", "mlp"),
+        ("difference", "read_before_write", "bare", "none"),
+        ("value", "standard", "bare", "impulse"),
+        ("value", "read_before_write", "lift", "none"),
+    ]
+]
+
+
+@pytest.mark.parametrize("config", STREAMED)
+def test_streaming_gives_the_outputs_of_the_full_call_one_by_one(config):
+    model = build(config)
+    inputs, times = batch(length=9)
+    state, outputs = model.start(inputs[:, 0]), []
+    sizes = jax.tree.map(jnp.shape, state)
+    for t in range(9):
+        state, y = model.advance(state, inputs[:, t], times[:, t])
+        assert jax.tree.map(jnp.shape, state) == sizes
+        outputs.append(y)
+    for mode in MODES:
+        close(jnp.stack(outputs, 1), model(inputs, times, mode=mode), 1e-5, mode)
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("config", STREAMED)
+def test_reading_one_step_is_that_step_of_the_full_output(config, mode):
+    model = build(config)
+    inputs, times = batch()
+    at = jnp.array([0, T - 1, 12])
+    expected = model(inputs, times, mode=mode)[jnp.arange(N), at]
+    close(model(inputs, times, at=at, mode=mode), expected, 1e-5)
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("config", STREAMED)
+def test_no_output_depends_on_the_future(config, mode):
+    model = build(config)
+    inputs, times = batch()
+    # round-off of the transforms reaches every step
+    zero = 0 if mode == "scan" else 1e-5
+
+    def loss(x, t):
+        return jnp.sin(jnp.take(model(x, times, mode=mode), t, axis=1)).sum()
+
+    gradient = jax.jit(jax.grad(loss), compiler_options=QUICK)
+    for t in (0, 1, 16, T - 2):
+        g = np.abs(gradient(inputs, jnp.asarray(t)))
+        assert g[:, t + 1 :].max() <= zero * g.max()
+        assert g[:, t].max() > 0
+        if t > 1:
+            assert (g[:, : t + 1].max(axis=(0, 2)) > 1e-4 * g.max()).all()
+        if config.layout == "read_before_write":
+            # the value at step t is what y_t predicts
+            assert g[:, t, -O:].max() <= zero * g.max()
+            assert (g[:, t, :-O] > 0).any()
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("phi", PHIS)
+def test_A_is_not_applied_before_the_first_output(phi, mode):
+    config = small(phi=PHIS[phi], transition=TransitionConfig(start="orthogonal", radius=3.0))
+    model = build(config)
+    inputs, times = batch()
+    y = model(inputs, times, mode=mode)
+    for n in range(N):
+        theta = first_weights(model, np.asarray(inputs[n, 0], np.float64))
+        only = model(inputs[:, :1], times[:, :1], mode=mode)
+        np.testing.assert_allclose(only[n, 0], root(model, theta, np.asarray(times[n, :1])), 1e-4)
+        if mode == "scan":
+            np.testing.assert_array_equal(y[n, 0], only[n, 0])
+
+
+# Where it starts, and what the root sees
+
+
+def test_the_defaults_start_as_the_paper_does():
+    model = WarpConfig().build(1, 1, rngs=nnx.Rngs(0))
+    P = 1273
+    np.testing.assert_array_equal(model.A["A"][...], np.eye(P))
+    np.testing.assert_array_equal(model.B[...], np.zeros((P, 1)))
+    assert model.phi.theta.shape == (P,)
+    assert 0.9 < np.abs(model.phi.theta[...]).max() <= 1
+    inputs, times = batch(1, 5)
+    y = model(inputs, jnp.broadcast_to(times[:1], times.shape))
+    close(y[1:], jnp.broadcast_to(y[:1], y[1:].shape), 1e-6)
+    assert np.abs(np.diff(y[0, :, 0])).max() > 0
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_with_A_the_identity_the_model_has_no_memory(mode):
+    model = small(mode=mode).build(D, O, rngs=nnx.Rngs(0))
+    inputs, times = batch()
+    for t in (0, 1, 20, T - 1):
+        seen = model.diagnostics(inputs[:, : t + 1], times[:, : t + 1])
+        moved = (inputs[:, t] - inputs[:, 0]) @ model.B[...].T
+        close(seen["theta"], model.phi.theta[...][None] + moved, 1e-5)
+        assert seen["A/norm of A - I"] == 0
+        assert seen["A/spectral radius"] == pytest.approx(1)
+
+
+@pytest.mark.parametrize("config", STREAMED)
+def test_diagnostics_show_the_last_weights(config):
+    model = build(config)
+    inputs, times = batch()
+    seen = model.diagnostics(inputs, times)
+    close(seen["theta"], reference(model, inputs, times)[0][:, -1], 2e-5)
+    A = np.asarray(model.transition.dense(model.root.size), np.float64)
+    assert seen["A/norm of A - I"] == pytest.approx(np.linalg.norm(A - np.eye(len(A))), rel=1e-4)
+    radius = np.abs(np.linalg.eigvals(A)).max()
+    assert seen["A/spectral radius"] == pytest.approx(radius, rel=1e-2)
+
+
+def root_inputs(config, inputs, times, d_out):
+    """What the root is fed: a linear root with B = 0 and theta_0 the identity map returns it."""
+    model = dataclasses.replace(config, depth=0, input_scale=0.0).build(
+        inputs.shape[-1], d_out, rngs=nnx.Rngs(0)
+    )
+    model.phi.theta[...] = jnp.concatenate([jnp.eye(d_out).ravel(), jnp.zeros(d_out)])
+    return model(inputs, times, mode="scan")
+
+
+@pytest.mark.parametrize("base", [100.0, 7.0])
+def test_the_root_is_fed_the_time_and_sines_and_cosines_of_the_step(base):
+    inputs, times = batch(5, 50)
+    z = root_inputs(WarpConfig(encoding=4, encoding_base=base, read_time=True), inputs, times, 5)
+    step = np.arange(50.0)
+    expected = np.zeros((N, 50, 5))
+    expected[..., 0] = times
+    for i in (0, 2):
+        expected[..., 1 + i] = np.sin(step / base ** (i / 4))
+        expected[..., 2 + i] = np.cos(step / base ** (i / 4))
+    np.testing.assert_allclose(z, expected, atol=1e-5)
+
+
+def test_the_root_is_fed_the_inputs_last():
+    inputs, times = batch(2, 6)
+    z = root_inputs(WarpConfig(encoding=2, read_input=True), inputs, times, 5)
+    np.testing.assert_allclose(z[..., 3:], inputs, atol=1e-6)
+    np.testing.assert_allclose(z[..., 0], times, atol=1e-6)
+
+
+def test_the_root_is_fed_the_query_alone_where_it_reads_before_it_writes():
+    inputs, times = batch(6, 6)
+    config = WarpConfig(layout="read_before_write", read_time=False, read_input=True)
+    np.testing.assert_allclose(root_inputs(config, inputs, times, 3), inputs[..., :3], atol=1e-6)
+
+
+def test_the_drives_differ():
+    inputs, times = batch()
+    y = [build(small(drive=drive))(inputs, times) for drive in DRIVES]
+    assert np.abs(y[0] - y[1]).max() > 1e-2
+
+
+# The head
+
+
+RAW = np.random.default_rng(5).normal(size=(4, 6)) * 3
+FINALS = {
+    "none": lambda y: y,
+    "tanh": np.tanh,
+    "clip": lambda y: np.minimum(np.maximum(y, -0.5), 0.5),
+    "dynamic_tanh": lambda y: 4 * np.tanh((y - 3) / 2) + 5,
+}
+
+
+@pytest.mark.parametrize("uncertain", [False, True])
+@pytest.mark.parametrize("final", FINALS)
+def test_the_final_activation_is_of_the_mean_alone(final, uncertain):
+    head = Head(HeadConfig(final, bound=0.5, uncertain=uncertain, floor=0.1))
+    if final == "dynamic_tanh":
+        np.testing.assert_array_equal(head.tanh[...], [1, 0, 1, 0])
+        head.tanh[...] = jnp.array([2.0, 3.0, 4.0, 5.0])
+    means = 3 if uncertain else 6
+    expected = FINALS[final](RAW[:, :means])
+    if uncertain:
+        scale = np.maximum(np.log(1 + np.exp(RAW[:, 3:])), 0.1)
+        assert (scale == 0.1).any() and (scale > 0.1).any()
+        expected = np.concatenate([expected, scale], 1)
+    np.testing.assert_allclose(head(jnp.asarray(RAW, jnp.float32)), expected, rtol=2e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_an_uncertain_model_returns_means_and_then_scales(mode):
+    config = small(head=HeadConfig("tanh", uncertain=True, floor=0.6))
+    assert config.uncertain and not small().uncertain
+    model = build(config)
+    inputs, times = batch()
+    raw = reference(model, inputs, times)[1]
+    mean, scale = np.tanh(raw[..., :O]), np.maximum(np.log(1 + np.exp(raw[..., O:])), 0.6)
+    close(model(inputs, times, mode=mode), np.concatenate([mean, scale], -1), 2e-5)
+
+
+# What is not linear in the state
+
+
+@pytest.mark.parametrize("uncertain", [False, True])
+def test_generate_feeds_its_means_back_after_the_context(uncertain):
+    L, length = 4, 9
+    model = build(small(head=HeadConfig(uncertain=uncertain), phi=PHIS["mlp"]), 2, 2)
+    inputs, times = batch(2, length)
+    context = inputs[:, :L]
+    state, x, outputs = model.start(context[:, 0]), context[:, 0], []
+    for t in range(length):
+        state, y = model.advance(state, context[:, t] if t < L else x, times[:, t])
+        x = y[:, :2]
+        outputs.append(y)
+    generated = model.generate(context, times)
+    close(generated, jnp.stack(outputs, 1), 1e-5)
+    close(generated[:, :L], model(context, times[:, :L]), 1e-5)
+    # once its own outputs are known, generating is one full call on them
+    fed = jnp.concatenate([context, generated[:, L - 1 : -1, :2]], 1)
+    close(generated, model(fed, times), 1e-5)
+
+
+def test_generate_of_a_whole_context_is_the_full_call():
+    model = build(small(), 2, 2)
+    inputs, times = batch(2, 6)
+    close(model.generate(inputs, times), model(inputs, times, mode="scan"), 1e-6)
+
+
+def test_weights_are_clipped_in_the_scan_and_in_streaming():
+    model = build(small(weight_clip=0.4, mode="scan", drive="value"))
+    inputs, times = batch()
+    truth = reference(model, inputs, times)
+    assert np.abs(truth[0]).max() == 0.4
+    close(model(inputs, times), truth[1], 2e-5)
+    state = model.start(inputs[:, 0])
+    for t in range(6):
+        state, y = model.advance(state, inputs[:, t], times[:, t])
+        close(y, truth[1][:, t], 2e-5)
+    close(state.theta, truth[0][:, 5], 2e-5)
+
+
+NONLINEAR = [mode for mode in MODES if mode != "scan"]
+
+
+@pytest.mark.parametrize("mode", NONLINEAR)
+def test_generate_is_refused_where_states_must_be_linear(mode):
+    inputs, times = batch(2, 6)
+    with pytest.raises(ValueError, match="use scan"):
+        build(small(), 2, 2).generate(inputs, times, mode=mode)
+
+
+@pytest.mark.parametrize("mode", NONLINEAR)
+def test_a_clipped_model_is_refused_where_states_must_be_linear(mode):
+    with pytest.raises(ValueError, match="set mode scan, or weight_clip None"):
+        small(weight_clip=1.0, mode=mode)
+    with pytest.raises(ValueError, match="use scan"):
+        build(small(weight_clip=1.0, mode="scan"))(*batch(), mode=mode)
+
+
+def test_generate_is_refused_by_a_model_that_does_not_predict_its_inputs():
+    with pytest.raises(ValueError, match="d_in is 3, d_out 2"):
+        build(small()).generate(*batch())
+
+
+# What is refused, and the cure
+
+
+@pytest.mark.parametrize(
+    ("options", "cure"),
+    [
+        ({"width": 0}, "at least 1"),
+        ({"depth": -1}, "depth of at least 0"),
+        ({"encoding": 3}, "even number"),
+        ({"encoding": -2}, "even number"),
+        ({"encoding_base": 0.0}, "encoding_base above 0"),
+        ({"input_scale": -1.0}, "at least 0"),
+        ({"input_scale": 0.0, "phi": PhiConfig("impulse")}, "set input_scale above 0"),
+        ({"layout": "read_before_write", "phi": PHIS["mlp"]}, "set phi.form none"),
+        ({"layout": "read_before_write", "phi": PHIS["impulse"]}, "set phi.form none"),
+        ({"read_time": False}, "set read_time, encoding or read_input"),
+        ({"weight_clip": 0.0, "mode": "scan"}, "above 0"),
+        ({"weight_clip": -1.0, "mode": "scan"}, "above 0"),
+        ({"weight_clip": 1.0}, "set mode scan"),
+        ({"mode": "fft"}, "use scan or conv"),
+        ({"activation": "gelu"}, "use one of relu, tanh"),
+    ],
+)
+def test_a_config_that_cannot_work_is_refused_with_the_cure(options, cure, unchecked):
+    with pytest.raises(ValueError, match=cure):
+        small(**options)
+
+
+@pytest.mark.parametrize(
+    ("config", "options", "cure"),
+    [
+        (TransitionConfig, {"radius": 0.0}, "above 0"),
+        (TransitionConfig, {"radius": float("nan")}, "above 0"),
+        (TransitionConfig, {"form": "diagonal", "start": "orthogonal"}, "use identity or decay"),
+        (TransitionConfig, {"form": "identity", "start": "decay"}, "identity, radius 1"),
+        (TransitionConfig, {"form": "identity", "radius": 0.5}, "identity, radius 1"),
+        (PhiConfig, {"depth": -1}, "depth of at least 0"),
+        (PhiConfig, {"width": 0}, "width of at least 1"),
+        (LiftConfig, {"width": 0}, "at least 1"),
+        (LiftConfig, {"size": 0}, "at least 1"),
+        (HeadConfig, {"bound": 0.0}, "above 0"),
+        (HeadConfig, {"floor": 0.0}, "above 0"),
+    ],
+)
+def test_a_part_that_cannot_work_is_refused_with_the_cure(config, options, cure):
+    with pytest.raises(ValueError, match=cure):
+        config(**options)
+
+
+def test_a_layout_without_a_query_is_refused():
+    config = small(layout="read_before_write")
+    assert config.root(3, 2).d_in == 1
+    with pytest.raises(ValueError, match="d_in 2 leaves no query beside d_out 2"):
+        config.root(2, 2)
+    with pytest.raises(ValueError, match="no query"):
+        config.build(1, 1, rngs=nnx.Rngs(0))
+
+
+# Sizes
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize(
+    "phi", [*PHIS.values(), PhiConfig("mlp", depth=0), PhiConfig("mlp", depth=2, width=None)]
+)
+def test_sizes_are_those_of_the_arrays(phi, form, monkeypatch):
+    model = build(small(phi=phi, transition=TransitionConfig(form), lift=LIFTS["lift"]))
+    inputs, times = batch()
+    kernels, convolution = [], decode.convolution
+
+    def spy(transition, V, length):
+        kernels.append(4 * length * V.size if jax.tree.leaves(transition) else 0)
+        return convolution(transition, V, length)
+
+    monkeypatch.setattr(decode, "convolution", spy)
+    jax.eval_shape(lambda: model(inputs, times, mode="conv"))
+    sizes = model.sizes(T)
+    assert [sizes["kernel bytes"]] == kernels
+    assert sizes["P"] == len(model.B[...]) == model.start(inputs[:, 0]).theta.shape[1]
+
+
+@pytest.mark.parametrize("config", STREAMED)
+def test_the_floats_of_streaming(config):
+    state = build(config).start(batch()[0][:, 0])
+    carried = state.theta[0].size + state.token[0].size
+    if config.layout == "read_before_write":
+        carried += state.drive[0].size
+    assert build(config).sizes(T)["state floats"] == carried
+
+
+@pytest.mark.parametrize("final", FINALS)
+@pytest.mark.parametrize("config", STREAMED)
+def test_a_model_holds_parameters_and_nothing_else(config, final):
+    model = dataclasses.replace(config, head=HeadConfig(final)).build(D, O, rngs=nnx.Rngs(0))
+    variables = [variable for _, variable in nnx.to_flat_state(nnx.state(model))]
+    assert variables
+    assert all(type(variable) is nnx.Param for variable in variables)
+    assert len(variables) == len(jax.tree.leaves(nnx.split(model)[1]))
+
+
+@pytest.mark.parametrize(("form", "count"), [("dense", 13**2), ("diagonal", 13), ("identity", 0)])
+def test_the_parameters_are_those_of_the_equations(form, count):
+    model = small(width=2, transition=TransitionConfig(form)).build(4, 3, rngs=nnx.Rngs(0))
+    P = 1 * 2 + 2 + 2 * 3 + 3
+    total = sum(p.size for p in jax.tree.leaves(nnx.state(model)))
+    assert total == P + 4 * P + count

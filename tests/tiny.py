@@ -1,0 +1,55 @@
+"""A run of seconds, as an experiment file: copied into the tests' folders and executed as a user would."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from wsrnn.evaluations.in_context import PrefixError
+from wsrnn.experiment import Experiment
+from wsrnn.models.lift import LiftConfig
+from wsrnn.models.warp import TransitionConfig, WarpConfig
+from wsrnn.optim import OptimConfig
+from wsrnn.tasks.regression import LinearRegression
+
+
+@dataclass(frozen=True)
+class Poisoned(LinearRegression):
+    """Now and then a prompt that is not a number: every one from number `sound` on."""
+
+    sound: int = 10**9
+
+    def dataset(self, split, seed):
+        def poison(i, example):
+            return example._replace(targets=example.targets * np.float32(np.nan))
+
+        ds = super().dataset(split, seed)
+        if split != "train":
+            return ds
+        return ds.map_with_index(lambda i, e: poison(i, e) if i >= self.sound else e)
+
+
+experiment = Experiment(
+    task=LinearRegression(d=2, examples=3),
+    model=WarpConfig(
+        width=4,
+        depth=1,
+        drive="value",
+        layout="read_before_write",
+        lift=LiftConfig("mlp", width=4, size=3),
+        transition=TransitionConfig("dense", "decay"),
+        input_scale=0.3,
+        read_time=False,
+        read_input=True,
+    ),
+    evaluation=PrefixError(prompts=64, prefixes=(0, 3)),
+    optim=OptimConfig(learning_rate=1e-2),
+    steps=12,
+    batch_size=8,
+    eval_every=4,
+    eval_batches=2,
+    save_every=3,
+    log_every=2,
+)
+variants = {
+    "poisoned": replace(experiment, task=Poisoned(d=2, examples=3, sound=48), max_skipped=4),
+}
