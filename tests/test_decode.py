@@ -15,8 +15,8 @@ ROOT = RootNet(2, 3, 1, 2, "tanh")
 P = ROOT.size
 STARTS = ["shared", "affine"]
 READS = ["all", "last", "index"]
-# LLVM's optimisation of each of a hundred small programs would take longer than all their runs.
-QUICK = {"xla_backend_optimization_level": 0}
+# Compiling a hundred small programs well would take longer than all their runs.
+QUICK = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False}
 
 
 @pytest.fixture

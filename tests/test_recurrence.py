@@ -14,8 +14,8 @@ from wsrnn.recurrence.transition import TransitionStart
 P, D = 12, 3
 LENGTHS = [1, 2, 7, 64, 784]
 STARTS = get_args(TransitionStart)
-# LLVM's optimisation of each of a hundred small programs would take longer than all their runs.
-QUICK = {"xla_backend_optimization_level": 0}
+# Compiling a hundred small programs well would take longer than all their runs.
+QUICK = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False}
 
 
 @pytest.fixture

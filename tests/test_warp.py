@@ -18,8 +18,8 @@ from wsrnn.models.warp import TransitionConfig, WarpConfig
 from wsrnn.recurrence import FORMS, MODES
 
 N, T, D, O = 3, 33, 3, 2  # noqa: E741
-# LLVM's optimisation of each of a hundred small programs would take longer than all their runs.
-QUICK = {"xla_backend_optimization_level": 0}
+# Compiling a hundred small programs well would take longer than all their runs.
+QUICK = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False}
 
 DRIVES = ["difference", "value"]
 LIFTS = {"bare": LiftConfig(), "lift": LiftConfig("mlp", 5, 4)}

@@ -151,14 +151,19 @@ def _help(command: argparse.ArgumentParser, files: list[str]) -> int:
         return 0
     import tyro
 
-    from wsrnn.experiment import Experiment, Recipe, default_file
+    from wsrnn.experiment import FLAG_STYLE, Experiment, Recipe, default_file
 
     recipe = Recipe.read(files[0] if files else default_file())
     print(
         f"Fields, with the defaults of {recipe.name}.py (variants: {', '.join(recipe.variants()) or 'none'}):"
     )
-    configured = tyro.conf.configure(tyro.conf.FlagConversionOff)(Experiment)
-    tyro.cli(configured, default=recipe.experiment(), args=["--help"], prog=command.prog)
+    tyro.cli(
+        Experiment,
+        default=recipe.experiment(),
+        args=["--help"],
+        prog=command.prog,
+        config=FLAG_STYLE,
+    )
     return 0
 
 

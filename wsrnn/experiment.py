@@ -15,11 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import tyro
 from flax import nnx
 
 from wsrnn.checkpoint import Checkpoints
 from wsrnn.errors import UserError
-from wsrnn.evaluations import Evaluation
+from wsrnn.evaluations import Evaluation, LossOnly
 from wsrnn.models import Model, ModelConfig
 from wsrnn.optim import OptimConfig
 from wsrnn.sharding import MeshConfig
@@ -32,7 +33,7 @@ class Experiment:
 
     task: Task
     model: ModelConfig
-    evaluation: Evaluation | None = None
+    evaluation: Evaluation = field(default_factory=LossOnly)
     optim: OptimConfig = field(default_factory=OptimConfig)
     mesh: MeshConfig = field(default_factory=MeshConfig)
     steps: int = 1000
@@ -64,6 +65,12 @@ class Experiment:
             raise ValueError(
                 f"seed and workers must be at least 0, got {self.seed}, {self.workers}"
             )
+        if self.optim.warmup >= (self.optim.decay_steps or self.steps):
+            raise ValueError(
+                f"optim.warmup {self.optim.warmup} must be below the steps of the schedule, "
+                f"{self.optim.decay_steps or self.steps}"
+            )
+        self.evaluation.check(self.task)
         if (self.task.loss == "nll") != self.model.uncertain:
             raise ValueError(
                 f"task.loss {self.task.loss} does not go with model.head.uncertain "
@@ -144,10 +151,17 @@ class Recipe:
     def experiment(self) -> Experiment:
         """Execute the file and apply variant, member and flags. Raises UserError for each one's mistakes."""
         module = self._execute()
-        base = self._variant(module)
-        if self.member:
-            base = module.sweep(base)[self.member]
-        return apply_flags(base, self.flags)
+        try:
+            base = self._variant(module)
+            if self.member:
+                base = module.sweep(base)[self.member]
+            experiment = apply_flags(base, self.flags)
+            nnx.eval_shape(experiment.build_model)  # whether the model fits the task
+        except UserError:
+            raise
+        except ValueError as error:  # what configs raise says value and cure
+            raise UserError(f"{self.name}: {error}") from error
+        return experiment
 
     def members(self) -> list["Recipe"]:
         """The recipes of a file's sweep: what its function ``sweep(experiment)`` returns, by name.
@@ -198,18 +212,21 @@ class Recipe:
         return module
 
 
+# Booleans take a value like every other field, and a nested config stays of the class it is.
+FLAG_STYLE = (tyro.conf.FlagConversionOff, tyro.conf.AvoidSubcommands)
+
+
 def apply_flags(experiment: Experiment, flags: Sequence[str]) -> Experiment:
     """Return the experiment with ``--any.field value`` applied, by tyro; UserError for a bad flag."""
-    import tyro
-
     errors = io.StringIO()
     try:
         with contextlib.redirect_stderr(errors):
             changed, unknown = tyro.cli(
-                tyro.conf.configure(tyro.conf.FlagConversionOff)(Experiment),
+                Experiment,
                 default=experiment,
                 args=list(flags),
                 return_unknown_args=True,
+                config=FLAG_STYLE,
             )
     except SystemExit:
         message = re.split(r"─{9,}", errors.getvalue().strip("╭─╮ \n").partition("\n")[2])[0]

@@ -40,10 +40,6 @@ class OptimConfig:
                 raise ValueError(f"optim.{name} must be above 0 or None, got {value}")
         if self.weight_decay and self.name != "adamw":
             raise ValueError(f"optim.weight_decay needs optim.name adamw, not {self.name}")
-        if self.decay_steps is not None and self.warmup >= self.decay_steps:
-            raise ValueError(
-                f"optim.warmup must be below the steps of the schedule, got {self.warmup} of {self.decay_steps}"
-            )
 
     def rate(self) -> optax.Schedule:
         """The learning rate as a function of the step; needs `decay_steps` resolved to a number."""

@@ -89,7 +89,7 @@ def _from_csv(path: Path) -> Sequences:
     lengths = np.array([len(own) for own in series])
     steps = np.minimum(np.arange(lengths.max()), lengths[:, None] - 1)
     inputs = np.stack([own[i] for own, i in zip(series, steps, strict=True)])
-    times = np.stack([clock(n)[i] for n, i in zip(lengths, steps, strict=True)])
+    times = np.stack([clock(int(n))[i] for n, i in zip(lengths, steps, strict=True)])
     return Sequences(inputs.astype(np.float32), times, lengths, ids)
 
 

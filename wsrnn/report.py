@@ -19,7 +19,7 @@ from wsrnn.step import eval_step
 from wsrnn.tasks import ENDLESS
 
 
-def report(run: Path, step: str | int = "best", flags: tuple[str, ...] = ()) -> dict[str, Any]:
+def report(run: Path | str, step: str | int = "best", flags: tuple[str, ...] = ()) -> dict[str, Any]:
     """Judge a checkpoint on the test split, write results and figures into the run, and return them.
 
     `text` of the returned document is the table for a terminal. Raises what `experiment.load`
@@ -37,8 +37,8 @@ def report(run: Path, step: str | int = "best", flags: tuple[str, ...] = ()) -> 
     text = f"{run}, step {number}: test " + "  ".join(f"{k} {v:.4f}" for k, v in test.items())
     scalars = {f"test/{name}": value for name, value in test.items()}
     pictures = {}
-    if experiment.evaluation is not None:
-        result = experiment.evaluation(model, experiment.task, experiment.seed)
+    result = experiment.evaluation(model, experiment.task, experiment.seed)
+    if result is not None:
         document |= {"title": result.title, "columns": result.columns, "rows": result.rows}
         text += "\n" + result.text()
         scalars |= {f"result/{name}": value for name, value in result.scalars().items()}

@@ -42,11 +42,21 @@ class Evaluation(ABC):
     """The base of the frozen dataclasses that judge a model on a task."""
 
     @abstractmethod
-    def __call__(self, model: Model, task: Task, seed: int) -> Result:
-        """Judge the model on test examples, beside what it must beat.
+    def __call__(self, model: Model, task: Task, seed: int) -> Result | None:
+        """Judge the model on test examples, beside what it must beat."""
 
-        Raises UserError where the model or the task is of another kind.
-        """
+    def check(self, task: Task) -> None:
+        """Raise ValueError if it cannot judge such a task; asked before anything is trained."""
+        return None
+
+
+@dataclass(frozen=True)
+class LossOnly(Evaluation):
+    """No judgement beyond the loss and metrics on the test split, which every report begins with."""
+
+    def __call__(self, model, task, seed):
+        """Nothing to add."""
+        return None
 
 
 def in_batches(model: Model, method: str, size: int, *arrays: np.ndarray) -> np.ndarray:

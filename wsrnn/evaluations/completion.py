@@ -24,15 +24,19 @@ class Completion(Evaluation):
     drawn: int = 8
     """Images in the figure, one figure for each L."""
 
+    def check(self, task):
+        """The task must predict its own next input, and every context leave something to complete."""
+        if task.d_in != task.d_out or task.loss == "cross_entropy":
+            raise ValueError("evaluation by completion is for tasks that predict their next input")
+        if not all(0 < known <= task.length for known in self.contexts):
+            raise ValueError(
+                f"evaluation.contexts {list(self.contexts)} must lie within 1 and {task.length}"
+            )
+
     def __call__(self, model, task, seed):
         """Complete test images in scan mode."""
-        if not hasattr(model, "generate") or task.d_in != task.d_out:
-            raise UserError("completion needs a model that can feed its predictions back, and a task "
-                            "that predicts its inputs")  # fmt: skip
-        if not all(0 < known <= task.length for known in self.contexts):
-            raise UserError(
-                f"evaluation.contexts must lie within 1..{task.length}, got {list(self.contexts)}"
-            )
+        if not hasattr(model, "generate"):
+            raise UserError(f"{type(model).__name__} cannot feed its predictions back")
         batch = data.examples(task, "test", seed, self.images)
         truth = np.concatenate([batch.inputs[:, :1], batch.targets], 1)[..., 0]
         train = data.examples(task, "train", seed, 10_000)

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from wsrnn import data, estimators, figures
-from wsrnn.errors import UserError
 from wsrnn.evaluations import Evaluation, Result, in_batches
 
 
@@ -21,13 +20,18 @@ class PrefixError(Evaluation):
     prefixes: tuple[int, ...] = (0, 5, 10, 15, 20)
     """Columns of the table; the figure shows every prefix."""
 
+    def check(self, task):
+        """Prompts must be long enough, and tokens end in the one value that is predicted."""
+        if not all(0 <= n < task.length for n in self.prefixes):
+            raise ValueError(
+                f"evaluation.prefixes {list(self.prefixes)} must lie within 0 and the task's "
+                f"{task.length - 1} examples"
+            )
+        if task.d_out != 1 or task.loss == "cross_entropy":
+            raise ValueError("evaluation by prefixes is for tasks with one value to predict")
+
     def __call__(self, model, task, seed):
         """Judge the model at every prefix of test prompts."""
-        if max(self.prefixes) >= task.length:
-            raise UserError(
-                f"evaluation.prefixes asks for {max(self.prefixes)} examples, the task's prompts have "
-                f"at most {task.length - 1}"
-            )
         batch = data.examples(task, "test", seed, self.prompts)
         x, y = batch.inputs[..., :-1].astype(np.float64), batch.inputs[..., -1].astype(np.float64)
         target = batch.targets[..., 0]

@@ -1,0 +1,288 @@
+"""The command line as a user meets it: what works prints a result, a mistake gets one clear line."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import wsrnn
+from wsrnn import cli, data
+
+TINY = Path(__file__).with_name("tiny.py")
+EXPERIMENTS = sorted((Path(__file__).parents[1] / "experiments").glob("*.py"))
+
+
+@pytest.fixture
+def run(capsys):
+    """Call the command line; returns (exit code, stdout, stderr)."""
+
+    def call(*argv):
+        with pytest.raises(SystemExit) as stop:
+            cli.main([str(word) for word in argv])
+        out, err = capsys.readouterr()
+        return stop.value.code, out, err
+
+    return call
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A finished run."""
+    out = tmp_path_factory.mktemp("runs") / "run"
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["train", str(TINY), "--out", str(out)])
+    assert stop.value.code == 0
+    return out
+
+
+def refused(result, *parts):
+    code, out, err = result
+    assert code == 2 and out == ""
+    line = err.strip().splitlines()[-1]
+    assert line.startswith("wsrnn: ")
+    assert "Traceback" not in err
+    for part in parts:
+        assert part in line
+
+
+def test_help_is_quick_and_imports_nothing_heavy():
+    code = (
+        "import sys, wsrnn.cli as cli\n"
+        "try: cli.main(['--help'])\n"
+        "except SystemExit: pass\n"
+        "heavy = {'jax', 'flax', 'grain', 'matplotlib', 'tyro'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert shown.returncode == 0, shown.stderr
+    assert all(command in shown.stdout for command in cli.COMMANDS)
+
+
+@pytest.mark.parametrize("command", cli.COMMANDS)
+def test_every_command_has_help(run, command):
+    code, out, _ = run(command, "--help")
+    assert code == 0 and f"usage: wsrnn {command}" in out and "--json" in out
+    if command not in ("predict",):
+        assert "--model.transition.radius" in out and "Spectral radius at the start" in out
+
+
+def test_the_default_experiment_is_the_main_job(run):
+    code, out, _ = run("show", "--json")
+    shown = json.loads(out)
+    assert code == 0 and shown["config"]["task"] == "LinearRegression"
+    assert shown["config"]["model.mode"] == "conv"
+
+
+@pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda path: path.stem)
+def test_every_experiment_and_variant_can_be_shown(run, path):
+    from wsrnn.experiment import Recipe
+
+    for variant in [None, *Recipe.read(path).variants()]:
+        code, out, _ = run("show", path, "--json", *(["--variant", variant] if variant else []))
+        shown = json.loads(out)
+        assert code == 0
+        assert shown["parameters"]["total"] == sum(
+            n for part, n in shown["parameters"].items() if part != "total"
+        )
+        assert len([k for k in shown["config"] if "." not in k]) <= 20
+
+
+def test_show_counts_what_a_model_really_holds(run):
+    from wsrnn.experiment import Recipe
+
+    code, out, _ = run("show", TINY, "--json", "--model.phi.form", "none")
+    shown = json.loads(out)
+    model = Recipe.read(TINY).experiment().build_model()
+    sizes = {"B": model.B[...].size, "A": model.A["A"][...].size, "phi": model.phi.theta[...].size}
+    assert code == 0 and {k: shown["parameters"][k] for k in sizes} == sizes
+    P, T, channels = 17, 4, 3 + 1  # the lifted tokens and the impulse of the start
+    assert shown["sizes"]["P"] == P and shown["sizes"]["kernel bytes"] == 4 * P * T * channels
+
+
+def test_training_prints_one_json_document(run, tmp_path):
+    code, out, err = run("train", TINY, "--json", "--out", tmp_path / "r", "--steps", "4")
+    document = json.loads(out)
+    assert code == 0 and document["step"] == 4 and "validation" in err
+    assert document["columns"] == ["n=0", "n=3"] and len(document["rows"]["this model"]) == 2
+
+
+def test_a_sweep_trains_siblings_and_compares_them(run, tmp_path):
+    modes = Path(__file__).parents[1] / "experiments" / "modes.py"
+    flags = ("--steps", "4", "--eval-every", "2", "--optim.warmup", "0", "--task.examples", "5", "--mesh.data", "1")
+    code, out, _ = run("train", modes, "--out", tmp_path / "both", "--json", *flags)
+    document = json.loads(out)
+    assert code == 0 and set(document["rows"]) == {"scan", "conv"}
+    assert document["rows"]["conv"]["relative"] < 1e-5
+    assert (tmp_path / "both" / "figures" / "loss.png").is_file()
+    code, out, _ = run("train", modes, "--out", tmp_path / "one", "--model.mode", "scan", *flags)
+    assert code == 0 and (tmp_path / "one" / "metrics.jsonl").is_file()
+    refused(run("train", modes, "--out", tmp_path / "one", *flags), "single run")
+
+
+def test_eval_judges_any_checkpoint_in_any_mode(run, trained):
+    results = {}
+    for mode in ("scan", "conv"):
+        code, out, _ = run("eval", trained, "--step", "last", "--model.mode", mode, "--json")
+        results[mode] = json.loads(out)
+        assert code == 0 and results[mode]["step"] == 12 and results[mode]["mode"] == mode
+    np.testing.assert_allclose(
+        results["scan"]["rows"]["this model"], results["conv"]["rows"]["this model"], rtol=1e-4
+    )
+    code, out, _ = run("eval", trained)
+    assert code == 0 and "this model" in out
+
+
+def test_predict_on_an_npz_is_the_model(run, trained, tmp_path):
+    model, experiment = wsrnn.load(trained)
+    batch = data.examples(experiment.task, "test", 0, 5)
+    np.savez(tmp_path / "mine.npz", inputs=batch.inputs)
+    code, out, _ = run("predict", trained, tmp_path / "mine.npz", "--json")
+    document = json.loads(out)
+    written = np.load(document["outputs"])
+    assert code == 0
+    np.testing.assert_allclose(written["outputs"], model(batch.inputs, batch.times), rtol=1e-5)
+    assert Path(document["figure"]).read_bytes()[:4] == b"\x89PNG"
+
+
+def test_predict_on_a_csv_with_sequences_of_unequal_length(run, trained, tmp_path):
+    rows = [("b", 2.0, 5, 6, 7), ("a", 0, 1, 2, 3), ("b", 1.0, 1, 2, 3), ("a", 1, 0, 0, 1), ("a", 2, 1, 1, 1)]
+    lines = ["id,t,u,v,w", *(",".join(map(str, row)) for row in rows)]
+    (tmp_path / "mine.csv").write_text("\n".join(lines))
+    code, _, _ = run("predict", trained, tmp_path / "mine.csv", "--out", tmp_path / "p.npz")
+    written = np.load(tmp_path / "p.npz")
+    model, _ = wsrnn.load(trained)
+    assert code == 0 and written["ids"].tolist() == ["b", "a"]
+    assert written["lengths"].tolist() == [2, 3]
+    alone = model(np.array([[[1, 2, 3], [5, 6, 7]]], np.float32), np.array([[0, 1]], np.float32))
+    np.testing.assert_allclose(written["outputs"][0, :2], alone[0], rtol=1e-5)
+    assert np.isnan(written["outputs"][0, 2:]).all()
+
+
+def test_bench_measures_both_modes(run):
+    code, out, _ = run("bench", TINY, "--repeats", "2", "--json")
+    document = json.loads(out)
+    assert code == 0 and set(document) == {"scan", "conv"}
+    for row in document.values():
+        assert row["step_ms"] > 0 and row["tokens_per_s"] > 0 and row["temporary_mib"] > 0
+    code, out, _ = run("bench", TINY, "--repeats", "1", "--model.mode", "scan", "--model.weight-clip", "1")
+    assert code == 0 and "scan" in out and "conv" not in out
+
+
+def npz(path, **arrays):
+    np.savez(path, **arrays)
+    return path
+
+
+def text(path, content):
+    path.write_text(content)
+    return path
+
+
+MISTAKES = {
+    "no command": ([], ["COMMAND"]),
+    "unknown command": (["trian"], ["trian", "train"]),
+    "unknown flag": (["train", TINY, "--model.wdith", "3"], ["--model.wdith", "--model.width"]),
+    "unknown flag of our own": (["train", TINY, "--uot", "x"], ["--uot"]),
+    "flag without value": (["train", TINY, "--steps"], ["--steps"]),
+    "not a number": (["train", TINY, "--steps", "many"], ["--steps", "many"]),
+    "unknown mode": (["train", TINY, "--model.mode", "fft"], ["fft", "scan", "conv"]),
+    "out of range": (["train", TINY, "--steps", "0"], ["steps must be at least 1", "0"]),
+    "bad learning rate": (["train", TINY, "--optim.learning-rate", "-1"], ["learning_rate", "-1"]),
+    "bad combination": (
+        ["train", TINY, "--model.weight-clip", "0.5"],
+        ["weight_clip", "not linear", "set mode scan"],
+    ),
+    "loss without its head": (["train", TINY, "--model.head.uncertain", "True"], ["nll"]),
+    "batch and mesh": (
+        ["train", TINY, "--batch-size", "9"],
+        ["batch_size 9 is not divisible by the mesh's 8"],
+    ),
+    "too few devices": (["train", TINY, "--mesh.data", "9"], ["mesh.data 9", "8 visible"]),
+    "no such file": (["train", "nothing.py"], ["nothing.py", "No such file"]),
+    "not an experiment file": (["train", "runs"], [".py", "runs"]),
+    "unknown variant": (["train", TINY, "--variant", "posioned"], ["posioned", "poisoned"]),
+    "data folder without use": (["train", TINY, "--data-dir", "x"], ["reads no files"]),
+    "init from nothing": (["train", TINY, "--init-from", "nowhere"], ["nowhere is not a run"]),
+    "eval of nothing": (["eval", "nowhere"], ["nowhere is not a run"]),
+    "predict without data": (["predict", "nowhere"], ["DATA"]),
+    "prefix too long": (
+        ["train", TINY, "--evaluation.prefixes", "0", "9"],
+        ["[0, 9]", "3 examples"],
+    ),
+    "repeats": (["bench", TINY, "--repeats", "0"], ["--repeats"]),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES, ids=lambda name: name.replace(" ", "_"))
+def test_mistakes_get_one_clear_line(run, tmp_path, monkeypatch, mistake):
+    argv, parts = MISTAKES[mistake]
+    monkeypatch.chdir(tmp_path)
+    refused(run(*argv), *parts)
+    assert list(tmp_path.iterdir()) == []  # nothing half-written
+
+
+def test_missing_data_is_found_out_before_anything_is_written(run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    pixels = next(path for path in EXPERIMENTS if path.stem == "pixel_mnist")
+    result = run("train", pixels, "--data-dir", tmp_path / "none", "--out", "r")
+    refused(result, "train-images-idx3-ubyte", str(tmp_path / "none"), "get it from", "--data-dir")
+    assert not (tmp_path / "r").exists()
+
+
+def test_bad_output_folders(run, trained, tmp_path):
+    file = text(tmp_path / "file", "x")
+    refused(run("train", TINY, "--out", file), "is a file")
+    refused(run("train", TINY, "--out", file / "below"), "cannot be written")
+    (tmp_path / "full").mkdir()
+    text(tmp_path / "full" / "thesis.tex", "x")
+    refused(run("train", TINY, "--out", tmp_path / "full"), "not empty and not a run")
+    result = run("train", TINY, "--out", trained, "--model.width", "9")
+    refused(result, "another config", "model.width 4 -> 9", "choose another --out")
+    assert (tmp_path / "full" / "thesis.tex").read_text() == "x"
+
+
+def test_checkpoints_that_are_not_there_or_do_not_fit(run, trained, tmp_path):
+    refused(run("eval", trained, "--step", "7"), "no step 7", "12")
+    refused(run("eval", trained, "--step", "newest"), "newest")
+    refused(run("eval", trained, "--model.width", "5"), "is [17, 17] there and [21, 21] in this")
+    copy = tmp_path / "copy"
+    shutil.copytree(trained, copy)
+    shutil.rmtree(copy / "checkpoints")
+    refused(run("eval", copy), "no checkpoint yet")
+    text(copy / "config.json", "{")
+    refused(run("eval", copy), "config.json is damaged")
+
+
+def test_bad_files_for_predict(run, trained, tmp_path):
+    inputs = np.zeros((2, 4, 3), np.float32)
+    holed = inputs.copy()
+    holed[1, 2, 0] = np.nan
+    for path, parts in [
+        (tmp_path / "none.npz", ["does not exist"]),
+        (text(tmp_path / "a.txt", "x"), [".npz and .csv"]),
+        (text(tmp_path / "a.npz", "x"), ["cannot be read"]),
+        (npz(tmp_path / "b.npz", x=inputs), ["no array `inputs`"]),
+        (npz(tmp_path / "c.npz", inputs=inputs[0]), ["[N, T, D]", "[4, 3]"]),
+        (npz(tmp_path / "d.npz", inputs=inputs[..., :2]), ["2 input channel(s)", "takes 3"]),
+        (npz(tmp_path / "e.npz", inputs=holed), ["inputs[1, 2, 0] is not a finite number"]),
+        (npz(tmp_path / "f.npz", inputs=inputs, times=inputs), ["`times` must be [2, 4]"]),
+        (text(tmp_path / "a.csv", "id,x,y,z\n1,2,3,4\n"), ["no column t", "id, x, y, z"]),
+        (text(tmp_path / "b.csv", "id,t,x,y,z\na,0,1,2,3\na,1,1,,3\n"), ["line 3", "column y"]),
+        (text(tmp_path / "c.csv", "id,t,x,y,z\na,0,1,2\n"), ["line 2 has 4 cells"]),
+        (text(tmp_path / "d.csv", "id,t,x\na,0,1\n"), ["1 input channel(s)"]),
+    ]:
+        refused(run("predict", trained, path), *parts)
+
+
+def test_mistakes_in_an_experiment_file(run, tmp_path):
+    source = TINY.read_text()
+    broken = text(tmp_path / "broken.py", source.replace("        width=4,\n", "        width=-4,\n"))
+    line = 1 + source[: source.index("model=WarpConfig(")].count("\n")
+    refused(run("train", broken), f"broken.py line {line}", "-4")
+    refused(run("train", text(tmp_path / "empty.py", "x = 1\n")), "defines no `experiment")
+    refused(run("train", text(tmp_path / "syntax.py", "x = (\n")), "syntax.py line 1: SyntaxError")
+    refused(run("train", text(tmp_path / "name.py", "\nimport nothing_here\n")), "name.py line 2")
