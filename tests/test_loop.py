@@ -91,16 +91,16 @@ def wait_for_lines(out, count):
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
 def test_killed_and_continued_equals_uninterrupted(tmp_path, number):
-    flags = ("--steps", "600", "--eval-every", "50", "--save-every", "20")
+    flags = ("--steps", "300", "--eval-every", "50", "--save-every", "20")
     process = start(tmp_path / "run", *flags)
-    wait_for_lines(tmp_path / "run", 130)
+    wait_for_lines(tmp_path / "run", 80)
     process.send_signal(number)
     _, errors = process.communicate()
     assert process.returncode == (130 if number == signal.SIGINT else -number), errors
     if number == signal.SIGINT:
         assert "Traceback" not in errors
     done = len(losses(tmp_path / "run"))
-    assert 100 < done < 600
+    assert 60 < done < 300
     again = start(tmp_path / "run", *flags)
     assert again.wait() == 0, again.stderr.read()
     loop.fit(recipe(*flags), tmp_path / "uninterrupted")
