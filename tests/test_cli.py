@@ -1,4 +1,4 @@
-"""The command line as a user meets it: what works prints a result, a mistake gets one clear line."""
+"""The command line: what works prints a result, a mistake gets one clear line."""
 
 import json
 import shutil
@@ -112,7 +112,18 @@ def test_training_prints_one_json_document(run, tmp_path):
 
 def test_a_sweep_trains_siblings_and_compares_them(run, tmp_path):
     modes = Path(__file__).parents[1] / "experiments" / "modes.py"
-    flags = ("--steps", "4", "--eval-every", "2", "--optim.warmup", "0", "--task.examples", "5", "--mesh.data", "1")
+    flags = (
+        "--steps",
+        "4",
+        "--eval-every",
+        "2",
+        "--optim.warmup",
+        "0",
+        "--task.examples",
+        "5",
+        "--mesh.data",
+        "1",
+    )
     code, out, _ = run("train", modes, "--out", tmp_path / "both", "--json", *flags)
     document = json.loads(out)
     assert code == 0 and set(document["rows"]) == {"scan", "conv"}
@@ -149,7 +160,13 @@ def test_predict_on_an_npz_is_the_model(run, trained, tmp_path):
 
 
 def test_predict_on_a_csv_with_sequences_of_unequal_length(run, trained, tmp_path):
-    rows = [("b", 2.0, 5, 6, 7), ("a", 0, 1, 2, 3), ("b", 1.0, 1, 2, 3), ("a", 1, 0, 0, 1), ("a", 2, 1, 1, 1)]
+    rows = [
+        ("b", 2.0, 5, 6, 7),
+        ("a", 0, 1, 2, 3),
+        ("b", 1.0, 1, 2, 3),
+        ("a", 1, 0, 0, 1),
+        ("a", 2, 1, 1, 1),
+    ]
     lines = ["id,t,u,v,w", *(",".join(map(str, row)) for row in rows)]
     (tmp_path / "mine.csv").write_text("\n".join(lines))
     code, _, _ = run("predict", trained, tmp_path / "mine.csv", "--out", tmp_path / "p.npz")
@@ -168,7 +185,9 @@ def test_bench_measures_both_modes(run):
     assert code == 0 and set(document) == {"scan", "conv"}
     for row in document.values():
         assert row["step_ms"] > 0 and row["tokens_per_s"] > 0 and row["temporary_mib"] > 0
-    code, out, _ = run("bench", TINY, "--repeats", "1", "--model.mode", "scan", "--model.weight-clip", "1")
+    code, out, _ = run(
+        "bench", TINY, "--repeats", "1", "--model.mode", "scan", "--model.weight-clip", "1"
+    )
     assert code == 0 and "scan" in out and "conv" not in out
 
 
@@ -280,7 +299,9 @@ def test_bad_files_for_predict(run, trained, tmp_path):
 
 def test_mistakes_in_an_experiment_file(run, tmp_path):
     source = TINY.read_text()
-    broken = text(tmp_path / "broken.py", source.replace("        width=4,\n", "        width=-4,\n"))
+    broken = text(
+        tmp_path / "broken.py", source.replace("        width=4,\n", "        width=-4,\n")
+    )
     line = 1 + source[: source.index("model=WarpConfig(")].count("\n")
     refused(run("train", broken), f"broken.py line {line}", "-4")
     refused(run("train", text(tmp_path / "empty.py", "x = 1\n")), "defines no `experiment")

@@ -60,7 +60,9 @@ def test_worker_processes_see_the_same_batches():
 
 
 def test_seeds_and_splits_differ():
-    streams = [data.examples(TASK, split, seed, 4) for split in ("train", "test") for seed in (0, 1)]
+    streams = [
+        data.examples(TASK, split, seed, 4) for split in ("train", "test") for seed in (0, 1)
+    ]
     for i, a in enumerate(streams):
         for b in streams[:i]:
             assert not np.array_equal(a.inputs, b.inputs)

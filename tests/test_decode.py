@@ -16,7 +16,7 @@ P = ROOT.size
 STARTS = ["shared", "affine"]
 READS = ["all", "last", "index"]
 # Compiling a hundred small programs well would take longer than all their runs.
-QUICK = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False}
+QUICK = {"xla_backend_optimization_level": 0}
 
 
 @pytest.fixture

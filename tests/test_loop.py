@@ -1,4 +1,4 @@
-"""Training: continued equals uninterrupted, bit for bit; the mesh does not matter; nothing bad is kept."""
+"""Training: continued equals uninterrupted; the mesh does not matter; nothing bad is kept."""
 
 import json
 import os
@@ -189,7 +189,7 @@ def test_bad_steps_are_skipped_and_counted_and_too_many_stop_the_run(tmp_path):
 
 
 def test_a_changed_config_is_refused_with_the_difference(whole):
-    with pytest.raises(UserError, match="batch_size 8 -> 16; model.width 4 -> 5"):
+    with pytest.raises(UserError, match=r"batch_size 8 -> 16; model\.width 4 -> 5"):
         loop.fit(recipe("--model.width", "5", "--batch-size", "16"), whole)
     with pytest.raises(UserError, match="steps 12 -> 6"):
         loop.fit(recipe("--steps", "6"), whole)

@@ -15,7 +15,7 @@ P, D = 12, 3
 LENGTHS = [1, 2, 7, 64, 784]
 STARTS = get_args(TransitionStart)
 # Compiling a hundred small programs well would take longer than all their runs.
-QUICK = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False}
+QUICK = {"xla_backend_optimization_level": 0}
 
 
 @pytest.fixture

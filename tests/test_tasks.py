@@ -158,7 +158,10 @@ def test_truncated_gzip(tmp_path):
     ("content", "message"),
     [
         ("date,HUFL\n1,2\n", "no column HULL"),
-        ("date," + ",".join(CHANNELS) + "\n1,1,2,3,4,5,6,7\n2,1,2,,4,5,6,7\n", "line 3, column MUFL"),
+        (
+            "date," + ",".join(CHANNELS) + "\n1,1,2,3,4,5,6,7\n2,1,2,,4,5,6,7\n",
+            "line 3, column MUFL",
+        ),
         ("date," + ",".join(CHANNELS) + "\n1,1,2,3,nan,5,6,7\n", "line 2, column MULL: 'nan'"),
         ("date," + ",".join(CHANNELS) + "\n1,1,2\n", "line 2 has 3 cells"),
         ("date," + ",".join(CHANNELS) + "\n", "no rows"),

@@ -1,4 +1,4 @@
-"""A run of seconds, as an experiment file: copied into the tests' folders and executed as a user would."""
+"""A run of seconds, as an experiment file, for the tests."""
 
 from dataclasses import dataclass, replace
 

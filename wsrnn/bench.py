@@ -78,7 +78,8 @@ def measure(experiments: dict[str, Experiment], repeats: int = 7) -> dict[str, T
 
 def text(timings: dict[str, Timing]) -> str:
     """The table for a terminal."""
-    head = f"{'':12}{'step ms':>10}{'least..most':>18}{'tokens/s':>12}{'temporary MiB':>15}{'compile s':>11}"
+    names = {"step ms": 10, "least..most": 18, "tokens/s": 12, "temporary MiB": 15, "compile s": 11}
+    head = " " * 12 + "".join(f"{name:>{width}}" for name, width in names.items())
     rows = [
         f"{name:12}{t.step_ms:10.2f}{t.spread_ms[0]:9.2f}..{t.spread_ms[1]:<7.2f}"
         f"{t.tokens_per_s:12,.0f}{t.temporary_mib:15.1f}{t.compile_s:11.1f}"

@@ -15,7 +15,7 @@ NO_METRIC = math.inf  # a checkpoint without a validation loss is never the best
 
 
 class Checkpoints:
-    """The checkpoints of one run, by step. A context manager: leaving it waits for what is being written."""
+    """The checkpoints of one run, by step. Leaving the context waits for what is being written."""
 
     def __init__(self, folder: Path, *, keep: int = 2):
         self.folder = Path(folder).absolute()
@@ -41,7 +41,7 @@ class Checkpoints:
         self._manager.close()
 
     def save(self, step: int, state: Any, loss: float | None = None) -> None:
-        """Begin to write `state` as `step`; `loss`, on validation, ranks it. Waits for the save before."""
+        """Begin to write `state` as `step`, ranked by its validation `loss`."""
         ranked = loss is not None and math.isfinite(loss)
         metrics = {"loss": loss if ranked else NO_METRIC}
         self._manager.save(step, args=ocp.args.StandardSave(state), metrics=metrics)
@@ -66,7 +66,7 @@ class Checkpoints:
         return which
 
     def restore(self, step: int, abstract: Any) -> Any:
-        """Return the state of `step` in the shapes and on the shardings of `abstract`, whatever mesh wrote it.
+        """Return the state of `step` on the shardings of `abstract`, whatever mesh wrote it.
 
         `abstract` may be a part of the saved tree. Raises UserError naming the first leaf that does
         not fit, with both shapes.

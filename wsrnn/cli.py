@@ -32,7 +32,7 @@ JSON = (
 # command: what it does, its positional arguments, its options; every other --flag is a field
 COMMANDS: dict[str, tuple[str, list, list]] = {
     "train": (
-        "Train an experiment, continuing what --out already holds, and report on the best checkpoint.",
+        "Train an experiment, continuing what --out holds, and report on the best checkpoint.",
         [("file", FILE)],
         [
             VARIANT,
@@ -48,28 +48,34 @@ COMMANDS: dict[str, tuple[str, list, list]] = {
         [STEP, DATA, JSON],
     ),
     "predict": (
-        "Predict on your own data: an npz with `inputs` [N, T, D] and maybe `times` [N, T], or a long csv\n"
-        "with columns id, t and the channels, in the units the model was trained on. Writes outputs\n"
-        "[N, T, O], times, lengths and ids to an npz, and a figure.",
+        "Predict on your own data: an npz with `inputs` [N, T, D] and maybe `times` [N, T], or a\n"
+        "long csv with columns id, t and the channels, in the units the model was trained on.\n"
+        "Writes outputs [N, T, O], times, lengths and ids to an npz, and a figure.",
         [("run", DIR), ("data", dict(metavar="DATA", help="npz or csv file"))],
-        [STEP, ("--out", dict(metavar="NPZ", help="default DIR/predictions/DATA.npz; the figure lies beside")), JSON],
+        [STEP, ("--out", dict(metavar="NPZ", help="default DIR/predictions/DATA.npz")), JSON],
     ),
     "show": (
-        "Show an experiment's resolved config and sizes: P, parameters by part, floats that streaming\n"
-        "carries, bytes of the convolution kernel. Makes no arrays.",
+        "Show an experiment's resolved config and sizes: P, parameters by part, floats that\n"
+        "streaming carries, bytes of the convolution kernel. Makes no arrays.",
         [("file", FILE)],
         [VARIANT, DATA, JSON],
     ),
     "bench": (
-        "Time the training step in every mode, in turns: step time, tokens/s, temporary memory, compilation.",
+        "Time the training step in every mode, in turns: step time, tokens/s, temporary memory,\n"
+        "compilation.",
         [("file", FILE)],
-        [VARIANT, ("--repeats", dict(type=int, default=7, metavar="N", help="timed steps of each mode")), DATA, JSON],
+        [
+            VARIANT,
+            ("--repeats", dict(type=int, default=7, metavar="N", help="timed steps of each mode")),
+            DATA,
+            JSON,
+        ],
     ),
 }  # fmt: skip
 
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
-    """Run a command and exit: 0, 2 for a user's mistake, 1 for a run that failed, 130 if interrupted."""
+    """Run a command and exit: 0, 2 for a user's mistake, 1 for a failed run, 130 if stopped."""
     try:
         sys.exit(_run(list(sys.argv[1:] if argv is None else argv)))
     except UserError as error:
@@ -94,7 +100,7 @@ def _run(argv: list[str]) -> int:
     parser = _Parser(
         prog="wsrnn",
         description="Weight-space linear RNNs: train, judge, use, inspect and time them.",
-        epilog="`wsrnn COMMAND --help` lists a command's options and every field of the experiment.",
+        epilog="`wsrnn COMMAND --help` lists its options and every field of the experiment.",
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"wsrnn {__version__}")
@@ -135,7 +141,7 @@ def _usage(name: str, positional: list, options: list) -> str:
 
 
 def _split(args: list[str], options: list[str]) -> tuple[list[str], list[str]]:
-    """Part a command's own words from ``--any.field value ...``; a .py file is never a field's value."""
+    """Part a command's own words from ``--any.field value ...``; no field's value is a .py file."""
     own, flags = [], []
     into = own
     for word in args:
@@ -154,9 +160,8 @@ def _help(command: argparse.ArgumentParser, files: list[str]) -> int:
     from wsrnn.experiment import FLAG_STYLE, Experiment, Recipe, default_file
 
     recipe = Recipe.read(files[0] if files else default_file())
-    print(
-        f"Fields, with the defaults of {recipe.name}.py (variants: {', '.join(recipe.variants()) or 'none'}):"
-    )
+    variants = ", ".join(recipe.variants()) or "none"
+    print(f"Fields, with the defaults of {recipe.name}.py (variants: {variants}):")
     tyro.cli(
         Experiment,
         default=recipe.experiment(),
@@ -205,7 +210,7 @@ def _train_members(members, out: Path, init_from):
     """Train a sweep's members as sibling runs, then compare them."""
     from wsrnn import bench, loop
     from wsrnn.experiment import CONFIG
-    from wsrnn.report import compare, write_json
+    from wsrnn.report import compare, report, write_json
 
     if (out / CONFIG).exists() or out.is_file():
         raise UserError(
@@ -216,17 +221,19 @@ def _train_members(members, out: Path, init_from):
         outcome = loop.fit(member, out / member.member, init_from)
         if outcome["stopped"]:
             return _stopped(outcome, out / member.member)
+        report(out / member.member)
     document = compare(out, [member.member for member in members])
     timings = bench.measure({member.member: member.experiment() for member in members})
     for name, timing in timings.items():
         document["rows"][name] |= dataclasses.asdict(timing)
     write_json(out / "results.json", document)
     lines = [
-        f"\n{document['steps']:,} steps from the same start, loss compared at every step with {members[0].member}"
+        f"\n{document['steps']:,} steps from the same start, the loss of every step compared with "
+        f"{members[0].member}"
     ]
     lines += [
-        f"{name:8} final loss {row['final loss']:.6g}  largest difference {row['largest difference of loss']:.2e}"
-        f"  (relative {row['relative']:.2e})"
+        f"{name:8} final loss {row['final loss']:.6g}  largest difference "
+        f"{row['largest difference of loss']:.2e}  (relative {row['relative']:.2e})"
         for name, row in document["rows"].items()
     ]
     return document, "\n".join([*lines, bench.text(timings), _where(out)]), 0

@@ -1,4 +1,4 @@
-"""Batches as a pure function of the step: any number of workers and processes sees the same ones."""
+"""Batches as a pure function of the step, for any number of workers and processes."""
 
 from collections.abc import Iterator
 
@@ -36,7 +36,7 @@ def train_stream(
 
 
 def examples(task: Task, split: Split, seed: int, count: int) -> Batch:
-    """Return the first `count` examples of a split (fewer if there are not as many) as one batch."""
+    """Return the first `count` examples of a split, or all there are, as one batch."""
     ds = task.dataset(split, seed)
     return ds[: min(count, len(ds))].batch(min(count, len(ds)))[0]
 

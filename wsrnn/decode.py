@@ -54,7 +54,7 @@ def read(
     read: Literal["all", "last"] | Int[Array, " N"] = "all",
     bound: float | None = None,
 ) -> Float[Array, "N T O"] | Float[Array, "N O"]:
-    """Return y_t = root(theta_t, z_t), where theta_t = A theta_{t-1} + B u_t and theta_0 = start + B u_0.
+    """Return y_t = root(theta_t, z_t), theta_t = A theta_{t-1} + B u_t, theta_0 = start + B u_0.
 
     `read` says which steps: "all", the "last", or one step of each sequence by its index. `bound`
     clips every weight to +-bound after every step, which only `scan` can do: it is not linear in

@@ -1,4 +1,4 @@
-"""The one exception that means "the user can fix this": the command line prints it and exits with 2."""
+"""The exceptions that the command line prints as one line."""
 
 
 class UserError(ValueError):

@@ -32,7 +32,7 @@ def gradient_step(
 
 
 def ridge(x: Prompts, y: Labels, query: Queries, penalty: float) -> Float[np.ndarray, " N"]:
-    """Minimise |x w - y|^2 + penalty |w|^2; the posterior mean if penalty is the variance of the noise."""
+    """Minimise |x w - y|^2 + penalty |w|^2: the posterior mean if penalty is the noise."""
     gram = np.einsum("nid,nie->nde", x, x) + penalty * np.eye(x.shape[-1])
     w = np.linalg.solve(gram, np.einsum("nid,ni->nd", x, y)[..., None])[..., 0]
     return (w * query).sum(-1)
@@ -47,7 +47,7 @@ def least_squares(x: Prompts, y: Labels, query: Queries) -> Float[np.ndarray, " 
 
 
 def baselines(noise: float, penalty: float = 0.1) -> dict[str, partial]:
-    """The estimators of a table, by name; ridge takes the noise for its penalty, or `penalty` if none."""
+    """The estimators of a table, by name; ridge's penalty is the noise, or `penalty` if none."""
     penalty = noise or penalty
     return {
         "zero": partial(zero),

@@ -29,7 +29,7 @@ from wsrnn.tasks import Task
 
 @dataclass(frozen=True)
 class Experiment:
-    """Everything that decides a run. Written in a Python file, changed by flags, kept in the run folder."""
+    """Everything that decides a run: written in a file, changed by flags, kept with the run."""
 
     task: Task
     model: ModelConfig
@@ -82,7 +82,7 @@ class Experiment:
         return self.model.build(self.task.d_in, self.task.d_out, rngs=nnx.Rngs(self.seed))
 
     def resolve(self, recorded: dict[str, Any] | None = None) -> "Experiment":
-        """Fill in what is left open (the end of the schedule), as it was `recorded` when the run began."""
+        """Fill in what is left open (the schedule's end), as `recorded` when the run began."""
         if self.optim.decay_steps is not None:
             return self
         end = (recorded or {}).get("optim.decay_steps", self.steps)
@@ -96,7 +96,7 @@ FREE = re.compile(
 
 
 def flatten(value: Any, name: str = "") -> dict[str, Any]:
-    """Return {dotted field: plain value}, with the class of every nested dataclass under its own name."""
+    """Return {dotted field: plain value}, with the class of each nested dataclass by its name."""
     if not dataclasses.is_dataclass(value):
         plain = value if isinstance(value, bool | int | float | str | None) else str(value)
         return {name: list(value) if isinstance(value, tuple) else plain}
@@ -107,7 +107,7 @@ def flatten(value: Any, name: str = "") -> dict[str, Any]:
 
 
 def check_same(now: dict[str, Any], before: dict[str, Any], folder: Path) -> list[str]:
-    """Return the differences of two flat configs that cannot change the result, as lines for the log.
+    """Return the differences of two configs that cannot change the result, as log lines.
 
     Raises UserError that names the others.
     """
@@ -120,15 +120,15 @@ def check_same(now: dict[str, Any], before: dict[str, Any], folder: Path) -> lis
         (lines if FREE.match(name) or more else refused).append(f"{name} {old} -> {new}")
     if refused:
         raise UserError(
-            f"{folder} holds a run of another config ({'; '.join(refused)}): choose another --out, or "
-            "give the settings it was started with"
+            f"{folder} holds a run of another config ({'; '.join(refused)}): choose another --out, "
+            "or give the settings it was started with"
         )
     return lines
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How an experiment is made: the text of its file, a variant, a member of its sweep, and flags."""
+    """How an experiment is made: its file's text, a variant, a member of its sweep, flags."""
 
     source: str
     name: str
@@ -149,7 +149,7 @@ class Recipe:
             raise UserError(f"cannot read the experiment file {path}: {reason}") from None
 
     def experiment(self) -> Experiment:
-        """Execute the file and apply variant, member and flags. Raises UserError for each one's mistakes."""
+        """Execute the file and apply variant, member and flags; UserError for their mistakes."""
         module = self._execute()
         try:
             base = self._variant(module)
@@ -194,7 +194,7 @@ class Recipe:
         return variants[self.variant]
 
     def _execute(self):
-        """Execute the file as a module of its own, so that its classes can be found by their module."""
+        """Execute the file as a module of its own, so that its classes know where they live."""
         name = f"wsrnn_experiment_{self.name}"
         module = importlib.util.module_from_spec(importlib.util.spec_from_loader(name, None))
         sys.modules[name] = module
@@ -217,7 +217,7 @@ FLAG_STYLE = (tyro.conf.FlagConversionOff, tyro.conf.AvoidSubcommands)
 
 
 def apply_flags(experiment: Experiment, flags: Sequence[str]) -> Experiment:
-    """Return the experiment with ``--any.field value`` applied, by tyro; UserError for a bad flag."""
+    """Return the experiment with ``--any.field value`` applied; UserError for a bad flag."""
     errors = io.StringIO()
     try:
         with contextlib.redirect_stderr(errors):
@@ -252,7 +252,7 @@ CONFIG = "config.json"
 
 
 def prepare_run(folder: Path, recipe: Recipe) -> tuple[Experiment, list[str]]:
-    """Return the resolved experiment for a run folder, new or begun, and what differs from its beginning.
+    """Return the resolved experiment for a run folder, and what differs from its beginning.
 
     Writes nothing. Raises UserError for a path that is a file or holds something else, and for a
     config that would not continue the same run.

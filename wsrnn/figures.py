@@ -23,7 +23,7 @@ def error_curves(
         wide = 2.5 if colour == OURS else 1.2
         axes.plot(prefixes, drawn, mark, color=colour, label=name, lw=wide, ms=4, clip_on=False)
     axes.axvline(dimension, color="#dddddd", zorder=0)
-    axes.text(dimension, 1.3, " n = d", color="#999999", va="bottom", fontsize=8)
+    axes.text(dimension, 1.5e-4, " n = d", color="#999999", fontsize=8)
     axes.set(
         yscale="log", ylim=(1e-4, 1.3), xlabel="examples in the prompt, n",
         ylabel="mean squared error / Var(y)   (floor 1e-4)", title=title,
@@ -112,10 +112,10 @@ def mode_losses(losses: dict[str, Float[np.ndarray, " steps"]], title: str) -> F
     for (name, values), style in zip(losses.items(), ["-", "--", ":", "-."] * 4, strict=False):
         upper.plot(values, style, label=name, lw=1)
         if name != reference:
-            lower.plot(np.abs(values - first), lw=1, label=f"|{name} - {reference}|")
+            relative = np.maximum(np.abs(values - first) / np.abs(first), 1e-9)
+            lower.plot(relative, lw=1, label=f"|{name} - {reference}| / {reference}")
     upper.set(ylabel="training loss", yscale="log", title=title)
-    lower.set(ylabel="difference of loss", xlabel="step", yscale="symlog")
-    lower.set_yscale("symlog", linthresh=1e-9)
+    lower.set(ylabel="relative difference (floor 1e-9)", xlabel="step", yscale="log")
     for axes in (upper, lower):
         axes.legend(frameon=False, fontsize=8)
         axes.spines[["top", "right"]].set_visible(False)

@@ -69,7 +69,9 @@ def fit(recipe: Recipe, out: Path, init_from: Path | None = None) -> dict[str, A
             state = program.init()
             if initial is not None:
                 params = jax.tree.map(
-                    lambda x, like: jax.device_put(x, like.sharding), initial, program.abstract.params
+                    lambda x, like: jax.device_put(x, like.sharding),
+                    initial,
+                    program.abstract.params,
                 )
                 state = state._replace(params=params)
         lead = jax.process_index() == 0
@@ -103,8 +105,9 @@ def _train(experiment, program, mesh, state, start, checkpoints, record, monitor
             skipped = record.train(number, values)
             if skipped >= experiment.max_skipped:
                 raise RunError(
-                    f"stopped at step {number}: {skipped} steps in a row had no finite loss or gradient; "
-                    "the last good checkpoint is kept; lower --optim.learning-rate or look at the data"
+                    f"stopped at step {number}: {skipped} steps in a row had no finite loss or "
+                    "gradient; checkpoints hold the last good parameters; lower "
+                    "--optim.learning-rate or look at the data"
                 )
             speed = pace.at(number)
             show(number, values, speed)
@@ -187,7 +190,7 @@ def _initial_params(run: Path, experiment: Experiment) -> Any:
 
 
 class _Record:
-    """metrics.jsonl: one line a step and one a validation, cut back to the step a run continues from."""
+    """metrics.jsonl: a line for each step and validation, cut back where a run continues."""
 
     def __init__(self, folder: Path, start: int, lead: bool):
         self._path = folder / "metrics.jsonl" if lead else None
@@ -280,7 +283,7 @@ class _Pace:
 
 
 class _StopFlag:
-    """True once Ctrl-C or SIGTERM has come; the loop then saves and leaves. A second Ctrl-C is not held."""
+    """True once Ctrl-C or SIGTERM has come: the loop saves and leaves. A second is not held."""
 
     def __enter__(self):
         self._came = False

@@ -25,7 +25,7 @@ Measures = dict[str, Mean]
 def mse(
     outputs: Float[Array, "*N O"], targets: Float[Array, "*N O"], mask: Float[Array, "*N"]
 ) -> Measures:
-    """Mean squared error over the masked steps and all channels (not half of it), and mean absolute error."""
+    """Mean squared (not half of it) and absolute error over masked steps and all channels."""
     error = outputs - targets
     return {"loss": _mean(error**2, mask[..., None]), "mae": _mean(jnp.abs(error), mask[..., None])}
 
@@ -33,7 +33,7 @@ def mse(
 def nll(
     outputs: Float[Array, "*N two_O"], targets: Float[Array, "*N O"], mask: Float[Array, "*N"]
 ) -> Measures:
-    """Gaussian negative log-likelihood log s + ((y - m) / s)^2 / 2, outputs being (m, s), and the mse.
+    """Gaussian negative log-likelihood log s + ((y - m) / s)^2 / 2 of outputs (m, s), and mse.
 
     The constant log(2 pi) / 2 is left out, as in the paper's code.
     """
@@ -45,7 +45,7 @@ def nll(
 def cross_entropy(
     outputs: Float[Array, "N O"], targets: Int[Array, " N"], mask: Float[Array, " N"]
 ) -> Measures:
-    """Cross-entropy of the logits read at each sequence's last valid step, in nats, and the accuracy."""
+    """Cross-entropy in nats of logits read at each last valid step, and accuracy."""
     log_p = jnp.take_along_axis(jax.nn.log_softmax(outputs), targets[:, None], 1)[:, 0]
     return {"loss": _mean(-log_p, mask), "accuracy": _mean(outputs.argmax(-1) == targets, mask)}
 

@@ -21,7 +21,7 @@ class Monitor:
     """Writes one run's curves, histograms, images, texts and hyper-parameters."""
 
     def __init__(self, folder: Path, step: int):
-        """Begin a session at `step`: what an interrupted session wrote beyond it is dropped by readers."""
+        """Begin at `step`: readers drop what an interrupted session wrote beyond it."""
         self._writer = EventFileWriter(str(folder))
         start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
         self._event(step, session_log=start)
@@ -53,7 +53,7 @@ class Monitor:
         self._event(step, summary=summary)
 
     def hparams(self, name: str, config: dict[str, Any], metrics: dict[str, float]) -> None:
-        """Enter the run, its config and its results into TensorBoard's table of hyper-parameters."""
+        """Enter the run's config and results into TensorBoard's table of hyper-parameters."""
         experiment = api_pb2.Experiment(
             hparam_infos=[api_pb2.HParamInfo(name=key, type=_kind(v)) for key, v in config.items()],
             metric_infos=[api_pb2.MetricInfo(name=api_pb2.MetricName(tag=tag)) for tag in metrics],

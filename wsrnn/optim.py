@@ -19,7 +19,7 @@ class OptimConfig:
     warmup: int = 0
     """Steps of linear warm-up from zero."""
     decay_steps: int | None = None
-    """When the schedule ends, in steps; None is the number of steps the run was first started with."""
+    """When the schedule ends, in steps; None is the steps the run was first started with."""
     final_fraction: float = 0.0
     """Where the cosine ends, as a part of the peak."""
     weight_decay: float = 0.0

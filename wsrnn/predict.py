@@ -22,7 +22,7 @@ class Sequences(NamedTuple):
 
 
 def read_sequences(path: Path, d_in: int) -> Sequences:
-    """Return the sequences of an npz (`inputs` [N, T, D], maybe `times` [N, T]) or a long csv (id, t, ...).
+    """Return the sequences of an npz (`inputs`, maybe `times`) or a long csv (id, t, ...).
 
     The csv has one row a step, its channels in the columns beside id and t; rows are sorted by t in
     each id. npz times are taken as they are; without them, and for a csv, tau = t / (T - 1) runs
@@ -58,7 +58,8 @@ def _from_npz(path: Path) -> Sequences:
     times = arrays.get("times", default)
     if times.shape != inputs.shape[:2]:
         raise UserError(
-            f"{path}: `times` must be {list(inputs.shape[:2])} like inputs, it is {list(times.shape)}"
+            f"{path}: `times` must be {list(inputs.shape[:2])} like inputs, "
+            f"it is {list(times.shape)}"
         )
     for name, array in (("inputs", inputs), ("times", times)):
         bad = np.argwhere(~np.isfinite(array))

@@ -1,4 +1,4 @@
-"""Reports over finished runs: the result table, its pictures, and the comparison of sibling runs."""
+"""Reports over finished runs: the result, its pictures, and the comparison of siblings."""
 
 import json
 import math
@@ -19,8 +19,10 @@ from wsrnn.step import eval_step
 from wsrnn.tasks import ENDLESS
 
 
-def report(run: Path | str, step: str | int = "best", flags: tuple[str, ...] = ()) -> dict[str, Any]:
-    """Judge a checkpoint on the test split, write results and figures into the run, and return them.
+def report(
+    run: Path | str, step: str | int = "best", flags: tuple[str, ...] = ()
+) -> dict[str, Any]:
+    """Judge a checkpoint on the test split; write and return results and figures.
 
     `text` of the returned document is the table for a terminal. Raises what `experiment.load`
     raises.
@@ -50,7 +52,7 @@ def report(run: Path | str, step: str | int = "best", flags: tuple[str, ...] = (
 
 
 def test_loss(model: Model, experiment: Experiment) -> dict[str, float]:
-    """The loss and its companions over the test split (its first eval_batches batches if it is endless)."""
+    """The loss and its companions on the test split (eval_batches batches of an endless one)."""
     mesh = experiment.mesh.build(experiment.batch_size)
     task = experiment.task
     graphdef, params = nnx.split(model)

@@ -18,7 +18,7 @@ class MeshConfig:
     """How the devices are laid out. Batches are split over all of them."""
 
     data: int = -1
-    """Devices along the axis that holds whole copies of the parameters; -1 takes all that are left."""
+    """Devices along the axis of whole copies of the parameters; -1 takes all that are left."""
     model: int = 1
     """Devices along the axis that splits each large parameter and its optimiser state."""
 
@@ -38,18 +38,18 @@ class MeshConfig:
         data = len(devices) // self.model if self.data == -1 else self.data
         if data < 1 or data * self.model > len(devices):
             raise UserError(
-                f"mesh.data {self.data} x mesh.model {self.model} needs more than the {len(devices)} "
-                f"visible device(s): lower one of them"
+                f"mesh.data {self.data} x mesh.model {self.model} needs more than the "
+                f"{len(devices)} visible device(s): lower one of them"
             )
         if jax.process_count() > 1 and data * self.model < len(devices):
             raise UserError(
-                f"mesh.data {data} x mesh.model {self.model} leaves some of the {len(devices)} devices "
-                "of several processes unused: use them all"
+                f"mesh.data {data} x mesh.model {self.model} leaves some of the {len(devices)} "
+                "devices of several processes unused: use them all"
             )
         if batch_size % (data * self.model):
             raise UserError(
-                f"batch_size {batch_size} is not divisible by the mesh's {data * self.model} device(s) "
-                f"(data {data} x model {self.model}): change batch_size or the mesh"
+                f"batch_size {batch_size} is not divisible by the mesh's {data * self.model} "
+                f"device(s) (data {data} x model {self.model}): change batch_size or the mesh"
             )
         grid = np.array(devices[: data * self.model]).reshape(data, self.model)
         return Mesh(grid, AXES, axis_types=(AxisType.Auto,) * 2)
@@ -89,8 +89,8 @@ def state_sharding(abstract: Any, mesh: Mesh) -> Any:
     if parts > 1 and largest.size >= WORTH_SPLITTING and spec(largest) == PartitionSpec():
         name = jax.tree_util.keystr(path, simple=True, separator=".")
         raise UserError(
-            f"mesh.model {parts} divides no axis of {name} {list(largest.shape)}, the largest array: "
-            f"choose root sizes for which P is divisible by {parts}, or another mesh.model"
+            f"mesh.model {parts} divides no axis of {name} {list(largest.shape)}, the largest "
+            f"array: choose root sizes for which P is divisible by {parts}, or another mesh.model"
         )
     return jax.tree.map(lambda leaf: NamedSharding(mesh, spec(leaf)), abstract)
 

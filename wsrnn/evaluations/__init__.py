@@ -1,4 +1,4 @@
-"""Evaluations: what a finished run is judged by. One evaluation, one file; this file is their contract.
+"""Evaluations: what a finished run is judged by, one a file. This file is their contract.
 
 An experiment names its evaluation as it names its task and its model.
 """
@@ -52,7 +52,7 @@ class Evaluation(ABC):
 
 @dataclass(frozen=True)
 class LossOnly(Evaluation):
-    """No judgement beyond the loss and metrics on the test split, which every report begins with."""
+    """No judgement beyond the test loss and metrics, with which every report begins."""
 
     def __call__(self, model, task, seed):
         """Nothing to add."""

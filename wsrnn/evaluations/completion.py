@@ -11,7 +11,7 @@ from wsrnn.evaluations import Evaluation, Result, in_batches
 
 @dataclass(frozen=True)
 class Completion(Evaluation):
-    """Give the first L pixels, let the model feed its own predictions back, score the pixels after L.
+    """Give the first L pixels, let the model feed itself, score the pixels after L.
 
     Mean squared error on [0, 1] pixels, the completed part only; clipped to [0, 1] as an image
     would be.
@@ -25,7 +25,7 @@ class Completion(Evaluation):
     """Images in the figure, one figure for each L."""
 
     def check(self, task):
-        """The task must predict its own next input, and every context leave something to complete."""
+        """The task must predict its next input, and a context leave something to complete."""
         if task.d_in != task.d_out or task.loss == "cross_entropy":
             raise ValueError("evaluation by completion is for tasks that predict their next input")
         if not all(0 < known <= task.length for known in self.contexts):

@@ -10,7 +10,7 @@ from wsrnn.evaluations import Evaluation, Result, in_batches
 
 @dataclass(frozen=True)
 class PrefixError(Evaluation):
-    """Mean squared error on y_q over Var(y_q) after n examples, on fresh prompts, one pass for all n.
+    """Mean squared error on y_q over Var(y_q) after n examples, one pass for all n.
 
     For tasks whose tokens are (x, y) with one y, in the layout read_before_write.
     """

@@ -19,14 +19,14 @@ class Model(nnx.Module):
         at: Int[ArrayLike, " N"] | None = None,
         mode: str | None = None,
     ) -> Float[Array, "N T O"] | Float[Array, "N O"]:
-        """Return a prediction at every step, or only at each sequence's step `at` (the rest unpaid).
+        """Return a prediction at every step, or at each sequence's step `at` alone.
 
         Step t sees no input later than t. `mode` overrides the execution that the config names.
         An uncertain model returns the means and then the scales: 2 O outputs.
         """
 
     def sizes(self, length: int) -> dict[str, int]:
-        """What `wsrnn show` prints beside the parameters, for sequences of `length` steps; no arrays."""
+        """What `wsrnn show` prints beside the parameters, for T = `length`; no arrays."""
         return {}
 
     def diagnostics(

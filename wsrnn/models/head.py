@@ -1,4 +1,4 @@
-"""What happens to the root network's outputs: a final activation, and a scale for an uncertain model."""
+"""What happens to the root network's outputs: a final activation, a scale."""
 
 from dataclasses import dataclass
 from typing import Literal

@@ -1,4 +1,4 @@
-"""A pointwise lift of the tokens before B: it commutes with time, so the convolution mode is untouched.
+"""A pointwise lift of the tokens before B: the convolution mode is untouched.
 
 A state that is linear in raw tokens cannot hold products such as x y; one linear in lifted tokens
 can.

@@ -1,6 +1,7 @@
 """phi: where a sequence's initial weights theta_0 come from (paper, section 2)."""
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal
 
 import jax
@@ -19,16 +20,16 @@ class PhiConfig:
     """How theta_0 depends on the first input."""
 
     form: Literal["none", "mlp", "impulse"] = "none"
-    """none: one learned theta_0. mlp: theta_0 = W h(x_0) + b. impulse: theta_0 = B W x_0, the paper's
-    start for its convolution mode."""
+    """none: one learned theta_0. mlp: theta_0 = W h(x_0) + b. impulse: theta_0 = B W x_0, the
+    paper's start for its convolution mode."""
     start: RootStart = "uniform"
     """How the learned theta_0 (none) is drawn: see `RootNet.init`; uniform is the paper's."""
     depth: int = 1
     """Hidden layers of the mlp; the paper uses 0, 1 or 2."""
     width: int | None = 32
-    """Units of each hidden layer. The last one is the bottleneck r: the convolution carries r + 1 more
-    channels. None grows the widths evenly from D to P, as the paper does: exact, but r is then of
-    the
+    """Units of each hidden layer. The last one is the bottleneck r: the convolution carries r + 1
+    more channels. None grows the widths evenly from D to P, as the paper does: exact, but r is then
+    of the
     order of P."""
 
     def __post_init__(self):
@@ -39,7 +40,7 @@ class PhiConfig:
             )
 
     def widths(self, d_in: int, size: int) -> list[int]:
-        """Units from the input to the last hidden layer; its last entry is the rank r of the start."""
+        """Units from the input to the last hidden layer; the last is the start's rank r."""
         if self.width is not None:
             return [d_in] + [self.width] * self.depth
         return [int(w) for w in np.linspace(d_in, size, self.depth + 2)[:-1]]
@@ -71,7 +72,7 @@ class LearnedStart(nnx.Module):
 
 
 class MlpStart(nnx.Module):
-    """theta_0 = W h(x_0) + b, h an MLP with the root's activation (after the last hidden layer too)."""
+    """theta_0 = W h(x_0) + b, h an MLP with the root's activation after every layer."""
 
     def __init__(self, config: PhiConfig, root: RootNet, d_in: int, *, rngs: nnx.Rngs):
         widths = [*config.widths(d_in, root.size), root.size]
@@ -80,7 +81,7 @@ class MlpStart(nnx.Module):
                 nnx.Linear(
                     i, o, rngs=rngs, kernel_init=_torch_uniform(i), bias_init=_torch_uniform(i)
                 )
-                for i, o in zip(widths[:-1], widths[1:], strict=True)
+                for i, o in pairwise(widths)
             ]
         )
         self.activation = root.activation
@@ -95,7 +96,7 @@ class MlpStart(nnx.Module):
 
 
 class ImpulseStart(nnx.Module):
-    """theta_0 = B W x_0: the start lies in the range of B, as the paper's convolution mode assumes."""
+    """theta_0 = B W x_0, in the range of B as the paper's convolution mode assumes."""
 
     def __init__(self, d_in: int, channels: int, *, rngs: nnx.Rngs):
         self.W = nnx.Param(_torch_uniform(d_in)(rngs.params(), (channels, d_in), jnp.float32))

@@ -1,4 +1,4 @@
-"""WARP, the weight-space linear RNN (arXiv 2506.01153): its state is the weights of a small network."""
+"""WARP, the weight-space linear RNN (arXiv 2506.01153): its state is a network's weights."""
 
 import dataclasses
 from dataclasses import dataclass, field
@@ -62,8 +62,8 @@ class WarpConfig(ModelConfig):
     phi: PhiConfig = field(default_factory=PhiConfig)
     transition: TransitionConfig = field(default_factory=TransitionConfig)
     input_scale: float = 0.0
-    """Standard deviation of B at the start, times 1 / sqrt(its columns). The paper's 0 gives a lift no
-    gradient at first."""
+    """Standard deviation of B at the start, times 1 / sqrt(its columns). The paper's 0 gives a lift
+    no gradient at first."""
     read_time: bool = True
     """Feed the root the time tau."""
     encoding: int = 0
@@ -71,7 +71,7 @@ class WarpConfig(ModelConfig):
     encoding_base: float = 100.0
     """The longest of their wavelengths is about 2 pi times this."""
     read_input: bool = False
-    """Feed the root the current input too (the query part of it in the layout read_before_write)."""
+    """Feed the root the current input too (its query part under read_before_write)."""
     head: HeadConfig = field(default_factory=HeadConfig)
     weight_clip: float | None = None
     """Clip the weights to +-this after every step: not linear in the state, so scan only."""
@@ -92,13 +92,13 @@ class WarpConfig(ModelConfig):
             raise ValueError(f"input_scale must be at least 0, got {self.input_scale}")
         if self.phi.form == "impulse" and self.input_scale == 0:
             raise ValueError(
-                "phi.form impulse starts at theta_0 = B W x_0, which is 0 for every input while B = 0: "
-                "set input_scale above 0"
+                "phi.form impulse starts at theta_0 = B W x_0, which is 0 for every input while "
+                "B = 0: set input_scale above 0"
             )
         if self.layout == "read_before_write" and self.phi.form != "none":
             raise ValueError(
-                f"layout read_before_write predicts before the first token is written, so phi cannot "
-                f"see it: set phi.form none (it is {self.phi.form})"
+                f"layout read_before_write predicts before the first token is written, so phi "
+                f"cannot see it: set phi.form none (it is {self.phi.form})"
             )
         if not (self.read_time or self.encoding or self.read_input):
             raise ValueError("the root network has no input: set read_time, encoding or read_input")
@@ -143,7 +143,7 @@ class State(NamedTuple):
 
 
 class Weights:
-    """A root network that returns the weights themselves, to look at theta through `decode.read`."""
+    """A root network that returns its own weights, to look at theta by `decode.read`."""
 
     def apply(
         self, theta: Float[Array, "P *N"], z: Float[Array, "d_in *N"]
@@ -153,7 +153,7 @@ class Weights:
 
 
 class Warp(Model):
-    """theta_t = A theta_{t-1} + B u_t, y_t = root(theta_t, z_t); see `WarpConfig` for u, z and theta_0."""
+    """theta_t = A theta_{t-1} + B u_t, y_t = root(theta_t, z_t); `WarpConfig` says the rest."""
 
     def __init__(self, config: WarpConfig, d_in: int, d_out: int, *, rngs: nnx.Rngs):
         self.config, self.d_in, self.d_out = config, d_in, d_out
@@ -182,7 +182,7 @@ class Warp(Model):
         at: Int[ArrayLike, " N"] | None = None,
         mode: str | None = None,
     ) -> Float[Array, "N T O"] | Float[Array, "N O"]:
-        """Return the prediction at every step, or at one step `at` of each sequence. Cost: `decode.read`."""
+        """Return the prediction at every step, or at step `at`. Cost: see `decode.read`."""
         read = "all" if at is None else jnp.asarray(at)
         return self.head(self._read(self.root, inputs, times, read, mode))
 
@@ -261,7 +261,7 @@ class Warp(Model):
         *,
         mode: Mode = "scan",
     ) -> Float[Array, "N T O"]:
-        """Return y_0 .. y_{T-1} for inputs that are `context` for L steps and then the model's own means.
+        """Return y_0 .. y_{T-1}, the inputs being `context` for L steps, then the model's means.
 
         y_t predicts x_{t+1}, so the model continues the sequence by itself from step L on. Raises
         ValueError for `conv` (predictions fed back are not linear in the state) and for a model
@@ -289,7 +289,7 @@ class Warp(Model):
         return jnp.swapaxes(y, 0, 1)
 
     def sizes(self, length: int) -> dict[str, int]:
-        """P, the floats that streaming carries, and the bytes of the convolution kernel (float32)."""
+        """P, the floats that streaming carries, the bytes of the kernel (float32)."""
         size, channels = self.root.size, self.config.lift.channels(self.d_in)
         start = 1 + self.config.phi.rank(self.d_in, size)
         built = self.config.transition.form != "identity"

@@ -60,5 +60,5 @@ def state_at(
 
 
 def _fast_length(n: int) -> int:
-    """The smallest length >= n of the form m 2^k, m in {1, 3, 5, 9, 15}: quick in every FFT library."""
+    """The least m 2^k >= n, m in {1, 3, 5, 9, 15}: quick in every FFT library."""
     return min(m << max(0, (-(-n // m) - 1).bit_length()) for m in (1, 3, 5, 9, 15))

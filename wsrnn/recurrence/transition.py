@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-# Powers of A amplify every rounding error, and accelerators round products to TF32 or bfloat16 unless
-# told otherwise: each product on the path of the state asks for full precision.
+# Powers of A amplify every rounding error, and accelerators round products to TF32 or bfloat16
+# unless told otherwise: each product on the path of the state asks for full precision.
 PRECISION = jax.lax.Precision.HIGHEST
 
 TransitionStart = Literal["identity", "orthogonal", "decay"]
@@ -61,7 +61,7 @@ class Dense(Transition):
 
     @classmethod
     def init(cls, key, size, start="identity", radius=1.0):
-        """Start at radius * I, at radius times a random rotation, or at decays spread over time scales."""
+        """Start at I, at a random rotation, or at decays over time scales, times radius."""
         if start == "orthogonal":
             return cls(radius * jax.random.orthogonal(key, size))
         if start == "decay":
@@ -178,5 +178,5 @@ FORMS: dict[str, type[Transition]] = {"dense": Dense, "diagonal": Diagonal, "ide
 
 
 def _decays(size: int, radius: float) -> Float[Array, " P"]:
-    """Decays whose time scales 1 / (1 - a) are spread evenly in the logarithm, from 2 to 1,000 steps."""
+    """Decays of time scales 1 / (1 - a) from 2 to 1,000 steps, even in the logarithm."""
     return radius * (1 - jnp.logspace(jnp.log10(0.5), -3, size))

@@ -26,7 +26,7 @@ def unroll(
     theta0: Float[Array, " P"],
     mode: Mode = "scan",
 ) -> Float[Array, "T P"]:
-    """Return theta_0 .. theta_{T-1}: theta_t = A theta_{t-1} + B u_t, with theta_0 = theta0 + B u_0.
+    """Return every theta_t = A theta_{t-1} + B u_t, with theta_0 = theta0 + B u_0.
 
     `scan` takes T steps in order; `conv` convolves the drive with A^t [B, theta0]. Same values,
     same gradients. Raises ValueError for an unknown mode.

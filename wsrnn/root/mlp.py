@@ -23,7 +23,7 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
 
 @dataclass(frozen=True)
 class RootNet:
-    """An MLP from d_in to d_out with `depth` hidden layers of `width`, all its weights in one vector.
+    """An MLP with `depth` hidden layers of `width` units, all its weights in one vector.
 
     Flat layout, as in the authors' code: layer by layer, kernel ``[out, in]`` row-major and then
     bias. depth = 0 is a linear map. Frozen and hashable, hence a static attribute of a module.
@@ -38,8 +38,8 @@ class RootNet:
     def __post_init__(self):
         if min(self.d_in, self.d_out) < 1 or self.depth < 0 or (self.depth and self.width < 1):
             raise ValueError(
-                f"a root network needs d_in, width and d_out of at least 1 and a depth of at least 0, "
-                f"got {self.d_in}, {self.width}, {self.d_out} and {self.depth}"
+                f"a root network needs d_in, width and d_out of at least 1 and a depth of at least "
+                f"0, got {self.d_in}, {self.width}, {self.d_out} and {self.depth}"
             )
         if self.activation not in ACTIVATIONS:
             raise ValueError(

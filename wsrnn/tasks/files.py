@@ -14,7 +14,7 @@ DEFAULT_DIR = Path("~/.cache/wsrnn")
 
 
 def find(name: str, data_dir: Path | None, source: str) -> Path:
-    """Return the path of a data file, plain or with .gz, under data_dir, else $WSRNN_DATA, else the cache.
+    """Return the path of a data file, plain or .gz: in data_dir, else $WSRNN_DATA, else a cache.
 
     Raises UserError that says which file, where it was looked for, and to get it from `source`.
     """
@@ -25,8 +25,8 @@ def find(name: str, data_dir: Path | None, source: str) -> Path:
             return path
     by = "--data-dir" if data_dir else "$WSRNN_DATA" if told else "the default"
     raise UserError(
-        f"data file {name} (or {name}.gz) is not in {root} ({by}): get it from {source} and put it at "
-        f"{root / name}, or name the folder it is under with --data-dir or $WSRNN_DATA"
+        f"data file {name} (or {name}.gz) is not in {root} ({by}): get it from {source} and put it "
+        f"at {root / name}, or name the folder it is under with --data-dir or $WSRNN_DATA"
     )
 
 
@@ -88,7 +88,7 @@ def read_csv(path: Path, columns: list[str] | None = None) -> tuple[list[str], l
 
 
 def numbers(path: Path, names: list[str], rows: list[list[str]]) -> np.ndarray:
-    """Return the cells as float64 [rows, columns]; UserError naming the line and column of a bad one."""
+    """Return the cells as float64 [rows, columns]; UserError names the place of a bad one."""
     try:
         table = np.array(rows, np.float64)
     except ValueError:

@@ -20,7 +20,7 @@ TRAIN = 55_000  # the rest of the 60,000 training images validates
 
 @dataclass(frozen=True)
 class PixelSequence(Task):
-    """Pixels on [0, 1], one a step (D = 1). Train, validation and test have 55,000, 5,000, 10,000 images.
+    """Pixels on [0, 1], one a step (D = 1); 55,000 / 5,000 / 10,000 images.
 
     target "next": T = side^2 - 1, and y_t is scored on pixel t + 1. target "label": T = side^2, and
     the last step is scored on the class.
@@ -29,7 +29,7 @@ class PixelSequence(Task):
     name: Literal["mnist", "fashion_mnist"] = "mnist"
     """The folder of the files under the data folder."""
     side: Literal[28, 14] = 28
-    """Pixels along a side; 14 keeps every second row and column, as the paper's small variant does."""
+    """Pixels along a side; 14 keeps every second row and column, as the paper's does."""
     target: Literal["next", "label"] = "next"
     """Predict the next pixel, or the class."""
     loss: Literal["mse", "nll", "cross_entropy"] = "mse"
@@ -40,8 +40,8 @@ class PixelSequence(Task):
     def __post_init__(self):
         if (self.target == "label") != (self.loss == "cross_entropy"):
             raise ValueError(
-                f"target {self.target} does not go with loss {self.loss}: the next pixel takes mse or "
-                "nll, the label takes cross_entropy"
+                f"target {self.target} does not go with loss {self.loss}: the next pixel takes mse "
+                "or nll, the label takes cross_entropy"
             )
 
     @property

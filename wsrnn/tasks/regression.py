@@ -9,7 +9,7 @@ from wsrnn.tasks import Batch, Synthetic, clock
 
 @dataclass(frozen=True)
 class LinearRegression(Synthetic):
-    """y = w.x + noise, x and w standard normal (Garg et al. 2022), for the layout read_before_write.
+    """y = w.x + noise, x and w standard normal (Garg et al. 2022), read before written.
 
     A prompt is T = examples + 1 tokens (x_t, y_t) [d + 1]. Step t is scored on y_t from the t
     tokens before it and x_t; the target is w.x_t without its noise. A training prompt is scored at

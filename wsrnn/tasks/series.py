@@ -71,7 +71,8 @@ class Ett(Task):
         count = len(rows) - self.length
         if count < 1:
             raise UserError(
-                f"context {self.context} and horizon {self.horizon} are longer than the {split} part"
+                f"context {self.context} and horizon {self.horizon} are longer than the {split} "
+                "part of the data"
             )
         return grain.MapDataset.range(count).map(lambda i: self.example(rows[i:]))
 
