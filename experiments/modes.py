@@ -2,8 +2,9 @@
 
 Claim: `scan` and `conv` are one model. Two runs from the same start see the same losses but for
 float32 round-off. The rate is kept low for this: Adam moves every entry of a dense A by about its
-rate, so the spectral norm by up to P times that, and ten times the rate (with a relu root) makes training
-chaotic within 100 steps; round-off then grows into other losses, as it would between two machines.
+rate, so the spectral norm by up to P times that, and ten times the rate (with a relu root) makes
+training chaotic within 100 steps; round-off then grows into other losses, as it would between two
+machines.
 
 Command: wsrnn train experiments/modes.py              trains both as sibling runs and compares them
          wsrnn train experiments/modes.py --model.mode scan                       trains one of them

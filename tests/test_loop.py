@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -245,3 +246,24 @@ def test_results_are_kept_beside_the_run(whole):
     assert kept["rows"]["this model"] == document["rows"]["this model"]
     assert (whole / "figures" / "error.png").read_bytes()[:4] == b"\x89PNG"
     np.testing.assert_allclose(kept["rows"]["zero"], [1, 1], rtol=1e-6)
+
+
+def test_two_processes_train_as_one(tmp_path):
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        address = f"localhost:{free.getsockname()[1]}"
+    command = (
+        "import sys, jax; jax.distributed.initialize(sys.argv.pop(1), 2, int(sys.argv.pop(1)));"
+        "from wsrnn.cli import main; main()"
+    )
+    environment = os.environ | {"PYTHONPATH": str(TINY.parents[1]), "JAX_NUM_CPU_DEVICES": "4"}
+    arguments = ["train", str(TINY), "--out", str(tmp_path / "two")]
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", command, address, str(i), *arguments], env=environment
+        )
+        for i in range(2)
+    ]
+    assert [process.wait() for process in processes] == [0, 0]
+    loop.fit(recipe(), tmp_path / "one")
+    np.testing.assert_allclose(losses(tmp_path / "two"), losses(tmp_path / "one"), rtol=1e-5)

@@ -1,5 +1,6 @@
 """The recurrence in every mode, for every form of A, against a plain loop in float64."""
 
+from itertools import product
 from typing import get_args
 
 import jax
@@ -51,19 +52,19 @@ def generic(form, seed=0, size=P):
 
 def regimes(form, T):
     """Decaying, orthogonal and growing transitions: all the starts that the form has."""
-    found = {}
-    for start in STARTS:
-        for radius in (0.9, 1.0, 30 ** (1 / T)):
-            try:
-                A = FORMS[form].init(jax.random.key(1), P, start, radius)
-            except ValueError:
-                continue
-            signs = np.random.default_rng(2).choice([-1, 1], P)
-            found[f"{start} of radius {radius:.3f}"] = A
-            if start != "orthogonal":
-                found[f"{start} of radius {radius:.3f} with signs"] = jax.tree.map(
-                    lambda p: p * jnp.asarray(np.broadcast_to(signs, p.shape), p.dtype), A
-                )
+    signs, found = np.random.default_rng(2).choice([-1, 1], P), {}
+
+    def signed(p):
+        return p * jnp.asarray(np.broadcast_to(signs, p.shape), p.dtype)
+
+    for start, radius in product(STARTS, (0.9, 1.0, 30 ** (1 / T))):
+        try:
+            A = FORMS[form].init(jax.random.key(1), P, start, radius)
+        except ValueError:
+            continue
+        found[f"{start} of radius {radius:.3f}"] = A
+        if start != "orthogonal":
+            found[f"{start} of radius {radius:.3f} with signs"] = jax.tree.map(signed, A)
     return found
 
 

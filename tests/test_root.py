@@ -1,5 +1,7 @@
 """Root networks against an independent forward pass in numpy."""
 
+from itertools import pairwise
+
 import jax
 import jax.numpy as jnp
 import jaxtyping
@@ -35,7 +37,7 @@ def unchecked():
 def forward(theta, z, sizes, activation):
     """One network at one input: kernel [out, in] row-major, then bias, layer by layer."""
     theta, z = list(np.asarray(theta, np.float64)), np.asarray(z, np.float64)
-    for layer, (i, o) in enumerate(zip(sizes[:-1], sizes[1:], strict=True)):
+    for layer, (i, o) in enumerate(pairwise(sizes)):
         rows = [[theta.pop(0) for _ in range(i)] for _ in range(o)]
         bias = [theta.pop(0) for _ in range(o)]
         z = np.array([np.dot(row, z) + b for row, b in zip(rows, bias, strict=True)])

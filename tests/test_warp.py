@@ -2,7 +2,7 @@
 
 import dataclasses
 from functools import lru_cache
-from itertools import product
+from itertools import pairwise, product
 
 import jax
 import jax.numpy as jnp
@@ -140,7 +140,7 @@ def root(model, theta, z):
     """The root network: kernels [out, in] row-major before their biases."""
     weights, config = [], model.config
     sizes = [len(z), *[config.width] * config.depth, model.d_out * (1 + config.uncertain)]
-    for i, o in zip(sizes[:-1], sizes[1:], strict=True):  # noqa: RUF007
+    for i, o in pairwise(sizes):
         weights.append((theta[: i * o].reshape(o, i).T, theta[i * o : i * o + o]))
         theta = theta[i * o + o :]
     assert not len(theta)
@@ -201,7 +201,7 @@ def unchecked():
 # One model, several executions
 
 
-@pytest.mark.parametrize("config", combinations())
+@pytest.mark.parametrize("config", [*combinations()])
 def test_every_mode_is_the_reference_and_has_the_same_gradients(config):
     model = build(config)
     graph, params = nnx.split(model)

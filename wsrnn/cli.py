@@ -190,6 +190,8 @@ def _data_flags(args, experiment) -> list[str]:
 
 
 def _train(args, flags):
+    import jax
+
     from wsrnn import loop
     from wsrnn.report import report
 
@@ -202,6 +204,8 @@ def _train(args, flags):
     outcome = loop.fit(members[0], out, init_from)
     if outcome["stopped"]:
         return _stopped(outcome, out)
+    if jax.process_count() > 1:
+        return outcome, f"trained; judge it on one machine with: wsrnn eval {out}", 0
     document = report(out)
     return outcome | document, f"\n{document['text']}\n{_where(out)}", 0
 

@@ -18,6 +18,7 @@ from typing import Any
 import jax
 import numpy as np
 from flax import nnx
+from jax.experimental import multihost_utils
 from tqdm import tqdm
 
 from wsrnn import data, step
@@ -55,7 +56,11 @@ def fit(recipe: Recipe, out: Path, init_from: Path | None = None) -> dict[str, A
         experiment.task.dataset(split, experiment.seed)  # a missing file must not wait for the end
     program = compose(experiment, mesh)
     initial = _initial_params(init_from, experiment) if init_from else None
-    write_run(out, recipe, experiment)
+    lead = jax.process_index() == 0
+    _meet("every process has looked at the folder")
+    if lead:
+        write_run(out, recipe, experiment)
+    _meet("the folder is there")
     for change in changes:
         log.info("continuing with %s", change)
 
@@ -74,7 +79,6 @@ def fit(recipe: Recipe, out: Path, init_from: Path | None = None) -> dict[str, A
                     program.abstract.params,
                 )
                 state = state._replace(params=params)
-        lead = jax.process_index() == 0
         record = stack.enter_context(_Record(out, start, lead))
         monitor = Monitor(out, start) if lead else None
         if monitor:
@@ -82,6 +86,12 @@ def fit(recipe: Recipe, out: Path, init_from: Path | None = None) -> dict[str, A
             if not start:
                 monitor.text(0, "config", _markdown(flatten_config(experiment), recipe))
         return _train(experiment, program, mesh, state, start, checkpoints, record, monitor)
+
+
+def _meet(where: str) -> None:
+    """Wait for the other processes, if there are any."""
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices(where)
 
 
 def _train(experiment, program, mesh, state, start, checkpoints, record, monitor) -> dict[str, Any]:

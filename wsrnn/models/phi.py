@@ -28,9 +28,8 @@ class PhiConfig:
     """Hidden layers of the mlp; the paper uses 0, 1 or 2."""
     width: int | None = 32
     """Units of each hidden layer. The last one is the bottleneck r: the convolution carries r + 1
-    more channels. None grows the widths evenly from D to P, as the paper does: exact, but r is then
-    of the
-    order of P."""
+    more channels. None grows the widths evenly from D to P, as the paper does: exact, but r is
+    then of the order of P."""
 
     def __post_init__(self):
         if self.depth < 0 or (self.width is not None and self.width < 1):
