@@ -19,6 +19,7 @@ from wsrnn import data, loop
 from wsrnn.checkpoint import Checkpoints
 from wsrnn.errors import RunError, UserError
 from wsrnn.experiment import Recipe, load_step
+from wsrnn.record import read_metrics
 from wsrnn.report import report
 
 TINY = Path(__file__).with_name("tiny.py")
@@ -33,7 +34,7 @@ def metrics(run):
 
 
 def losses(run):
-    return np.array([row["loss"] for row in loop.read_metrics(run) if "loss" in row])
+    return np.array([row["loss"] for row in read_metrics(run) if "loss" in row])
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +46,7 @@ def whole(tmp_path_factory):
 
 
 def test_a_run_leaves_what_it_promises(whole):
-    rows = loop.read_metrics(whole)
+    rows = read_metrics(whole)
     assert [row["step"] for row in rows if "loss" in row] == list(range(1, 13))
     assert [row["step"] for row in rows if "valid/loss" in row] == [4, 8, 12]
     assert losses(whole)[-4:].mean() < losses(whole)[:4].mean()
@@ -85,7 +86,7 @@ def start(out, *flags):
 
 def wait_for_lines(out, count):
     deadline = time.monotonic() + 120
-    while len(loop.read_metrics(out)) < count:
+    while len(read_metrics(out)) < count:
         assert time.monotonic() < deadline
         time.sleep(0.02)
 
@@ -176,7 +177,7 @@ def test_bad_steps_are_skipped_and_counted_and_too_many_stop_the_run(tmp_path):
     run = tmp_path / "run"
     with pytest.raises(RunError, match="stopped at step 10: 4 steps in a row"):
         loop.fit(recipe("--eval-every", "6", variant="poisoned"), run)
-    rows = [row for row in loop.read_metrics(run) if "skipped" in row]
+    rows = [row for row in read_metrics(run) if "skipped" in row]
     assert [row["skipped"] for row in rows] == [0] * 6 + [1] * 4
     assert rows[-1]["loss"] is None
     with Checkpoints(run / "checkpoints") as saved:

@@ -4,14 +4,9 @@ The order is law: evaluate, save, fetch the next batch, dispatch, and only then 
 so that the device never waits for the host.
 """
 
-import json
 import logging
-import math
-import signal
-import sys
-import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +14,6 @@ import jax
 import numpy as np
 from flax import nnx
 from jax.experimental import multihost_utils
-from tqdm import tqdm
 
 from wsrnn import data, step
 from wsrnn.checkpoint import Checkpoints
@@ -27,6 +21,8 @@ from wsrnn.errors import RunError, UserError
 from wsrnn.experiment import Experiment, Recipe, prepare_run, reopen, restore_params, write_run
 from wsrnn.experiment import flatten as flatten_config
 from wsrnn.monitor import Monitor
+from wsrnn.progress import Pace, Progress, StopFlag
+from wsrnn.record import Record
 from wsrnn.sharding import to_global
 from wsrnn.tasks import SPLITS, Batch
 
@@ -79,7 +75,7 @@ def fit(recipe: Recipe, out: Path, init_from: Path | None = None) -> dict[str, A
                     program.abstract.params,
                 )
                 state = state._replace(params=params)
-        record = stack.enter_context(_Record(out, start, lead))
+        record = stack.enter_context(Record(out, start, lead))
         monitor = Monitor(out, start) if lead else None
         if monitor:
             stack.callback(monitor.close)
@@ -101,8 +97,9 @@ def _train(experiment, program, mesh, state, start, checkpoints, record, monitor
         start=start, process=process, workers=experiment.workers,
     )  # fmt: skip
     pending, loss = None, None  # the step before, whose numbers are still on their way
-    pace = _Pace(experiment, start)
-    with _StopFlag() as stopping, _Progress(experiment.steps, start) as show:
+    tokens = experiment.batch_size * experiment.task.length
+    pace = Pace(tokens, experiment.log_every, start)
+    with StopFlag() as stopping, Progress(experiment.steps, start) as show:
 
         def settle() -> None:
             """Write down the step before; by now the device has finished it or is about to."""
@@ -197,165 +194,6 @@ def _initial_params(run: Path, experiment: Experiment) -> Any:
             raise UserError(f"--init-from {run} has no checkpoint yet: train it first")
         log.info("parameters from %s, step %d", run, number)
         return restore_params(saved, number, experiment)
-
-
-class _Record:
-    """metrics.jsonl: a line for each step and validation, cut back where a run continues."""
-
-    def __init__(self, folder: Path, start: int, lead: bool):
-        self._path = folder / "metrics.jsonl" if lead else None
-        self._file = None
-        self.skipped_in_a_row = self.skipped_total = 0
-        if lead:
-            kept = [row for row in read_metrics(folder) if row["step"] <= start]
-            for row in kept:
-                if "skipped" in row:
-                    self._count(row["skipped"])
-            unfinished = folder / "metrics.jsonl.tmp"
-            unfinished.write_text("".join(json.dumps(row) + "\n" for row in kept))
-            unfinished.replace(self._path)
-
-    def __enter__(self):
-        if self._path:
-            self._file = self._path.open("a", buffering=1)
-        return self
-
-    def __exit__(self, *_):
-        if self._file:
-            self._file.close()
-
-    def train(self, number: int, values: dict[str, float]) -> int:
-        """Write a step; returns how many in a row have been skipped."""
-        self._count(values["skipped"])
-        self._write({"step": number, **values, "skipped": int(values["skipped"])})
-        return self.skipped_in_a_row
-
-    def valid(self, number: int, values: dict[str, float]) -> None:
-        """Write a validation."""
-        self._write({"step": number} | {f"valid/{name}": value for name, value in values.items()})
-
-    def _count(self, skipped: float) -> None:
-        self.skipped_total += int(skipped)
-        self.skipped_in_a_row = self.skipped_in_a_row + 1 if skipped else 0
-
-    def _write(self, row: dict[str, Any]) -> None:
-        if self._file:
-            finite = {k: v if math.isfinite(v) else None for k, v in row.items()}
-            self._file.write(json.dumps(finite) + "\n")
-
-
-def read_metrics(folder: Path) -> list[dict[str, Any]]:
-    """Return the rows of a run's metrics.jsonl; a last line that was cut short is left out."""
-    path = Path(folder) / "metrics.jsonl"
-    if not path.is_file():
-        return []
-    rows = []
-    for line in path.read_text().splitlines():
-        try:
-            rows.append(json.loads(line))
-        except ValueError:
-            break
-    return rows
-
-
-class _Pace:
-    """Step time and tokens a second between points of the log, validation and compilation apart."""
-
-    def __init__(self, experiment: Experiment, start: int):
-        self._tokens = experiment.batch_size * experiment.task.length
-        self._last = (start + 1, None)  # the first step compiles: the clock starts after it
-        self._every = experiment.log_every
-        self._speed: dict[str, float] = {}
-
-    def at(self, number: int) -> dict[str, float]:
-        """The latest speeds, renewed every log_every steps."""
-        now = time.perf_counter()
-        since, began = self._last
-        if began is None:
-            self._last = (number, now)
-        elif number % self._every == 0 and number > since:
-            seconds = (now - began) / (number - since)
-            self._speed = {
-                "speed/step ms": 1e3 * seconds,
-                "speed/tokens per s": self._tokens / seconds,
-            }
-            self._last = (number, now)
-        return self._speed
-
-    @contextmanager
-    def paused(self):
-        """Leave out the time spent inside."""
-        began = time.perf_counter()
-        yield
-        number, clock = self._last
-        if clock is not None:
-            self._last = (number, clock + time.perf_counter() - began)
-
-
-class _StopFlag:
-    """True once Ctrl-C or SIGTERM has come: the loop saves and leaves. A second is not held."""
-
-    def __enter__(self):
-        self._came = False
-        self._before = {}
-        if jax.process_count() == 1:  # several processes must agree on the step: not by signals
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self._before[number] = signal.signal(number, self._handle)
-        return self
-
-    def _handle(self, number, _):
-        self._came = True
-        signal.signal(number, self._before[number])
-        log.info("stopping after this step; again to stop at once")
-
-    def __bool__(self):
-        return self._came
-
-    def __exit__(self, *_):
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-
-class _Progress:
-    """A bar on a terminal, a line every so often elsewhere."""
-
-    def __init__(self, steps: int, start: int):
-        self._steps, self._start = steps, start
-
-    def __enter__(self):
-        self._next = self._began = time.perf_counter()
-        self._bar = None
-        if sys.stderr.isatty():
-            self._bar = tqdm(
-                total=self._steps, initial=self._start, unit="step", dynamic_ncols=True
-            )
-        return self
-
-    def __exit__(self, *_):
-        if self._bar is not None:
-            self._bar.close()
-
-    def __call__(self, number: int, values: dict[str, float], speed: dict[str, float]) -> None:
-        """Show a step."""
-        now = time.perf_counter()
-        if self._bar is not None:
-            self._bar.update(1)
-            if now >= self._next:
-                self._next = now + 0.2
-                self._bar.set_postfix_str(f"loss {values['loss']:.4g}")
-        elif now >= self._next:
-            self._next = now + 10
-            ms = speed.get("speed/step ms")
-            pace = f"  {ms:.1f} ms/step, {speed['speed/tokens per s']:,.0f} tokens/s" if ms else ""
-            left = f", {(self._steps - number) * ms / 1e3:.0f} s left" if ms else ""
-            log.info("step %d/%d  loss %.4g%s%s", number, self._steps, values["loss"], pace, left)
-
-    def note(self, text: str) -> None:
-        """Show a line without breaking the bar."""
-        if self._bar is not None:
-            self._bar.write(text, file=sys.stderr)
-        else:
-            log.info(text)
 
 
 def _tag(name: str) -> str:

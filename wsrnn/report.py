@@ -14,6 +14,7 @@ from wsrnn.evaluations import Result
 from wsrnn.experiment import Experiment, flatten, load_step, reopen
 from wsrnn.models import Model
 from wsrnn.monitor import Monitor
+from wsrnn.record import read_metrics
 from wsrnn.sharding import replicated
 from wsrnn.step import eval_step
 from wsrnn.tasks import ENDLESS
@@ -82,7 +83,7 @@ def _show(
     run: Path, experiment: Experiment, scalars: dict[str, float], pictures: dict[str, Any]
 ) -> None:
     """Enter the result into the run's TensorBoard folder, behind the last step of its curves."""
-    last = max((row["step"] for row in loop.read_metrics(run)), default=0)
+    last = max((row["step"] for row in read_metrics(run)), default=0)
     monitor = Monitor(run, last + 1)
     monitor.scalars(last + 1, scalars)
     for name, figure in pictures.items():
@@ -98,7 +99,7 @@ def compare(out: Path, members: list[str]) -> dict[str, Any]:
     """Compare sibling runs with the first of them: the loss along the run, step by step."""
     losses = {}
     for name in members:
-        rows = [row for row in loop.read_metrics(out / name) if "loss" in row]
+        rows = [row for row in read_metrics(out / name) if "loss" in row]
         losses[name] = np.array([np.nan if row["loss"] is None else row["loss"] for row in rows])
     shared = min(map(len, losses.values()))
     losses = {name: values[:shared] for name, values in losses.items()}
