@@ -38,7 +38,7 @@ def test_least_squares_without_noise_misses_the_directions_not_seen(n):
 
 
 @pytest.mark.parametrize(
-    ("n", "d", "noise"), [(0, 5, 0.0), (5, 5, 0.0), (20, 5, 0.25), (8, 3, 2.0)]
+    ("n", "d", "noise"), [(0, 5, 0.0), (5, 5, 0.0), (20, 5, 0.25), (8, 3, 9.0)]
 )
 def test_one_gradient_step(n, d, noise):
     expected = (d + 1 + noise) / (n + d + 1 + noise)
