@@ -1,12 +1,47 @@
-"""MNIST as a sequence of pixels: next-pixel training as a convolution, completion by the recurrence.
+"""MNIST as a sequence of pixels: trained as a convolution, completed by the recurrence.
 
-Claim: one set of parameters, two executions. Training sees true pixels only, so it is a convolution
-over all steps at once; completion feeds the model's own predictions back, so it is a scan. From its
-first L pixels an image is completed better than by repeating the last pixel or by the mean image.
+Claim: one set of parameters, two executions. Training predicts each next pixel from true pixels, so
+it is one convolution over all steps; completion feeds the model's own predictions back, so it is a
+scan. From its first L pixels an image is completed better than by repeating the last pixel and,
+once something of the digit has been seen, better than by the mean training image.
+
+Reached by `small` (side 14, L scaled by 1/4), mean squared error of the pixels after L, 1,000 test
+images, free-running, in 156 s on two busy CPU cores:
+
+                         L=25    L=75   L=150
+    this model         0.0750  0.0677  0.0280
+    repeat last pixel  0.1199  0.2597  0.3193
+    mean image         0.0744  0.0777  0.0411
+    (linear regression 0.0733  0.0623  0.0232   from the L pixels to the rest: the best linear map)
+
+At L = 25 nearly every image is still black and no row is more than 2 % below the mean image: there
+the model ties with it. What is completed is blurred, as a mean must be.
+
+Lesson: a better next pixel is not a better completion. `small` reads a *linear* root (depth 0; P =
+258 by 256 sines and cosines of the position), so y is linear in the pixels seen, and a mean fed
+back is as good as a pixel. Its next-pixel error is 0.0403. A relu root 12x2 with a tanh head that
+reads the current pixel too comes to 0.0264 in 3,500 steps, but to 0.1077, 0.0901 and 0.0376 in
+completion: it has only seen true pixels, never its own grey ones (the paper mixes both in training,
+which no convolution can). A must not start at I: a random rotation of radius just below 1 remembers
+the image; A = I with the drive "difference" has no memory. Without a bounded head (clip, tanh) a
+free run may diverge.
+
+Variants: the file itself is 28x28 with the paper's root 24x3, P = 1,273, and has not been run to
+its end. `fashion` is the same on Fashion-MNIST. `classify` reads the last state only. `paper` has
+the paper's sizes and optimiser (P = 1,298 with a scale, A = I, B = 0, sigma >= 0.5, entries of the
+gradient within 1e-7, 200 epochs). Not as published: pixels on [0, 1] and not [-1, 1]; true inputs
+throughout and the next pixel as target, where the authors force 15 % of the steps and score each
+pixel against itself; all steps scored, not 400 drawn ones; a constant rate, not one halved on
+plateaus; no bound of 0.5 on the weights, which has no convolution (--model.weight-clip 0.5
+--model.mode scan adds it); validation images apart from the test images. Published completion
+error, best of three runs: 0.042 at L = 300 and 0.014 at L = 600.
+
+Command: wsrnn train experiments/pixel_mnist.py --variant small --data-dir DATA
 """
 
 import dataclasses
 
+from wsrnn.evaluations import LossOnly
 from wsrnn.evaluations.completion import Completion
 from wsrnn.experiment import Experiment
 from wsrnn.models.head import HeadConfig
@@ -28,7 +63,7 @@ experiment = Experiment(
         mode="conv",
     ),
     evaluation=Completion((100, 300, 600)),
-    optim=OptimConfig(learning_rate=3e-4, warmup=500),
+    optim=OptimConfig(learning_rate=1e-4, warmup=500),
     steps=20_000,
     batch_size=64,
     eval_every=1000,
@@ -82,7 +117,7 @@ variants = {
             transition=TransitionConfig("dense", start="orthogonal", radius=0.995),
             head=HeadConfig(),
         ),
-        evaluation=None,
+        evaluation=LossOnly(),
         optim=OptimConfig(learning_rate=1e-3, warmup=50),
         steps=3000,
         eval_every=500,

@@ -56,9 +56,9 @@ def read(
 ) -> Float[Array, "N T O"] | Float[Array, "N O"]:
     """Return y_t = root(theta_t, z_t), theta_t = A theta_{t-1} + B u_t, theta_0 = start + B u_0.
 
-    `read` says which steps: "all", the "last", or one step of each sequence by its index. `bound`
-    clips every weight to +-bound after every step, which only `scan` can do: it is not linear in
-    the state.
+    `read` says which steps: "all", the "last", or one step of each sequence by its index in
+    0..T-1 (not checked: it may be traced). `bound` clips every weight to +-bound after every step,
+    which only `scan` can do: it is not linear in the state.
 
     Cost of `scan`: T steps one after another; memory N T P floats when differentiated. Cost of
     `conv`: one kernel for the batch (see `krylov`), then transforms; memory for a few sequences'

@@ -56,8 +56,7 @@ class WarpConfig(ModelConfig):
     layout: Literal["standard", "read_before_write"] = "standard"
     """standard: step t writes token t, then reads. read_before_write: step t writes token t - 1 and
     reads at token t's leading channels (its query, without the d_out values at the end), so that
-    y_t is
-    the prediction from t examples."""
+    y_t is the prediction from t examples."""
     lift: LiftConfig = field(default_factory=LiftConfig)
     phi: PhiConfig = field(default_factory=PhiConfig)
     transition: TransitionConfig = field(default_factory=TransitionConfig)
@@ -69,7 +68,7 @@ class WarpConfig(ModelConfig):
     encoding: int = 0
     """Sines and cosines of the step's number that the root is fed beside tau (an even number)."""
     encoding_base: float = 100.0
-    """The longest of their wavelengths is about 2 pi times this."""
+    """Wavelengths run from 2 pi steps to almost 2 pi times this."""
     read_input: bool = False
     """Feed the root the current input too (its query part under read_before_write)."""
     head: HeadConfig = field(default_factory=HeadConfig)
