@@ -71,6 +71,8 @@ class WarpConfig(ModelConfig):
     """Wavelengths run from 2 pi steps to almost 2 pi times this."""
     read_input: bool = False
     """Feed the root the current input too (its query part under read_before_write)."""
+    residual: bool = False
+    """Add the current input to the mean, so that the root predicts a change (d_in = d_out only)."""
     head: HeadConfig = field(default_factory=HeadConfig)
     weight_clip: float | None = None
     """Clip the weights to +-this after every step: not linear in the state, so scan only."""
@@ -121,6 +123,11 @@ class WarpConfig(ModelConfig):
             raise ValueError(
                 f"layout read_before_write needs tokens of a query and its d_out values: "
                 f"d_in {d_in} leaves no query beside d_out {d_out}"
+            )
+        if self.residual and d_in != d_out:
+            raise ValueError(
+                f"residual adds the input to the output, so they must be of one size: d_in is "
+                f"{d_in}, d_out {d_out}; set residual False"
             )
         inputs = self.read_time + self.encoding + query * self.read_input
         return RootNet(
@@ -182,8 +189,11 @@ class Warp(Model):
         mode: str | None = None,
     ) -> Float[Array, "N T O"] | Float[Array, "N O"]:
         """Return the prediction at every step, or at step `at`. Cost: see `decode.read`."""
-        read = "all" if at is None else jnp.asarray(at)
-        return self.head(self._read(self.root, inputs, times, read, mode))
+        inputs, times = jnp.asarray(inputs), jnp.asarray(times)
+        at = None if at is None else jnp.asarray(at)
+        y = self._read(self.root, inputs, times, "all" if at is None else at, mode)
+        x = inputs if at is None else jnp.take_along_axis(inputs, at[:, None, None], 1)[:, 0]
+        return self._outputs(y, x)
 
     def _read(self, root, inputs, times, read, mode):
         inputs, times = jnp.asarray(inputs), jnp.asarray(times)
@@ -195,6 +205,13 @@ class Warp(Model):
             self.transition, B, u, start, root, z,
             mode=mode or self.config.mode, read=read, bound=self.config.weight_clip,
         )  # fmt: skip
+
+    def _outputs(
+        self, y: Float[Array, "*N raw"], x: Float[Array, "*N D"]
+    ) -> Float[Array, "*N raw"]:
+        if self.config.residual:
+            y = y.at[..., : self.d_out].add(x)
+        return self.head(y)
 
     def _lifted(self, x: Float[Array, "*N D"]) -> Float[Array, "*N C"]:
         return x if self.lift is None else self.lift(x)
@@ -250,7 +267,7 @@ class Warp(Model):
         if config.weight_clip is not None:
             theta = jnp.clip(theta, -config.weight_clip, config.weight_clip)
         z = self._root_inputs(x, jnp.broadcast_to(jnp.asarray(time, x.dtype), len(x)), state.step)
-        y = self.head(self.root.apply(theta.T, z.T).T)
+        y = self._outputs(self.root.apply(theta.T, z.T).T, x)
         return State(theta, token, drive, state.step + 1), y
 
     def generate(
