@@ -11,7 +11,11 @@ fail() { echo "local.sh: $*" >&2; exit 2; }
 
 find_python() {
   local candidate
-  for candidate in ${PYTHON:-} python3.13 python3.12 python3.11 python3 python; do
+  if [ -n "${PYTHON:-}" ]; then
+    echo "$PYTHON"
+    return
+  fi
+  for candidate in python3.13 python3.12 python3.11 python3 python; do
     if "$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
       echo "$candidate"
       return
@@ -22,11 +26,13 @@ find_python() {
 
 # The stamp holds what the environment was made from: it is made again when that changes.
 install() {
-  local extras="$1" stamp
-  stamp="$extras $(cksum < "$here/pyproject.toml")"
+  local extras="$1" stamp python
+  stamp="$extras $here $(cksum < "$here/pyproject.toml")"
   [ "$(cat "$venv/.stamp" 2>/dev/null)" = "$stamp" ] && return
-  if ! [ -x "$venv/bin/python" ]; then
-    "$(find_python)" -m venv "$venv" || fail "cannot make $venv (on Debian: apt install python3-venv)"
+  if ! "$venv/bin/python" -m pip --version >/dev/null 2>&1; then
+    python="$(find_python)" || exit 2
+    rm -rf "$venv"
+    "$python" -m venv "$venv" || fail "cannot make $venv (on Debian: apt install python3-venv)"
   fi
   echo "local.sh: installing into $venv" >&2
   "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --editable "$here[$extras]" >&2 ||
@@ -46,4 +52,4 @@ if [ "$command" = test ]; then
   cd "$here"
   exec "$venv/bin/python" -m pytest "$@"
 fi
-exec "$venv/bin/wsrnn" "$command" "$@"
+exec "$venv/bin/python" -m wsrnn "$command" "$@"

@@ -147,6 +147,16 @@ def test_eval_judges_any_checkpoint_in_any_mode(run, trained):
     assert code == 0 and "this model" in out
 
 
+def test_flags_may_stand_before_the_run_and_keep_its_own_result(run, trained):
+    before = (trained / "results.json").read_text()
+    code, out, _ = run("eval", "--model.mode", "scan", trained, "--json")
+    document = json.loads(out)
+    assert code == 0 and document["flags"] == ["--model.mode", "scan"]
+    assert (trained / "results.json").read_text() == before
+    written = list((trained / "evaluations").glob("*scan/results.json"))
+    assert len(written) == 1
+
+
 def test_predict_on_an_npz_is_the_model(run, trained, tmp_path):
     model, experiment = wsrnn.load(trained)
     batch = data.examples(experiment.task, "test", 0, 5)
@@ -232,6 +242,14 @@ MISTAKES = {
         ["train", TINY, "--evaluation.prefixes", "0", "9"],
         ["[0, 9]", "3 examples"],
     ),
+    "answers in the tokens": (
+        ["train", TINY, "--model.layout", "standard"],
+        ["hold the answers", "read_before_write"],
+    ),
+    "endless validation": (["train", TINY, "--eval-batches", "None"], ["no end"]),
+    "no prompts": (["train", TINY, "--evaluation.prompts", "0"], ["prompts must be at least 1"]),
+    "seed too large": (["train", TINY, "--seed", "5000000000"], ["seed", "2^32"]),
+    "noise that is no number": (["train", TINY, "--task.noise", "nan"], ["noise"]),
     "repeats": (["bench", TINY, "--repeats", "0"], ["--repeats"]),
 }
 
@@ -256,6 +274,10 @@ def test_bad_output_folders(run, trained, tmp_path):
     file = text(tmp_path / "file", "x")
     refused(run("train", TINY, "--out", file), "is a file")
     refused(run("train", TINY, "--out", file / "below"), "cannot be written")
+    (tmp_path / "begun").mkdir()
+    text(tmp_path / "begun" / "config.json.tmp", "{")  # killed while it was written
+    code, _, _ = run("train", TINY, "--out", tmp_path / "begun", "--steps", "1")
+    assert code == 0
     (tmp_path / "full").mkdir()
     text(tmp_path / "full" / "thesis.tex", "x")
     refused(run("train", TINY, "--out", tmp_path / "full"), "not empty and not a run")
@@ -288,7 +310,7 @@ def test_bad_files_for_predict(run, trained, tmp_path):
         (npz(tmp_path / "c.npz", inputs=inputs[0]), ["[N, T, D]", "[4, 3]"]),
         (npz(tmp_path / "d.npz", inputs=inputs[..., :2]), ["2 input channel(s)", "takes 3"]),
         (npz(tmp_path / "e.npz", inputs=holed), ["inputs[1, 2, 0] is not a finite number"]),
-        (npz(tmp_path / "f.npz", inputs=inputs, times=inputs), ["`times` must be [2, 4]"]),
+        (npz(tmp_path / "f.npz", inputs=inputs, times=inputs), ["`times` must be numbers [2, 4]"]),
         (text(tmp_path / "a.csv", "id,x,y,z\n1,2,3,4\n"), ["no column t", "id, x, y, z"]),
         (text(tmp_path / "b.csv", "id,t,x,y,z\na,0,1,2,3\na,1,1,,3\n"), ["line 3", "column y"]),
         (text(tmp_path / "c.csv", "id,t,x,y,z\na,0,1,2\n"), ["line 2 has 4 cells"]),

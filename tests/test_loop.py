@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -13,6 +14,9 @@ import jax
 import numpy as np
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.backend.event_processing.plugin_event_accumulator import (
+    EventAccumulator as PluginEvents,
+)
 
 import wsrnn
 from wsrnn import data, loop
@@ -114,7 +118,7 @@ DIVISIBLE = ("--task.d", "3", "--model.width", "3")  # P = 16
 
 @pytest.mark.parametrize("mesh", [(1, 1), (2, 1), (8, 1), (4, 2), (1, 8)])
 def test_any_mesh_gives_the_same_losses(tmp_path, mesh, monkeypatch):
-    monkeypatch.setattr("wsrnn.sharding.WORTH_SPLITTING", 16)
+    monkeypatch.setattr("wsrnn.sharding.WORTH_SPLITTING", 100)
     if not (reference := tmp_path.parent / "reference").exists():
         loop.fit(recipe(*DIVISIBLE, "--mesh.data", "1"), reference)
     flags = ("--mesh.data", str(mesh[0]), "--mesh.model", str(mesh[1]))
@@ -123,7 +127,7 @@ def test_any_mesh_gives_the_same_losses(tmp_path, mesh, monkeypatch):
 
 
 def test_a_large_parameter_is_split_over_the_model_axis(monkeypatch):
-    monkeypatch.setattr("wsrnn.sharding.WORTH_SPLITTING", 16)
+    monkeypatch.setattr("wsrnn.sharding.WORTH_SPLITTING", 100)
     experiment = recipe(*DIVISIBLE, "--mesh.model", "2").experiment().resolve()
     program = loop.compose(experiment, experiment.mesh.build(8))
     state = program.init()
@@ -137,7 +141,7 @@ def test_a_large_parameter_is_split_over_the_model_axis(monkeypatch):
 
 
 def test_a_mesh_that_cannot_split_the_largest_parameter_is_refused(monkeypatch, tmp_path):
-    monkeypatch.setattr("wsrnn.sharding.WORTH_SPLITTING", 16)
+    monkeypatch.setattr("wsrnn.sharding.WORTH_SPLITTING", 100)
     with pytest.raises(UserError, match=r"mesh.model 2 divides no axis of params.A.A \[17, 17\]"):
         loop.fit(recipe("--mesh.model", "2"), tmp_path / "run")
     assert not (tmp_path / "run").exists()
@@ -206,14 +210,24 @@ def test_what_cannot_change_the_result_may_change_and_is_logged(whole, caplog):
     loop.fit(recipe(), whole)
 
 
-def test_starting_from_another_run(whole, tmp_path):
-    loop.fit(recipe("--steps", "1", "--optim.learning-rate", "1e-9"), tmp_path / "run", whole)
+def test_starting_from_another_run(whole, tmp_path, monkeypatch):
+    gentle = recipe("--steps", "4", "--save-every", "2", "--optim.learning-rate", "1e-9")
+    loop.fit(gentle, tmp_path / "run", whole)
     before, _ = wsrnn.load(whole)
     after, _ = wsrnn.load(tmp_path / "run")
     np.testing.assert_allclose(before.B[...], after.B[...], atol=1e-7)
     with pytest.raises(UserError, match=r"A\.A is \[17, 17\] there and \[21, 21\]"):
         loop.fit(recipe("--model.width", "5"), tmp_path / "other", whole)
     assert not (tmp_path / "other").exists()
+    # Where it started belongs to the run: without the flag it continues, from elsewhere it does not.
+    loop.fit(gentle, tmp_path / "run")
+    with pytest.raises(UserError, match="init_from"):
+        loop.fit(gentle, tmp_path / "run", tmp_path / "run")
+    # Begun, but killed before the first checkpoint: it still starts where it was to start.
+    shutil.rmtree(tmp_path / "run" / "checkpoints")
+    loop.fit(gentle, tmp_path / "run")
+    again, _ = wsrnn.load(tmp_path / "run")
+    np.testing.assert_array_equal(after.B[...], again.B[...])
 
 
 def test_a_damaged_checkpoint_is_named(tmp_path):
@@ -239,6 +253,31 @@ def test_tensorboard_shows_everything(whole):
     steps = [event.step for event in events.Tensors("train/loss")]
     assert steps == sorted(set(steps)) == list(range(2, 13, 2))
     assert "tensorflow" not in sys.modules
+
+
+def test_a_resumed_run_has_every_point_once_in_tensorboard(tmp_path):
+    loop.fit(recipe("--steps", "6"), tmp_path / "run")
+    loop.fit(recipe("--steps", "12"), tmp_path / "run")
+    loop.fit(recipe("--steps", "12"), tmp_path / "run")
+    events = PluginEvents(str(tmp_path / "run"), size_guidance={"tensors": 0})
+    events.Reload()
+    steps = {tag: [e.step for e in events.Tensors(tag)] for tag in ("train/loss", "valid/loss")}
+    assert steps == {"train/loss": list(range(2, 13, 2)), "valid/loss": [4, 6, 8, 12]}
+
+
+def test_a_schedule_that_has_ended_is_said(tmp_path, caplog):
+    caplog.set_level("INFO", logger="wsrnn")
+    loop.fit(recipe("--steps", "3"), tmp_path / "run")
+    assert "schedule ended" not in caplog.text
+    loop.fit(recipe("--steps", "4"), tmp_path / "run")
+    assert "schedule ended at step 3: the rate stays at 0" in caplog.text
+
+
+def test_workers_know_the_tasks_of_an_experiment_file(tmp_path):
+    flags = ("--workers", "1", "--steps", "2")
+    loop.fit(recipe(*flags, variant="poisoned"), tmp_path / "with")
+    loop.fit(recipe(*flags[2:], variant="poisoned"), tmp_path / "without")
+    assert metrics(tmp_path / "with") == metrics(tmp_path / "without")
 
 
 def test_results_are_kept_beside_the_run(whole):

@@ -137,12 +137,16 @@ def damage(path, text):
     ("content", "message"),
     [
         (b"\0\0\x08\x01\0\0\0\x01a", "magic number is 2049, not 2051"),
-        (b"\0\0\x08\x03\0\0\0\x02\0\0\0\x1c\0\0\0\x1cabc", "truncated: 3 bytes"),
-        (b"", "no header"),
+        (b"\0\0\x08\x03\0\0\0\x02\0\0\0\x1c\0\0\0\x1cabc", "truncated or damaged: 3 bytes"),
+        (b"\0\0\x08\x03\0\0", "truncated or damaged: 0 bytes"),
+        (b"\0\0\x08", "magic number is missing"),
+        (b"", "magic number is missing"),
+        (b"\0\0\x08\x03\0\0\0\x01\0\0\0\x1c\0\0\0\x1c" + bytes(784), "belong together"),
     ],
 )
 def test_damaged_idx_files(tmp_path, content, message):
     damage(tmp_path / "mnist" / "train-images-idx3-ubyte", content)
+    damage(tmp_path / "mnist" / "train-labels-idx1-ubyte", b"\0\0\x08\x01\0\0\0\x01a")
     with pytest.raises(UserError, match=message):
         PixelSequence(data_dir=tmp_path).dataset("train", 0)
 

@@ -582,3 +582,34 @@ def test_the_parameters_are_those_of_the_equations(form, count):
     P = 1 * 2 + 2 + 2 * 3 + 3
     total = sum(p.size for p in jax.tree.leaves(nnx.state(model)))
     assert total == P + 4 * P + count
+
+
+def test_residual_adds_the_current_input_in_every_execution():
+    plain = build(small(), D, D)
+    residual = build(small(residual=True), D, D)
+    inputs, times = batch()
+    expected = call(plain, inputs, times) + inputs
+    for mode in MODES:
+        close(call(residual, inputs, times, mode=mode), expected, 1e-5)
+    at = jnp.arange(N)
+    close(call(residual, inputs, times, at=at), expected[jnp.arange(N), at], 1e-5)
+    close(stream(residual, inputs, times), expected, 1e-5)
+    with pytest.raises(ValueError, match="set residual False"):
+        build(small(residual=True), D, O)
+
+
+def test_integers_are_read_as_floats():
+    model = build(small(encoding=4))
+    inputs, times = batch()
+    whole = jnp.round(3 * inputs)
+    close(call(model, whole.astype(jnp.int32), times), call(model, whole, times), 1e-6)
+
+
+@pytest.mark.parametrize("drive", DRIVES)
+def test_every_example_is_written_before_the_next_is_read(drive):
+    model = build(small(drive=drive, layout="read_before_write", read_input=True), D, 1)
+    inputs, times = batch()
+    other = inputs.at[:, 0, -1].add(1.0)
+    a, b = call(model, inputs, times), call(model, other, times)
+    np.testing.assert_array_equal(a[:, 0], b[:, 0])
+    assert (jnp.abs(a[:, 1] - b[:, 1]) > 1e-4).all()

@@ -1,9 +1,11 @@
 """Weight-space linear RNNs: the hidden state is the flat weights of a small network.
 
-    recurrence/ root/ decode.py    the mathematics: theta_t = A theta_{t-1} + B u_t, y_t =
-    root(theta_t, z_t) models/ tasks/ evaluations/    what grows: one file for each step.py loop.py
-    one compiled step; the loop around it experiment.py cli.py           a run as one value; the
-    command line
+recurrence/ root/ decode.py
+    the mathematics: theta_t = A theta_{t-1} + B u_t, y_t = root(theta_t, z_t)
+models/ tasks/ evaluations/
+    what grows, a file for each
+step.py loop.py experiment.py cli.py
+    one compiled step, the loop around it, a run as one value, the command line
 
 ``wsrnn.load("runs/a")`` returns the trained model and the experiment of a run.
 """

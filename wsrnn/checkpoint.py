@@ -1,7 +1,7 @@
 """Checkpoints, through orbax: atomic, written in the background, the last two and the best kept."""
 
-import logging
 import math
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -9,7 +9,7 @@ import jax
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers as policies
 
-from wsrnn.errors import UserError
+from wsrnn.errors import RunError, UserError
 
 NO_METRIC = math.inf  # a checkpoint without a validation loss is never the best
 
@@ -17,9 +17,8 @@ NO_METRIC = math.inf  # a checkpoint without a validation loss is never the best
 class Checkpoints:
     """The checkpoints of one run, by step. Leaving the context waits for what is being written."""
 
-    def __init__(self, folder: Path, *, keep: int = 2):
+    def __init__(self, folder: Path, *, keep: int = 2, read_only: bool = False):
         self.folder = Path(folder).absolute()
-        logging.getLogger("absl").setLevel(logging.ERROR)  # orbax narrates every save
         keep_best = policies.BestN(get_metric_fn=_loss, reverse=True, n=1)
         self._manager = ocp.CheckpointManager(
             self.folder,
@@ -31,6 +30,7 @@ class Checkpoints:
                     [policies.LatestN(keep), keep_best]
                 ),
                 enable_background_delete=False,
+                read_only=read_only,
             ),
         )
 
@@ -38,13 +38,33 @@ class Checkpoints:
         return self
 
     def __exit__(self, *_):
-        self._manager.close()
+        with self._writing("the last one"):
+            self._manager.close()
 
     def save(self, step: int, state: Any, loss: float | None = None) -> None:
         """Begin to write `state` as `step`, ranked by its validation `loss`."""
         ranked = loss is not None and math.isfinite(loss)
         metrics = {"loss": loss if ranked else NO_METRIC}
-        self._manager.save(step, args=ocp.args.StandardSave(state), metrics=metrics)
+        with self._writing(step):
+            begun = self._manager.save(step, args=ocp.args.StandardSave(state), metrics=metrics)
+            if not begun:
+                raise RunError(
+                    f"checkpoint {self.folder}/{step} was not written: it exists already"
+                )
+
+    @contextmanager
+    def _writing(self, step):
+        """Turn what orbax raises, also of the save before, into one line."""
+        try:
+            yield
+        except RunError:
+            raise
+        except Exception as error:
+            reason = str(error).strip().partition("\n")[0][:200]
+            raise RunError(
+                f"checkpoint {step} (or the one before) could not be written to {self.folder}: "
+                f"{reason}; earlier ones are kept"
+            ) from error
 
     def find(self, which: Literal["best", "last"] | int) -> int | None:
         """Return a step by name or number, None if there are no checkpoints yet.
@@ -68,14 +88,29 @@ class Checkpoints:
     def restore(self, step: int, abstract: Any) -> Any:
         """Return the state of `step` on the shardings of `abstract`, whatever mesh wrote it.
 
-        `abstract` may be a part of the saved tree. Raises UserError naming the first leaf that does
-        not fit, with both shapes.
+        Raises UserError for a damaged file, and for a leaf that does not fit, with both shapes.
         """
-        wanted = _leaves(abstract)
+        with self._reading(step):
+            self._check_fit(step, abstract)
+            return self._manager.restore(step, args=ocp.args.StandardRestore(abstract))
+
+    def restore_params(self, step: int, abstract: Any) -> Any:
+        """Return the field `params` of the state of `step` alone, as `restore` does."""
+        with self._reading(step), ocp.PyTreeCheckpointer() as reader:
+            self._check_fit(step, {"params": abstract})
+            arguments = ocp.checkpoint_utils.construct_restore_args({"params": abstract})
+            restored = reader.restore(
+                self.folder / str(step) / "default",
+                args=ocp.args.PyTreeRestore(
+                    {"params": abstract}, restore_args=arguments, partial_restore=True
+                ),
+            )
+            return restored["params"]
+
+    @contextmanager
+    def _reading(self, step: int):
         try:
-            saved = _leaves(self._manager.item_metadata(step))
-            self._check_fit(step, saved, wanted)
-            return self._read(step, abstract, whole=len(wanted) == len(saved))
+            yield
         except UserError:
             raise
         except Exception as error:  # orbax and tensorstore raise many kinds for a damaged file
@@ -84,7 +119,15 @@ class Checkpoints:
                 "folder to go on from the step before"
             ) from error
 
-    def _check_fit(self, step: int, saved: dict[str, Any], wanted: dict[str, Any]) -> None:
+    def _check_fit(self, step: int, abstract: Any) -> None:
+        wanted, saved = _leaves(abstract), _leaves(self._manager.item_metadata(step))
+        parts = {name.partition(".")[0] for name in wanted}
+        for name in sorted(saved):
+            if name not in wanted and name.partition(".")[0] in parts:
+                raise UserError(
+                    f"checkpoint {self.folder}/{step} has {name} {list(saved[name].shape)}, this "
+                    "experiment has not: it is of another model"
+                )
         for name, leaf in wanted.items():
             if name not in saved:
                 raise UserError(
@@ -95,16 +138,6 @@ class Checkpoints:
                     f"checkpoint {self.folder}/{step} does not fit: {name} is "
                     f"{list(saved[name].shape)} there and {list(leaf.shape)} in this experiment"
                 )
-
-    def _read(self, step: int, abstract: Any, whole: bool) -> Any:
-        if whole:
-            return self._manager.restore(step, args=ocp.args.StandardRestore(abstract))
-        with ocp.PyTreeCheckpointer() as reader:
-            arguments = ocp.checkpoint_utils.construct_restore_args(abstract)
-            return reader.restore(
-                self.folder / str(step) / "default",
-                args=ocp.args.PyTreeRestore(abstract, restore_args=arguments, partial_restore=True),
-            )
 
 
 def _loss(metrics: dict) -> float:

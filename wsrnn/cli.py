@@ -83,7 +83,13 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     except RunError as error:
         sys.exit(_complain(error, 1))
     except KeyboardInterrupt:
-        sys.exit(_complain("interrupted; the same command continues from the last checkpoint", 130))
+        sys.exit(_complain("interrupted; `wsrnn train` continues from its last checkpoint", 130))
+    except BrokenPipeError:  # the reader of our output has left, as head does
+        sys.stdout = None
+        sys.exit(0)
+    except OSError as error:  # a full disk, a folder that may not be written
+        where = f"{error.filename}: " if error.filename else ""
+        sys.exit(_complain(f"{where}{error.strerror or error}", 2))
 
 
 def _complain(message: Any, code: int) -> int:
@@ -124,7 +130,8 @@ def _run(argv: list[str]) -> int:
         raise UserError(f"{args.command} takes an experiment file (.py), not {args.file}")
     logging.basicConfig(stream=sys.stderr, format="%(message)s", force=True)
     logging.getLogger("wsrnn").setLevel(logging.INFO)
-    document, text, code = globals()[f"_{args.command}"](args, flags)
+    logging.getLogger("absl").setLevel(logging.CRITICAL)  # orbax narrates, and repeats its errors
+    document, text, code = RUN[args.command](args, flags)
     if args.json:
         from wsrnn.report import to_json
 
@@ -143,12 +150,25 @@ def _usage(name: str, positional: list, options: list) -> str:
 def _split(args: list[str], options: list[str]) -> tuple[list[str], list[str]]:
     """Part a command's own words from ``--any.field value ...``; no field's value is a .py file."""
     own, flags = [], []
-    into = own
+    into, room = own, 0
     for word in args:
         if word.startswith("--") or word == "-h":
             into = own if word.partition("=")[0] in (*options, "--help", "-h") else flags
-        (own if word.endswith(".py") and into is flags else into).append(word)
+            room = "=" not in word  # a field takes one value, or several numbers
+        elif into is flags and (word.endswith(".py") or not (room or _is_number(word))):
+            into = own
+        else:
+            room = False
+        into.append(word)
     return own, flags
+
+
+def _is_number(word: str) -> bool:
+    try:
+        float(word)
+    except ValueError:
+        return False
+    return True
 
 
 def _help(command: argparse.ArgumentParser, files: list[str]) -> int:
@@ -212,14 +232,19 @@ def _train(args, flags):
 
 def _train_members(members, out: Path, init_from):
     """Train a sweep's members as sibling runs, then compare them."""
+    import jax
+
     from wsrnn import bench, loop
-    from wsrnn.experiment import CONFIG
     from wsrnn.report import compare, report, write_json
 
-    if (out / CONFIG).exists() or out.is_file():
+    expected = {member.member for member in members} | {"comparison", "figures", "results.json"}
+    if out.is_file() or (out.is_dir() and {path.name for path in out.iterdir()} - expected):
         raise UserError(
-            f"--out {out} is a file or a single run: name another folder for the siblings"
+            f"--out {out} is a file, a single run or something else: name another folder for the "
+            "siblings"
         )
+    if jax.process_count() > 1:
+        raise UserError("siblings are trained by one process: name one of them by its flag")
     for member in members:
         logging.getLogger("wsrnn").info("%s: %s", member.name, member.member)
         outcome = loop.fit(member, out / member.member, init_from)
@@ -256,7 +281,8 @@ def _eval(args, flags):
     from wsrnn.experiment import reopen
     from wsrnn.report import report
 
-    flags = [*flags, *_data_flags(args, reopen(args.run)[1])]
+    if args.data_dir:
+        flags = [*flags, *_data_flags(args, reopen(args.run)[1])]
     document = report(args.run, _step(args.step), tuple(flags))
     return document, document["text"], 0
 
@@ -343,3 +369,6 @@ def _bench(args, flags):
         raise UserError(f"--repeats must be at least 1, got {args.repeats}")
     timings = bench.measure(bench.modes(_recipe(args, flags).experiment()), args.repeats)
     return {name: dataclasses.asdict(t) for name, t in timings.items()}, bench.text(timings), 0
+
+
+RUN = {"train": _train, "eval": _eval, "predict": _predict, "show": _show, "bench": _bench}

@@ -1,11 +1,12 @@
 """Batches as a pure function of the step, for any number of workers and processes."""
 
+import os
 from collections.abc import Iterator
 
 import grain
 import numpy as np
 
-from wsrnn.tasks import ENDLESS, Batch, Split, Task
+from wsrnn.tasks import Batch, Split, Task
 
 
 def train_stream(
@@ -25,13 +26,14 @@ def train_stream(
     """
     index, processes = process
     ds = task.dataset("train", seed)
-    if len(ds) < ENDLESS:
+    if not task.endless:
         ds = ds.shuffle(seed).repeat()
     ds = ds.batch(batch_size // processes, drop_remainder=True)[index::processes][start:]
     ds = ds.to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=8))
     if workers:
         _parse_absl_flags()
-        ds = ds.mp_prefetch(grain.MultiprocessingOptions(num_workers=workers))
+        options = grain.MultiprocessingOptions(num_workers=workers)
+        ds = ds.mp_prefetch(options, worker_init_fn=_stay_off_devices)
     return iter(ds)
 
 
@@ -85,3 +87,8 @@ def _parse_absl_flags() -> None:
 
     if not flags.FLAGS.is_parsed():
         flags.FLAGS.mark_as_parsed()
+
+
+def _stay_off_devices(worker: int, workers: int) -> None:
+    """Grain imports jax: a worker that started a backend must not take an accelerator."""
+    os.environ["JAX_PLATFORMS"] = "cpu"

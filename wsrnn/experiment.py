@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import cloudpickle
 import jax
 import tyro
 from flax import nnx
@@ -70,7 +71,17 @@ class Experiment:
                 f"optim.warmup {self.optim.warmup} must be below the steps of the schedule, "
                 f"{self.optim.decay_steps or self.steps}"
             )
-        self.evaluation.check(self.task)
+        if self.task.endless and self.eval_batches is None:
+            raise ValueError(
+                f"eval_batches None would take the whole split, and {type(self.task).__name__} has "
+                "no end: set a number"
+            )
+        if self.task.answers_in_tokens and not self.model.reads_before_writing:
+            raise ValueError(
+                f"the tokens of {type(self.task).__name__} hold the answers, which the model would "
+                "read: set model.layout read_before_write"
+            )
+        self.evaluation.check(self.task, self.model)
         if (self.task.loss == "nll") != self.model.uncertain:
             raise ValueError(
                 f"task.loss {self.task.loss} does not go with model.head.uncertain "
@@ -175,10 +186,6 @@ class Recipe:
         distinct = {str(flatten(recipe.experiment())) for recipe in recipes}
         return recipes if len(distinct) > 1 else [self]
 
-    def doc(self) -> str:
-        """The file's page of the lab book."""
-        return self._execute().__doc__ or ""
-
     def variants(self) -> list[str]:
         """The names that --variant takes."""
         return list(getattr(self._execute(), "variants", {}))
@@ -198,6 +205,7 @@ class Recipe:
         name = f"wsrnn_experiment_{self.name}"
         module = importlib.util.module_from_spec(importlib.util.spec_from_loader(name, None))
         sys.modules[name] = module
+        cloudpickle.register_pickle_by_value(module)  # workers cannot import it
         try:
             exec(compile(self.source, f"{self.name}.py", "exec"), module.__dict__)
         except Exception as error:
@@ -249,40 +257,73 @@ def _nearest(word: str, valid) -> str:
 
 
 CONFIG = "config.json"
+UNFINISHED = CONFIG + ".tmp"
+CHECKPOINTS = "checkpoints"
 
 
-def prepare_run(folder: Path, recipe: Recipe) -> tuple[Experiment, list[str]]:
-    """Return the resolved experiment for a run folder, and what differs from its beginning.
+@dataclass(frozen=True)
+class Run:
+    """A run folder, new or begun, and what is to happen in it."""
 
-    Writes nothing. Raises UserError for a path that is a file or holds something else, and for a
-    config that would not continue the same run.
+    folder: Path
+    recipe: Recipe
+    experiment: Experiment
+    init_from: str | None
+    """The run and step it starts from, as RUN@STEP."""
+    changes: list[str]
+    """What differs from its beginning without changing the result."""
+
+    def write(self) -> None:
+        """Keep in the folder what rebuilds the experiment; UserError if it cannot be written."""
+        config = flatten(self.experiment) | {"init_from": self.init_from}
+        earlier = []
+        if (self.folder / CONFIG).is_file():
+            before = read_record(self.folder)
+            changed = before["source"] != self.recipe.source
+            earlier = [*before["earlier sources"], *[before["source"]] * changed]
+        content = {**dataclasses.asdict(self.recipe), "config": config, "earlier sources": earlier}
+        unfinished = self.folder / UNFINISHED
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            unfinished.write_text(json.dumps(content, indent=1))
+            unfinished.replace(self.folder / CONFIG)
+        except OSError as error:
+            raise UserError(f"--out {self.folder} cannot be written: {error.strerror}") from None
+
+
+def prepare_run(folder: Path, recipe: Recipe, init_from: Path | None = None) -> Run:
+    """Return the run of a folder, with the experiment resolved as it was when the run began.
+
+    Writes nothing. Raises UserError for a path that is a file or holds something else, for a config
+    that would not continue the same run, and for an `init_from` that cannot be started from.
     """
     experiment = recipe.experiment()
     if folder.exists() and not folder.is_dir():
         raise UserError(f"--out {folder} is a file: name a folder")
-    if (folder / CONFIG).is_file():
-        before = read_record(folder)["config"]
-        experiment = experiment.resolve(before)
-        return experiment, check_same(flatten(experiment), before, folder)
-    if folder.is_dir() and any(folder.iterdir()):
-        raise UserError(f"--out {folder} is not empty and not a run: name another folder")
-    return experiment.resolve(), []
+    if not (folder / CONFIG).is_file():
+        if folder.is_dir() and any(path.name != UNFINISHED for path in folder.iterdir()):
+            raise UserError(f"--out {folder} is not empty and not a run: name another folder")
+        start = None
+        if init_from:
+            with open_checkpoints(init_from) as saved:
+                start = f"{init_from.absolute()}@{saved.find('best')}"
+        return Run(folder, recipe, experiment.resolve(), start, [])
 
-
-def write_run(folder: Path, recipe: Recipe, experiment: Experiment) -> None:
-    """Keep in the run folder what rebuilds the experiment; UserError if it cannot be written."""
-    content = {**dataclasses.asdict(recipe), "config": flatten(experiment)}
-    unfinished = folder / (CONFIG + ".tmp")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        unfinished.write_text(json.dumps(content, indent=1))
-        unfinished.replace(folder / CONFIG)
-    except OSError as error:
-        raise UserError(f"--out {folder} cannot be written: {error.strerror}") from None
+    record = read_record(folder)
+    before = record["config"]
+    experiment = experiment.resolve(before)
+    # Without the flag a run continues from where it started; another start is another run.
+    start = before["init_from"]
+    if init_from and (start or "").rpartition("@")[0] != str(init_from.absolute()):
+        start = str(init_from.absolute())
+    changes = check_same(flatten(experiment) | {"init_from": start}, before, folder)
+    if record["source"] != recipe.source:
+        changes.append(f"another text of {recipe.name}.py (the config is the same)")
+    return Run(folder, recipe, experiment, start, changes)
 
 
 def read_record(folder: Path) -> dict[str, Any]:
-    """Return what `write_run` wrote; UserError if the folder holds no run."""
+    """Return what `Run.write` wrote; UserError if the folder holds no run."""
     try:
         return json.loads((Path(folder) / CONFIG).read_text())
     except OSError:
@@ -317,24 +358,27 @@ def load_step(
 ) -> tuple[Model, Experiment, int]:
     """As `load`, and the number of the step."""
     _, experiment = reopen(run, flags)
-    checkpoints = Path(run) / "checkpoints"
-    if not checkpoints.is_dir():
-        raise UserError(f"{run} has no checkpoint yet: train it first")
-    with Checkpoints(checkpoints) as saved:
+    with open_checkpoints(run) as saved:
         number = saved.find(step)
-        if number is None:
-            raise UserError(f"{run} has no checkpoint yet: train it first")
-        params = restore_params(saved, number, experiment)
+        here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+        shapes = nnx.as_pure(nnx.state(nnx.eval_shape(experiment.build_model)))
+        params = saved.restore_params(
+            number,
+            jax.tree.map(lambda s: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=here), shapes),
+        )
     graphdef = nnx.graphdef(nnx.eval_shape(experiment.build_model))
     return nnx.merge(graphdef, params), experiment, number
 
 
-def restore_params(saved: Checkpoints, step: int, experiment: Experiment) -> Any:
-    """Return the parameters of a checkpoint for the experiment's model, on one device."""
-    here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-    shapes = nnx.as_pure(nnx.state(nnx.eval_shape(experiment.build_model)))
-    abstract = jax.tree.map(lambda s: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=here), shapes)
-    return saved.restore(step, {"params": abstract})["params"]
+def open_checkpoints(run: Path | str) -> Checkpoints:
+    """Return the checkpoints of a run, to read; UserError if there are none."""
+    read_record(Path(run))
+    folder = Path(run) / CHECKPOINTS
+    if folder.is_dir():
+        saved = Checkpoints(folder, read_only=True)
+        if saved.find("last") is not None:
+            return saved
+    raise UserError(f"{run} has no checkpoint yet: train it first")
 
 
 def default_file() -> Path:

@@ -17,8 +17,8 @@ from jax.experimental import multihost_utils
 
 from wsrnn import data, step
 from wsrnn.checkpoint import Checkpoints
-from wsrnn.errors import RunError, UserError
-from wsrnn.experiment import Experiment, Recipe, prepare_run, reopen, restore_params, write_run
+from wsrnn.errors import RunError
+from wsrnn.experiment import CHECKPOINTS, Experiment, Recipe, open_checkpoints, prepare_run
 from wsrnn.experiment import flatten as flatten_config
 from wsrnn.monitor import Monitor
 from wsrnn.progress import Pace, Progress, StopFlag
@@ -46,37 +46,44 @@ def fit(recipe: Recipe, out: Path, init_from: Path | None = None) -> dict[str, A
     loss stops being finite.
     """
     out = Path(out)
-    experiment, changes = prepare_run(out, recipe)
+    run = prepare_run(out, recipe, Path(init_from) if init_from else None)
+    experiment = run.experiment
     mesh = experiment.mesh.build(experiment.batch_size)
     for split in SPLITS:
         experiment.task.dataset(split, experiment.seed)  # a missing file must not wait for the end
     program = compose(experiment, mesh)
-    initial = _initial_params(init_from, experiment) if init_from else None
+    initial = None
+    if run.init_from and not (out / CHECKPOINTS).is_dir():
+        initial = _initial_params(run.init_from, program.abstract.params)
     lead = jax.process_index() == 0
     _meet("every process has looked at the folder")
     if lead:
-        write_run(out, recipe, experiment)
+        run.write()
     _meet("the folder is there")
-    for change in changes:
+    for change in run.changes:
         log.info("continuing with %s", change)
+    optim = experiment.optim
+    if optim.schedule == "cosine" and experiment.steps > optim.decay_steps:
+        log.info(
+            "the schedule ended at step %d: the rate stays at %g (a new schedule is a new run, "
+            "with --init-from)",
+            optim.decay_steps,
+            optim.learning_rate * optim.final_fraction,
+        )
 
     with ExitStack() as stack:
-        checkpoints = stack.enter_context(Checkpoints(out / "checkpoints"))
+        checkpoints = stack.enter_context(Checkpoints(out / CHECKPOINTS))
         start = checkpoints.find("last") or 0
         if start:
             state = checkpoints.restore(start, program.abstract)
             log.info("continuing %s from step %d", out, start)
         else:
             state = program.init()
-            if initial is not None:
-                params = jax.tree.map(
-                    lambda x, like: jax.device_put(x, like.sharding),
-                    initial,
-                    program.abstract.params,
-                )
+            if run.init_from:
+                params = initial or _initial_params(run.init_from, program.abstract.params)
                 state = state._replace(params=params)
         record = stack.enter_context(Record(out, start, lead))
-        monitor = Monitor(out, start) if lead else None
+        monitor = Monitor(out, start + 1 if start else 0) if lead else None
         if monitor:
             stack.callback(monitor.close)
             if not start:
@@ -185,15 +192,12 @@ def _look(experiment, program, params, monitor, number, validation) -> None:
     monitor.flush()
 
 
-def _initial_params(run: Path, experiment: Experiment) -> Any:
-    """The best parameters of another run, to start from."""
-    reopen(run)  # a clear error where it is no run
-    with Checkpoints(Path(run) / "checkpoints") as saved:
-        number = saved.find("best")
-        if number is None:
-            raise UserError(f"--init-from {run} has no checkpoint yet: train it first")
-        log.info("parameters from %s, step %d", run, number)
-        return restore_params(saved, number, experiment)
+def _initial_params(start: str, abstract: Any) -> Any:
+    """The parameters of another run, RUN@STEP, where this run's are to lie."""
+    run, _, number = start.rpartition("@")
+    log.info("parameters from %s, step %s", run, number)
+    with open_checkpoints(run) as saved:
+        return saved.restore_params(int(number), abstract)
 
 
 def _tag(name: str) -> str:

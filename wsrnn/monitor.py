@@ -21,7 +21,7 @@ class Monitor:
     """Writes one run's curves, histograms, images, texts and hyper-parameters."""
 
     def __init__(self, folder: Path, step: int):
-        """Begin at `step`: readers drop what an interrupted session wrote beyond it."""
+        """Begin at `step`: readers drop what an earlier session wrote at it and beyond."""
         self._writer = EventFileWriter(str(folder))
         start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
         self._event(step, session_log=start)

@@ -30,7 +30,7 @@ class OptimConfig:
     """Limit of each entry of the gradient; the paper's runs use 1e-7."""
 
     def __post_init__(self):
-        if not self.learning_rate > 0:
+        if not 0 < self.learning_rate < float("inf"):
             raise ValueError(f"optim.learning_rate must be above 0, got {self.learning_rate}")
         if self.warmup < 0 or self.weight_decay < 0 or self.final_fraction < 0:
             raise ValueError("optim.warmup, weight_decay and final_fraction must be at least 0")
@@ -55,14 +55,15 @@ class OptimConfig:
         return optax.join_schedules([warm, after], [self.warmup])
 
     def build(self) -> optax.GradientTransformation:
-        """The chain: clip by value, clip by norm, optimiser."""
-        rule = {
-            "adam": optax.adam,
-            "adamw": lambda rate: optax.adamw(rate, weight_decay=self.weight_decay),
-            "adabelief": optax.adabelief,
-        }[self.name]
+        """Clip by value, by norm, precondition, decay weights; the step applies the rate.
+
+        The rate stays outside, so that the schedule is a function of the run's step, which a
+        skipped step advances too, and not of the optimiser's own count.
+        """
+        rule = optax.scale_by_belief if self.name == "adabelief" else optax.scale_by_adam
         return optax.chain(
             optax.clip(self.clip_value) if self.clip_value else optax.identity(),
             optax.clip_by_global_norm(self.clip_norm) if self.clip_norm else optax.identity(),
-            rule(self.rate()),
+            rule(),
+            optax.add_decayed_weights(self.weight_decay) if self.weight_decay else optax.identity(),
         )

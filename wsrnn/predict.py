@@ -7,9 +7,9 @@ import numpy as np
 
 from wsrnn.errors import UserError
 from wsrnn.evaluations import in_batches
+from wsrnn.files import numbers, read_csv
 from wsrnn.models import Model
 from wsrnn.tasks import clock
-from wsrnn.tasks.files import numbers, read_csv
 
 
 class Sequences(NamedTuple):
@@ -50,16 +50,16 @@ def _from_npz(path: Path) -> Sequences:
     if "inputs" not in arrays:
         raise UserError(f"{path} has no array `inputs` [N, T, D]")
     inputs = arrays["inputs"]
-    if inputs.ndim != 3 or 0 in inputs.shape or not np.issubdtype(inputs.dtype, np.number):
+    if inputs.ndim != 3 or 0 in inputs.shape or not _real(inputs):
         raise UserError(
             f"{path}: `inputs` must be numbers [N, T, D], it is {inputs.dtype} {list(inputs.shape)}"
         )
     default = np.broadcast_to(clock(inputs.shape[1]), inputs.shape[:2])
     times = arrays.get("times", default)
-    if times.shape != inputs.shape[:2]:
+    if times.shape != inputs.shape[:2] or not _real(times):
         raise UserError(
-            f"{path}: `times` must be {list(inputs.shape[:2])} like inputs, "
-            f"it is {list(times.shape)}"
+            f"{path}: `times` must be numbers {list(inputs.shape[:2])} like inputs, "
+            f"it is {times.dtype} {list(times.shape)}"
         )
     for name, array in (("inputs", inputs), ("times", times)):
         bad = np.argwhere(~np.isfinite(array))
@@ -92,6 +92,10 @@ def _from_csv(path: Path) -> Sequences:
     inputs = np.stack([own[i] for own, i in zip(series, steps, strict=True)])
     times = np.stack([clock(int(n))[i] for n, i in zip(lengths, steps, strict=True)])
     return Sequences(inputs.astype(np.float32), times, lengths, ids)
+
+
+def _real(array: np.ndarray) -> bool:
+    return np.issubdtype(array.dtype, np.integer) or np.issubdtype(array.dtype, np.floating)
 
 
 def predict(model: Model, sequences: Sequences) -> np.ndarray:

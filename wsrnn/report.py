@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,14 +11,12 @@ import numpy as np
 from flax import nnx
 
 from wsrnn import data, figures, loop
-from wsrnn.evaluations import Result
 from wsrnn.experiment import Experiment, flatten, load_step, reopen
 from wsrnn.models import Model
 from wsrnn.monitor import Monitor
 from wsrnn.record import read_metrics
-from wsrnn.sharding import replicated
+from wsrnn.sharding import MeshConfig, replicated
 from wsrnn.step import eval_step
-from wsrnn.tasks import ENDLESS
 
 
 def report(
@@ -25,8 +24,9 @@ def report(
 ) -> dict[str, Any]:
     """Judge a checkpoint on the test split; write and return results and figures.
 
-    `text` of the returned document is the table for a terminal. Raises what `experiment.load`
-    raises.
+    The best checkpoint as it was trained is the run's own result: results.json, figures/ and
+    TensorBoard. Any other step or flags get a folder of their own under evaluations/. `text` of the
+    returned document is the table for a terminal. Raises what `experiment.load` raises.
     """
     run = Path(run)
     model, experiment, number = load_step(run, step, flags)
@@ -35,48 +35,57 @@ def report(
         "run": str(run),
         "step": number,
         "mode": getattr(experiment.model, "mode", None),
+        "flags": list(flags),
         "test": test,
     }
     text = f"{run}, step {number}: test " + "  ".join(f"{k} {v:.4f}" for k, v in test.items())
     scalars = {f"test/{name}": value for name, value in test.items()}
+    own = step == "best" and not flags
+    folder = run if own else run / "evaluations" / _slug(number, flags)
     pictures = {}
     result = experiment.evaluation(model, experiment.task, experiment.seed)
     if result is not None:
         document |= {"title": result.title, "columns": result.columns, "rows": result.rows}
         text += "\n" + result.text()
         scalars |= {f"result/{name}": value for name, value in result.scalars().items()}
-        pictures = _save(result, run)
-        document["figures"] = {name: str(path) for name, (path, _) in pictures.items()}
-    _show(run, experiment, scalars, {name: figure for name, (_, figure) in pictures.items()})
-    write_json(run / "results.json", document)
+        pictures = result.figures
+        document["figures"] = _save(pictures, folder / "figures")
+    if own:
+        _show(run, experiment, scalars, pictures)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / "results.json", document)
     return document | {"text": text}
 
 
+def _slug(step: int, flags: tuple[str, ...]) -> str:
+    return re.sub(r"[^\w.+-]+", "_", " ".join([f"step-{step}", *flags])).strip("_")[:120]
+
+
 def test_loss(model: Model, experiment: Experiment) -> dict[str, float]:
-    """The loss and its companions on the test split (eval_batches batches of an endless one)."""
-    mesh = experiment.mesh.build(experiment.batch_size)
+    """The loss and its companions on the test split (eval_batches batches of an endless one).
+
+    On as many of this machine's devices as divide the batch, whatever mesh the run was trained on.
+    """
+    devices = math.gcd(experiment.batch_size, jax.device_count())
+    mesh = MeshConfig(data=devices).build(experiment.batch_size)
     task = experiment.task
     graphdef, params = nnx.split(model)
     params = jax.device_put(nnx.as_pure(params), replicated(mesh))
-    endless = len(task.dataset("test", experiment.seed)) >= ENDLESS
     stream = data.eval_stream(
         task, "test", experiment.batch_size, experiment.seed,
-        batches=(experiment.eval_batches or 8) if endless else None,
+        batches=experiment.eval_batches if task.endless else None,
     )  # fmt: skip
-    return loop.evaluate(
-        eval_step(graphdef, mesh, task.loss, task.reads("test")), mesh, params, stream
-    )
+    step = eval_step(graphdef, mesh, task.loss, task.reads("test"))
+    return loop.evaluate(step, mesh, params, stream)
 
 
-def _save(result: Result, run: Path) -> dict[str, tuple[Path, Any]]:
-    folder = run / "figures"
-    folder.mkdir(exist_ok=True)
-    saved = {}
-    for name, figure in result.figures.items():
-        path = folder / f"{name}.png"
-        figure.savefig(path)
-        saved[name] = (path, figure)
-    return saved
+def _save(pictures: dict[str, Any], folder: Path) -> dict[str, str]:
+    """Write each figure as a PNG; returns their paths by name."""
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = {name: folder / f"{name}.png" for name in pictures}
+    for name, figure in pictures.items():
+        figure.savefig(paths[name])
+    return {name: str(path) for name, path in paths.items()}
 
 
 def _show(

@@ -69,8 +69,8 @@ def state_sharding(abstract: Any, mesh: Mesh) -> Any:
     """Return a sharding for each leaf of abstract arrays, by its shape alone.
 
     Large arrays are split over `model` along their longest axis that divides; small ones are
-    replicated. Raises UserError if the largest array cannot be split: a mesh that left it whole
-    would keep no promise.
+    replicated. Raises UserError if a large one cannot be split: a mesh that left it whole would
+    keep no promise.
     """
     parts = mesh.shape["model"]
 
@@ -83,15 +83,13 @@ def state_sharding(abstract: Any, mesh: Mesh) -> Any:
         axis = max(axes, key=lambda i: leaf.shape[i])
         return PartitionSpec(*[None] * axis, "model")
 
-    path, largest = max(
-        jax.tree_util.tree_leaves_with_path(abstract), key=lambda item: item[1].size
-    )
-    if parts > 1 and largest.size >= WORTH_SPLITTING and spec(largest) == PartitionSpec():
-        name = jax.tree_util.keystr(path, simple=True, separator=".")
-        raise UserError(
-            f"mesh.model {parts} divides no axis of {name} {list(largest.shape)}, the largest "
-            f"array: choose root sizes for which P is divisible by {parts}, or another mesh.model"
-        )
+    for path, leaf in jax.tree_util.tree_leaves_with_path(abstract):
+        if parts > 1 and leaf.size >= WORTH_SPLITTING and spec(leaf) == PartitionSpec():
+            name = jax.tree_util.keystr(path, simple=True, separator=".")
+            raise UserError(
+                f"mesh.model {parts} divides no axis of {name} {list(leaf.shape)}: choose root "
+                f"sizes for which P is divisible by {parts}, or another mesh.model"
+            )
     return jax.tree.map(lambda leaf: NamedSharding(mesh, spec(leaf)), abstract)
 
 

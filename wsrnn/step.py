@@ -44,11 +44,11 @@ def program(
 ) -> Program:
     """Compose the steps of an experiment.
 
-    `build` makes the model; `rate` is the schedule, for the log; `reads` says for "train" and for
-    "eval" whether the mask selects one step of each sequence. The batch is split over all devices
-    and every device works on its own part under `shard_map`, with whole parameters: XLA would
-    gather the whole batch for each Fourier transform otherwise. Raises what `state_sharding`
-    raises.
+    `build` makes the model; updates are `optimiser`'s times minus `rate` of the step; `reads` says
+    for "train" and for "eval" whether the mask selects one step of each sequence. The batch is
+    split over all devices and every device works on its own part under `shard_map`, with whole
+    parameters: XLA would gather the whole batch for each Fourier transform otherwise. Raises what
+    `state_sharding` raises.
     """
 
     def fresh() -> TrainState:
@@ -77,6 +77,8 @@ def program(
         norm = optax.tree.norm(grads)
         sound = jnp.isfinite(sums["loss"].total) & jnp.isfinite(norm)
         updates, opt_state = optimiser.update(grads, state.opt_state, state.params)
+        learning_rate = rate(state.step)
+        updates = jax.tree.map(lambda update: -learning_rate * update, updates)
         proposed = (optax.apply_updates(state.params, updates), opt_state)
         # A bad batch must leave no trace: keep parameters and moments as they were.
         params, opt_state = jax.tree.map(
@@ -85,7 +87,7 @@ def program(
         log = {name: mean.value for name, mean in sums.items()}
         log |= {
             "grad_norm": norm,
-            "learning_rate": rate(state.step),
+            "learning_rate": jnp.asarray(learning_rate),
             "skipped": 1 - sound.astype(jnp.int32),
         }
         return TrainState(state.step + 1, params, opt_state), log

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 from flax import nnx
 
-from wsrnn.models import Model
+from wsrnn.models import Model, ModelConfig
 from wsrnn.tasks import Task
 
 
@@ -45,8 +45,8 @@ class Evaluation(ABC):
     def __call__(self, model: Model, task: Task, seed: int) -> Result | None:
         """Judge the model on test examples, beside what it must beat."""
 
-    def check(self, task: Task) -> None:
-        """Raise ValueError if it cannot judge such a task; asked before anything is trained."""
+    def check(self, task: Task, model: ModelConfig) -> None:
+        """Raise ValueError if it cannot judge such a run; asked before anything is trained."""
         return None
 
 

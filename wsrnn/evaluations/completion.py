@@ -1,11 +1,11 @@
 """Free-running completion of images, beside two predictors that know nothing of images."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 
 from wsrnn import data, figures
-from wsrnn.errors import UserError
 from wsrnn.evaluations import Evaluation, Result, in_batches
 
 
@@ -24,10 +24,19 @@ class Completion(Evaluation):
     drawn: int = 8
     """Images in the figure, one figure for each L."""
 
-    def check(self, task):
+    def __post_init__(self):
+        if min(self.images, self.drawn) < 1 or not self.contexts:
+            raise ValueError(
+                "evaluation.images and drawn must be at least 1 and contexts not empty"
+            )
+
+    def check(self, task, model):
         """The task must predict its next input, and a context leave something to complete."""
-        if task.d_in != task.d_out or task.loss == "cross_entropy":
-            raise ValueError("evaluation by completion is for tasks that predict their next input")
+        side = math.isqrt(task.length + 1)
+        if task.d_in != 1 or task.d_out != 1 or side**2 != task.length + 1:
+            raise ValueError("evaluation by completion is for grey square images, pixel by pixel")
+        if not model.generates:
+            raise ValueError(f"{type(model).__name__} cannot feed its predictions back")
         if not all(0 < known <= task.length for known in self.contexts):
             raise ValueError(
                 f"evaluation.contexts {list(self.contexts)} must lie within 1 and {task.length}"
@@ -35,8 +44,6 @@ class Completion(Evaluation):
 
     def __call__(self, model, task, seed):
         """Complete test images in scan mode."""
-        if not hasattr(model, "generate"):
-            raise UserError(f"{type(model).__name__} cannot feed its predictions back")
         batch = data.examples(task, "test", seed, self.images)
         truth = np.concatenate([batch.inputs[:, :1], batch.targets], 1)[..., 0]
         train = data.examples(task, "train", seed, 10_000)

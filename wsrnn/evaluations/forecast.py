@@ -5,7 +5,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from wsrnn import data, figures
-from wsrnn.errors import UserError
 from wsrnn.evaluations import Evaluation, Result, in_batches
 
 
@@ -13,7 +12,7 @@ from wsrnn.evaluations import Evaluation, Result, in_batches
 class Forecast(Evaluation):
     """Mean squared and absolute error over every test window, step and channel, on scaled values.
 
-    For tasks whose mask marks one stretch of forecasts at the end of each window.
+    For tasks with a known context and the forecasts after it.
     """
 
     period: int = 24
@@ -23,15 +22,24 @@ class Forecast(Evaluation):
     drawn: int = 4
     """Windows in the figure."""
 
+    def __post_init__(self):
+        if min(self.period, self.drawn) < 1 or (self.windows is not None and self.windows < 1):
+            raise ValueError("evaluation.period, drawn and windows must be at least 1")
+
+    def check(self, task, model):
+        """The context must hold a whole season to repeat."""
+        if not hasattr(task, "context"):
+            raise ValueError("evaluation by forecast is for tasks with a context and a horizon")
+        if task.context < self.period:
+            raise ValueError(
+                f"evaluation.period {self.period} is longer than the context of {task.context}"
+            )
+
     def __call__(self, model, task, seed):
         """Forecast the test windows."""
         windows = self.windows or len(task.dataset("test", seed))
         batch = data.examples(task, "test", seed, windows)
-        known = int(batch.mask[0].argmax()) + 1
-        if known < self.period:
-            raise UserError(
-                f"evaluation.period {self.period} is longer than the context of {known}"
-            )
+        known = task.context
         target = batch.targets[:, known - 1 :]
         outputs = in_batches(model, "__call__", 128, batch.inputs, batch.times)
         steps = np.arange(target.shape[1]) % self.period

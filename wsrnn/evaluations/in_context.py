@@ -20,15 +20,19 @@ class PrefixError(Evaluation):
     prefixes: tuple[int, ...] = (0, 5, 10, 15, 20)
     """Columns of the table; the figure shows every prefix."""
 
-    def check(self, task):
+    def __post_init__(self):
+        if self.prompts < 1 or not self.prefixes:
+            raise ValueError("evaluation.prompts must be at least 1 and prefixes not empty")
+
+    def check(self, task, model):
         """Prompts must be long enough, and tokens end in the one value that is predicted."""
         if not all(0 <= n < task.length for n in self.prefixes):
             raise ValueError(
                 f"evaluation.prefixes {list(self.prefixes)} must lie within 0 and the task's "
                 f"{task.length - 1} examples"
             )
-        if task.d_out != 1 or task.loss == "cross_entropy":
-            raise ValueError("evaluation by prefixes is for tasks with one value to predict")
+        if not task.answers_in_tokens or task.d_out != 1:
+            raise ValueError("evaluation by prefixes is for tasks of tokens (x, y) with one y")
 
     def __call__(self, model, task, seed):
         """Judge the model at every prefix of test prompts."""

@@ -40,7 +40,9 @@ class ModelConfig(ABC):
     """The base of the frozen dataclasses that describe and build models."""
 
     modes: tuple[str, ...] = ()  # the executions that the model offers; `wsrnn bench` times each
-    uncertain: bool = False
+    uncertain: bool = False  # whether it predicts a scale beside each mean
+    reads_before_writing: bool = False  # whether y_t is independent of what inputs[t] answers
+    generates: bool = False  # whether it has `generate`, to feed its predictions back
 
     @abstractmethod
     def build(self, d_in: int, d_out: int, *, rngs: nnx.Rngs) -> Model:

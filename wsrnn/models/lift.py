@@ -11,6 +11,8 @@ import jax
 from flax import nnx
 from jaxtyping import Array, Float
 
+from wsrnn.recurrence.transition import PRECISION
+
 
 @dataclass(frozen=True)
 class LiftConfig:
@@ -42,8 +44,8 @@ class MlpLift(nnx.Module):
     """v = W_2 relu(W_1 x + b_1) + b_2, for each token by itself."""
 
     def __init__(self, config: LiftConfig, d_in: int, *, rngs: nnx.Rngs):
-        self.hidden = nnx.Linear(d_in, config.width, rngs=rngs)
-        self.out = nnx.Linear(config.width, config.size, rngs=rngs)
+        self.hidden = nnx.Linear(d_in, config.width, precision=PRECISION, rngs=rngs)
+        self.out = nnx.Linear(config.width, config.size, precision=PRECISION, rngs=rngs)
 
     def __call__(self, x: Float[Array, "*N D"]) -> Float[Array, "*N C"]:
         """Lift every token."""

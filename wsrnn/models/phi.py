@@ -77,9 +77,7 @@ class MlpStart(nnx.Module):
         widths = [*config.widths(d_in, root.size), root.size]
         self.layers = nnx.List(
             [
-                nnx.Linear(
-                    i, o, rngs=rngs, kernel_init=_torch_uniform(i), bias_init=_torch_uniform(i)
-                )
+                nnx.Linear(i, o, precision=PRECISION, rngs=rngs, **_torch(i))
                 for i, o in pairwise(widths)
             ]
         )
@@ -103,6 +101,11 @@ class ImpulseStart(nnx.Module):
     def __call__(self, x0: Float[Array, "N D"], B: Float[Array, "P C"]) -> Affine:
         """One start for each x_0."""
         return Affine(jnp.matmul(B, self.W[...], precision=PRECISION), jnp.zeros_like(B[:, 0]), x0)
+
+
+def _torch(fan_in: int) -> dict:
+    """Kernels and biases from U(-1/sqrt(in), 1/sqrt(in)), the start of the paper's library."""
+    return {"kernel_init": _torch_uniform(fan_in), "bias_init": _torch_uniform(fan_in)}
 
 
 def _torch_uniform(fan_in: int):

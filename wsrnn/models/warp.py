@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, ArrayLike, Float, Int
+from jaxtyping import Array, ArrayLike, Float, Int, Num
 
 from wsrnn import decode
 from wsrnn.models import Model, ModelConfig
@@ -52,7 +52,7 @@ class WarpConfig(ModelConfig):
     activation: Activation = "relu"
     """Of the root network."""
     drive: Literal["difference", "value"] = "difference"
-    """u_t = x_t - x_{t-1} with u_0 = 0 (the paper's), or u_t = x_t."""
+    """u_t = x_t - x_{t-1} (the paper's; u_0 = 0, for phi has seen x_0), or u_t = x_t."""
     layout: Literal["standard", "read_before_write"] = "standard"
     """standard: step t writes token t, then reads. read_before_write: step t writes token t - 1 and
     reads at token t's leading channels (its query, without the d_out values at the end), so that
@@ -80,6 +80,7 @@ class WarpConfig(ModelConfig):
     """How the recurrence is executed: conv and scan give the same result."""
 
     modes = MODES
+    generates = True
 
     def __post_init__(self):
         check_mode(self.mode)
@@ -89,14 +90,14 @@ class WarpConfig(ModelConfig):
                 f"encoding must be an even number and encoding_base above 0, "
                 f"got {self.encoding} and {self.encoding_base}"
             )
-        if self.input_scale < 0:
+        if not self.input_scale >= 0:
             raise ValueError(f"input_scale must be at least 0, got {self.input_scale}")
         if self.phi.form == "impulse" and self.input_scale == 0:
             raise ValueError(
                 "phi.form impulse starts at theta_0 = B W x_0, which is 0 for every input while "
                 "B = 0: set input_scale above 0"
             )
-        if self.layout == "read_before_write" and self.phi.form != "none":
+        if self.reads_before_writing and self.phi.form != "none":
             raise ValueError(
                 f"layout read_before_write predicts before the first token is written, so phi "
                 f"cannot see it: set phi.form none (it is {self.phi.form})"
@@ -116,9 +117,14 @@ class WarpConfig(ModelConfig):
         """Whether the model predicts a scale beside each mean."""
         return self.head.uncertain
 
+    @property
+    def reads_before_writing(self) -> bool:
+        """Whether step t is read before its token is written, from the query part alone."""
+        return self.layout == "read_before_write"
+
     def root(self, d_in: int, d_out: int) -> RootNet:
         """The root network for a task of these sizes."""
-        query = d_in - d_out if self.layout == "read_before_write" else d_in
+        query = d_in - d_out if self.reads_before_writing else d_in
         if query < 1:
             raise ValueError(
                 f"layout read_before_write needs tokens of a query and its d_out values: "
@@ -182,21 +188,20 @@ class Warp(Model):
 
     def __call__(
         self,
-        inputs: Float[ArrayLike, "N T D"],
-        times: Float[ArrayLike, "N T"],
+        inputs: Num[ArrayLike, "N T D"],
+        times: Num[ArrayLike, "N T"],
         *,
         at: Int[ArrayLike, " N"] | None = None,
         mode: str | None = None,
     ) -> Float[Array, "N T O"] | Float[Array, "N O"]:
         """Return the prediction at every step, or at step `at`. Cost: see `decode.read`."""
-        inputs, times = jnp.asarray(inputs), jnp.asarray(times)
+        inputs, times = _floats(inputs), _floats(times)
         at = None if at is None else jnp.asarray(at)
         y = self._read(self.root, inputs, times, "all" if at is None else at, mode)
         x = inputs if at is None else jnp.take_along_axis(inputs, at[:, None, None], 1)[:, 0]
         return self._outputs(y, x)
 
     def _read(self, root, inputs, times, read, mode):
-        inputs, times = jnp.asarray(inputs), jnp.asarray(times)
         u = self._drive(inputs)
         z = self._root_inputs(inputs, times, jnp.arange(inputs.shape[1]))
         B = self.B[...]
@@ -218,11 +223,19 @@ class Warp(Model):
 
     def _drive(self, inputs: Float[Array, "N T D"]) -> Float[Array, "N T C"]:
         tokens = self._lifted(inputs)
+        before = self._before(tokens[:, 0])
         if self.config.drive == "difference":
-            tokens = jnp.diff(tokens, axis=1, prepend=tokens[:, :1])
-        if self.config.layout == "read_before_write":
+            tokens = jnp.diff(tokens, axis=1, prepend=before[:, None])
+        if self.config.reads_before_writing:
             tokens = jnp.roll(tokens, 1, axis=1).at[:, 0].set(0)
         return tokens
+
+    def _before(self, first: Float[Array, "N C"]) -> Float[Array, "N C"]:
+        """What the first token differs from: itself, so that u_0 = 0, as phi has seen it already.
+
+        Before the first write nothing has been seen, so there it differs from zero.
+        """
+        return jnp.zeros_like(first) if self.config.reads_before_writing else first
 
     def _root_inputs(
         self, x: Float[Array, "*N D"], time: Float[Array, "*N"], step: Int[Array, "..."]
@@ -238,29 +251,29 @@ class Warp(Model):
             waves = waves.reshape(*angles.shape[:-1], -1).astype(x.dtype)
             parts.append(jnp.broadcast_to(waves, (*x.shape[:-1], config.encoding)))
         if config.read_input:
-            parts.append(x[..., : -self.d_out] if config.layout == "read_before_write" else x)
+            parts.append(x[..., : -self.d_out] if config.reads_before_writing else x)
         return jnp.concatenate(parts, -1)
 
-    def start(self, x0: Float[ArrayLike, "N D"]) -> State:
+    def start(self, x0: Num[ArrayLike, "N D"]) -> State:
         """Return the state before the first step of sequences that begin with x0.
 
         Then ``state, y_t = model.advance(state, x_t, time_t)`` for t = 0, 1, ..., x0 being the
         first x_t, gives the outputs of the full call one by one, with memory that does not grow:
         the weights adapt to the sequence with no gradient and no optimiser.
         """
-        x0, B = jnp.asarray(x0), self.B[...]
+        x0, B = _floats(x0), self.B[...]
         theta = jnp.broadcast_to(decode.initial(self.phi(x0, B)), (len(x0), len(B)))
         tokens = self._lifted(x0)
-        return State(theta, tokens, jnp.zeros_like(tokens), jnp.zeros((), jnp.int32))
+        return State(theta, self._before(tokens), jnp.zeros_like(tokens), jnp.zeros((), jnp.int32))
 
     def advance(
-        self, state: State, x: Float[ArrayLike, "N D"], time: Float[ArrayLike, " #N"] | float
+        self, state: State, x: Num[ArrayLike, "N D"], time: Num[ArrayLike, " #N"] | float
     ) -> tuple[State, Float[Array, "N O"]]:
         """Take one step of the recurrence and read it: the next state and y_t. Always a scan."""
-        config, x = self.config, jnp.asarray(x)
+        config, x = self.config, _floats(x)
         token = self._lifted(x)
         drive = token - state.token if config.drive == "difference" else token
-        written = state.drive if config.layout == "read_before_write" else drive
+        written = state.drive if config.reads_before_writing else drive
         # theta_0 = start + B u_0: A is not applied before the first step.
         carried = jnp.where(state.step == 0, state.theta, self.transition.apply(state.theta))
         theta = carried + jnp.matmul(written, self.B[...].T, precision=PRECISION)
@@ -272,8 +285,8 @@ class Warp(Model):
 
     def generate(
         self,
-        context: Float[ArrayLike, "N L D"],
-        times: Float[ArrayLike, "N T"],
+        context: Num[ArrayLike, "N L D"],
+        times: Num[ArrayLike, "N T"],
         *,
         mode: Mode = "scan",
     ) -> Float[Array, "N T O"]:
@@ -290,7 +303,7 @@ class Warp(Model):
         if self.d_in != self.d_out:
             raise ValueError(f"only a model that predicts its inputs can feed them back: "
                              f"d_in is {self.d_in}, d_out {self.d_out}")  # fmt: skip
-        context, times = jnp.asarray(context), jnp.asarray(times)
+        context, times = _floats(context), _floats(times)
         length = context.shape[1]
         padded = jnp.pad(context, ((0, 0), (0, times.shape[1] - length), (0, 0)))
 
@@ -311,7 +324,7 @@ class Warp(Model):
         built = self.config.transition.form != "identity"
         return {
             "P": size,
-            "state floats": size + channels * (1 + (self.config.layout == "read_before_write")),
+            "state floats": size + 2 * channels,
             "kernel bytes": 4 * length * size * (channels + start) * built,
         }
 
@@ -321,5 +334,11 @@ class Warp(Model):
         return {
             "A/spectral radius": transition.spectral_radius(),
             "A/norm of A - I": transition.distance_to_identity(),
-            "theta": self._read(Weights(), inputs, times, "last", None),
+            "theta": self._read(Weights(), _floats(inputs), _floats(times), "last", None),
         }
+
+
+def _floats(x: ArrayLike) -> Array:
+    """Integers become floats, so that what is computed beside them is not rounded to integers."""
+    x = jnp.asarray(x)
+    return x.astype(jnp.promote_types(x.dtype, jnp.float32))

@@ -35,6 +35,8 @@ class Task(ABC):
     d_out: int
     length: int
     loss: Literal["mse", "nll", "cross_entropy"]
+    endless = False  # whether its splits have no end
+    answers_in_tokens = False  # whether inputs[t] holds targets[t]: only to be read before written
 
     @abstractmethod
     def dataset(self, split: Split, seed: int) -> grain.MapDataset:
@@ -53,6 +55,8 @@ class Task(ABC):
 
 class Synthetic(Task):
     """A task whose examples are drawn: a subclass writes `sample`."""
+
+    endless = True
 
     @abstractmethod
     def sample(self, rng: np.random.Generator, split: Split) -> Batch:

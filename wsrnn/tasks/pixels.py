@@ -8,8 +8,9 @@ from typing import Literal
 import grain
 import numpy as np
 
+from wsrnn.errors import UserError
+from wsrnn.files import find, read_idx
 from wsrnn.tasks import Batch, Task, clock
-from wsrnn.tasks.files import find, read_idx
 
 SOURCES = {
     "mnist": "yann.lecun.com/exdb/mnist",
@@ -61,9 +62,15 @@ class PixelSequence(Task):
 
     def dataset(self, split, seed):
         """Return the images of a split in the order of their file; the seed plays no part."""
-        part = "t10k" if split == "test" else "train"
+        part, least = ("t10k", 0) if split == "test" else ("train", TRAIN)
         images = self._file(f"{part}-images-idx3-ubyte", 2051)
         labels = self._file(f"{part}-labels-idx1-ubyte", 2049)
+        if images.shape[1:] != (28, 28) or len(images) != len(labels) or len(images) <= least:
+            raise UserError(
+                f"the {part} files of {self.name} do not belong together: images "
+                f"{list(images.shape)}, {len(labels)} labels; more than {least} of 28 x 28 are "
+                "expected, fetch them again"
+            )
         keep = {"train": slice(TRAIN), "valid": slice(TRAIN, None), "test": slice(None)}[split]
         images, labels = images[keep], labels[keep]
         return grain.MapDataset.range(len(images)).map(

@@ -25,8 +25,10 @@ class LinearRegression(Synthetic):
     """Variance of the noise on the labels in the prompt."""
     loss: str = field(default="mse", init=False)
 
+    answers_in_tokens = True
+
     def __post_init__(self):
-        if self.d < 1 or self.examples < 1 or self.noise < 0:
+        if self.d < 1 or self.examples < 1 or not 0 <= self.noise < float("inf"):
             raise ValueError(
                 f"linear regression needs d and examples of at least 1 and noise of at least 0, "
                 f"got {self.d}, {self.examples} and {self.noise}"

@@ -9,8 +9,8 @@ import grain
 import numpy as np
 
 from wsrnn.errors import UserError
+from wsrnn.files import find, numbers, read_csv
 from wsrnn.tasks import Batch, Task, clock
-from wsrnn.tasks.files import find, numbers, read_csv
 
 CHANNELS = ["HUFL", "HULL", "MUFL", "MULL", "LUFL", "LULL", "OT"]
 SOURCE = "github.com/zhouhaoyi/ETDataset (folder ETT-small)"
@@ -74,15 +74,16 @@ class Ett(Task):
                 f"context {self.context} and horizon {self.horizon} are longer than the {split} "
                 "part of the data"
             )
-        return grain.MapDataset.range(count).map(lambda i: self.example(rows[i:]))
+        return grain.MapDataset.range(count).map(
+            lambda i: self.example(rows[i : i + self.length + 1])
+        )
 
     def example(self, rows: np.ndarray) -> Batch:
-        """Cut one window from the start of scaled rows [., 7]."""
-        window = rows[: self.length + 1]
-        inputs = window[:-1].copy()
-        inputs[self.context :] = window[self.context - 1]
+        """Make one window of scaled rows [T + 1, 7]."""
+        inputs = rows[:-1].copy()
+        inputs[self.context :] = rows[self.context - 1]
         mask = (np.arange(self.length) >= self.context - 1).astype(np.float32)
-        return Batch(inputs, clock(self.length), window[1:], mask, {})
+        return Batch(inputs, clock(self.length), rows[1:], mask, {})
 
 
 @cache

@@ -2,6 +2,7 @@
 
 import csv
 import gzip
+import math
 import os
 import zlib
 from pathlib import Path
@@ -42,23 +43,21 @@ def read_bytes(path: Path) -> bytes:
 
 def read_idx(path: Path, magic: int) -> np.ndarray:
     """Return the uint8 array of an idx file, the format of MNIST (2051 images, 2049 labels)."""
-    raw = read_bytes(path)
-    header = np.frombuffer(raw[:4], ">u4")
-    if len(header) == 0 or header[0] != magic:
-        found = int(header[0]) if len(header) else "no header"
+    raw, dims = read_bytes(path), magic & 0xFF
+    header = np.frombuffer(raw[: min(len(raw), 4 + 4 * dims) // 4 * 4], ">u4").tolist()
+    if not header or header[0] != magic:
         raise UserError(
-            f"{path} is not the idx file wanted here: its magic number is {found}, not {magic} "
+            f"{path} is not the idx file wanted here: its magic number is "
+            f"{header[0] if header else 'missing'}, not {magic} "
             f"({'images' if magic == 2051 else 'labels'}); check that the file has the right name"
         )
-    dims = magic & 0xFF
-    shape = tuple(int(n) for n in np.frombuffer(raw[4 : 4 + 4 * dims], ">u4"))
-    body = np.frombuffer(raw[4 + 4 * dims :], np.uint8)
-    if len(shape) < dims or body.size != np.prod(shape):
+    shape, size = header[1:], len(raw) - 4 - 4 * dims
+    if len(shape) < dims or size != math.prod(shape):
         raise UserError(
-            f"{path} is truncated: {body.size} bytes of data, its header {list(shape)} promises "
-            f"{int(np.prod(shape))}; fetch it again"
+            f"{path} is truncated or damaged: {max(0, size)} bytes of data where its header "
+            f"{shape} promises {math.prod(shape)}; fetch it again"
         )
-    return body.reshape(shape)
+    return np.frombuffer(raw[4 + 4 * dims :], np.uint8).reshape(shape)
 
 
 def read_csv(path: Path, columns: list[str] | None = None) -> tuple[list[str], list[list[str]]]:
