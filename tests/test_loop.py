@@ -219,7 +219,7 @@ def test_starting_from_another_run(whole, tmp_path, monkeypatch):
     with pytest.raises(UserError, match=r"A\.A is \[17, 17\] there and \[21, 21\]"):
         loop.fit(recipe("--model.width", "5"), tmp_path / "other", whole)
     assert not (tmp_path / "other").exists()
-    # Where it started belongs to the run: without the flag it continues, from elsewhere it does not.
+    # Where it started belongs to the run: it goes on without the flag, but not from elsewhere.
     loop.fit(gentle, tmp_path / "run")
     with pytest.raises(UserError, match="init_from"):
         loop.fit(gentle, tmp_path / "run", tmp_path / "run")

@@ -62,10 +62,10 @@ class Experiment:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         if self.eval_batches is not None and self.eval_batches < 1:
             raise ValueError(f"eval_batches must be at least 1 or None, got {self.eval_batches}")
-        if min(self.seed, self.workers) < 0:
-            raise ValueError(
-                f"seed and workers must be at least 0, got {self.seed}, {self.workers}"
-            )
+        if not 0 <= self.seed < 2**32:
+            raise ValueError(f"seed must lie within 0 and 2^32 - 1, got {self.seed}")
+        if self.workers < 0:
+            raise ValueError(f"workers must be at least 0, got {self.workers}")
         if self.optim.warmup >= (self.optim.decay_steps or self.steps):
             raise ValueError(
                 f"optim.warmup {self.optim.warmup} must be below the steps of the schedule, "
