@@ -1,5 +1,6 @@
 """The command line: what works prints a result, a mistake gets one clear line."""
 
+import fcntl
 import json
 import shutil
 import subprocess
@@ -314,9 +315,48 @@ def test_bad_files_for_predict(run, trained, tmp_path):
         (text(tmp_path / "a.csv", "id,x,y,z\n1,2,3,4\n"), ["no column t", "id, x, y, z"]),
         (text(tmp_path / "b.csv", "id,t,x,y,z\na,0,1,2,3\na,1,1,,3\n"), ["line 3", "column y"]),
         (text(tmp_path / "c.csv", "id,t,x,y,z\na,0,1,2\n"), ["line 2 has 4 cells"]),
+        (
+            text(tmp_path / "e.csv", "id,t,x,y,z\na,0,1,2,3\na,0,1,2,3\n\n"),
+            ["several rows at t = 0"],
+        ),
+        (npz(tmp_path / "g.npz", inputs=np.full((1, 4, 3), 1e300)), ["inputs[0, 0, 0] is not"]),
         (text(tmp_path / "d.csv", "id,t,x\na,0,1\n"), ["1 input channel(s)"]),
     ]:
         refused(run("predict", trained, path), *parts)
+
+
+def test_predictions_never_overwrite_the_data(run, trained, tmp_path):
+    path = npz(tmp_path / "a.npz", inputs=np.zeros((1, 4, 3), np.float32))
+    before = path.read_bytes()
+    refused(run("predict", trained, path, "--out", path), "is the data itself")
+    refused(run("predict", trained, path, "--out", tmp_path / "a.csv"), "written as .npz")
+    assert path.read_bytes() == before
+    code, _, _ = run("predict", trained, path, "--out", tmp_path, "--step", "last")
+    assert code == 0 and (tmp_path / "a.npz-step-12.npz").is_file()
+
+
+def test_a_task_that_breaks_its_promise_is_named_before_training(run, tmp_path):
+    source = TINY.read_text()
+    wider = source.replace(
+        "experiment = Experiment(\n    task=LinearRegression(d=2, examples=3)",
+        "class Wider(LinearRegression):\n    length = 5\n\n"
+        "    def sample(self, rng, split):\n"
+        "        batch = super().sample(rng, split)\n"
+        "        return batch._replace(targets=batch.targets[:, 0])\n\n\n"
+        "experiment = Experiment(\n    task=Wider(d=2, examples=3)",
+    )
+    result = run("train", text(tmp_path / "wider.py", wider), "--out", tmp_path / "r")
+    refused(result, "an example of Wider (train) has targets [5]", "promise [5, 1]")
+    assert not (tmp_path / "r").exists()
+
+
+def test_two_processes_do_not_train_in_one_folder(run, tmp_path):
+    (tmp_path / "r").mkdir()
+    with (tmp_path / "r" / ".lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        refused(run("train", TINY, "--out", tmp_path / "r"), "another process is training there")
+    code, _, _ = run("train", TINY, "--out", tmp_path / "r", "--steps", "1")
+    assert code == 0
 
 
 def test_mistakes_in_an_experiment_file(run, tmp_path):

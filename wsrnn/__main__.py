@@ -1,6 +1,6 @@
 """``python -m wsrnn``."""
 
-from wsrnn.cli import main
+from wsrnn.cli import entry
 
 if __name__ == "__main__":
-    main()
+    entry()

@@ -3,7 +3,7 @@
 import math
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
@@ -66,7 +66,7 @@ class Checkpoints:
                 f"{reason}; earlier ones are kept"
             ) from error
 
-    def find(self, which: Literal["best", "last"] | int) -> int | None:
+    def find(self, which: str | int) -> int | None:
         """Return a step by name or number, None if there are no checkpoints yet.
 
         `best` is the last one where no checkpoint has a validation loss. Raises UserError for a
@@ -80,6 +80,7 @@ class Checkpoints:
         if which == "best":
             losses = {step: _loss(self._manager.metrics(step) or {}) for step in reversed(steps)}
             return min(losses, key=losses.get)
+        which = int(which) if str(which).isdecimal() else which
         if which not in steps:
             kept = ", ".join(map(str, steps))
             raise UserError(f"{self.folder} holds no step {which}: it has {kept}, best or last")

@@ -3,6 +3,8 @@
 import argparse
 import dataclasses
 import logging
+import os
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -52,7 +54,7 @@ COMMANDS: dict[str, tuple[str, list, list]] = {
         "long csv with columns id, t and the channels, in the units the model was trained on.\n"
         "Writes outputs [N, T, O], times, lengths and ids to an npz, and a figure.",
         [("run", DIR), ("data", dict(metavar="DATA", help="npz or csv file"))],
-        [STEP, ("--out", dict(metavar="NPZ", help="default DIR/predictions/DATA.npz")), JSON],
+        [STEP, ("--out", dict(metavar="NPZ", help="or a folder; default DIR/predictions")), JSON],
     ),
     "show": (
         "Show an experiment's resolved config and sizes: P, parameters by part, floats that\n"
@@ -90,6 +92,25 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     except OSError as error:  # a full disk, a folder that may not be written
         where = f"{error.filename}: " if error.filename else ""
         sys.exit(_complain(f"{where}{error.strerror or error}", 2))
+
+
+def entry() -> NoReturn:
+    """The console script: `main`, but gone at once after an error or Ctrl-C.
+
+    Threads of a failed save, or of jax while it starts, can otherwise hold or crash the exit.
+    """
+
+    def leave(*_):
+        os._exit(_complain("interrupted; `wsrnn train` continues from its last checkpoint", 130))
+
+    signal.signal(signal.SIGINT, leave)  # until training begins, which saves first
+    try:
+        main()
+    except SystemExit as stop:
+        if not stop.code:
+            raise
+        sys.stderr.flush()
+        os._exit(stop.code if isinstance(stop.code, int) else 1)
 
 
 def _complain(message: Any, code: int) -> int:
@@ -290,7 +311,7 @@ def _eval(args, flags):
 def _step(text: str) -> str | int:
     if text in ("best", "last"):
         return text
-    if not text.isdigit():
+    if not (text.isascii() and text.isdigit()):
         raise UserError(f"--step takes best, last or a number, not {text!r}")
     return int(text)
 
@@ -305,8 +326,7 @@ def _predict(args, flags):
     model, experiment, number = load_step(args.run, _step(args.step), flags)
     sequences = read_sequences(Path(args.data), experiment.task.d_in)
     outputs = predict(model, sequences)
-    path = Path(args.out or Path(args.run) / "predictions" / f"{Path(args.data).stem}.npz")
-    path = path if path.suffix == ".npz" else path.with_suffix(".npz")
+    path = _predictions(args, number, flags)
     title = f"{args.run} step {number} on {Path(args.data).name}"
     figure = figures.predictions(sequences.times[:6], outputs[:6], sequences.inputs[:6], title)
     try:
@@ -332,6 +352,21 @@ def _predict(args, flags):
         f"wrote {path} (outputs {list(outputs.shape)}) and {path.with_suffix('.png')}",
         0,
     )
+
+
+def _predictions(args, step: int, flags: list[str]) -> Path:
+    """Where predictions are written: never over the data they are made from."""
+    from wsrnn.report import slug
+
+    name = f"{Path(args.data).name}-{slug(step, flags)}.npz"
+    path = Path(args.out) if args.out else Path(args.run) / "predictions" / name
+    if path.is_dir() or str(args.out).endswith("/"):
+        path = path / name
+    if path.suffix != ".npz":
+        raise UserError(f"--out {path}: predictions are written as .npz, or name a folder")
+    if path.resolve() == Path(args.data).resolve():
+        raise UserError(f"--out {path} is the data itself: name another file")
+    return path
 
 
 def _show(args, flags):

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import difflib
+import fcntl
 import importlib.util
 import io
 import json
@@ -182,7 +183,10 @@ class Recipe:
         module = self._execute()
         if self.member or not hasattr(module, "sweep"):
             return [self]
-        recipes = [replace(self, member=name) for name in module.sweep(self._variant(module))]
+        siblings = module.sweep(self._variant(module))
+        if not isinstance(siblings, dict):
+            raise UserError(f"{self.name}.py: sweep(experiment) must return a dict of experiments")
+        recipes = [replace(self, member=name) for name in siblings]
         distinct = {str(flatten(recipe.experiment())) for recipe in recipes}
         return recipes if len(distinct) > 1 else [self]
 
@@ -259,6 +263,7 @@ def _nearest(word: str, valid) -> str:
 CONFIG = "config.json"
 UNFINISHED = CONFIG + ".tmp"
 CHECKPOINTS = "checkpoints"
+LOCK = ".lock"
 
 
 @dataclass(frozen=True)
@@ -272,6 +277,23 @@ class Run:
     """The run and step it starts from, as RUN@STEP."""
     changes: list[str]
     """What differs from its beginning without changing the result."""
+
+    @contextlib.contextmanager
+    def locked(self):
+        """Hold the folder against another process; the lock dies with its holder in any case.
+
+        Raises UserError where another holds it, or the folder cannot be written.
+        """
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            file = (self.folder / LOCK).open("w")
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(f"--out {self.folder}: another process is training there") from None
+        except OSError as error:
+            raise UserError(f"--out {self.folder} cannot be written: {error.strerror}") from None
+        with file:
+            yield
 
     def write(self) -> None:
         """Keep in the folder what rebuilds the experiment; UserError if it cannot be written."""
@@ -300,8 +322,10 @@ def prepare_run(folder: Path, recipe: Recipe, init_from: Path | None = None) -> 
     experiment = recipe.experiment()
     if folder.exists() and not folder.is_dir():
         raise UserError(f"--out {folder} is a file: name a folder")
+    if (folder / CHECKPOINTS).exists() and not (folder / CHECKPOINTS).is_dir():
+        raise UserError(f"--out {folder}: {CHECKPOINTS} in it is a file; move it away")
     if not (folder / CONFIG).is_file():
-        if folder.is_dir() and any(path.name != UNFINISHED for path in folder.iterdir()):
+        if folder.is_dir() and any(p.name not in (UNFINISHED, LOCK) for p in folder.iterdir()):
             raise UserError(f"--out {folder} is not empty and not a run: name another folder")
         start = None
         if init_from:
@@ -325,11 +349,15 @@ def prepare_run(folder: Path, recipe: Recipe, init_from: Path | None = None) -> 
 def read_record(folder: Path) -> dict[str, Any]:
     """Return what `Run.write` wrote; UserError if the folder holds no run."""
     try:
-        return json.loads((Path(folder) / CONFIG).read_text())
+        record = json.loads((Path(folder) / CONFIG).read_text())
     except OSError:
         raise UserError(f"{folder} is not a run: it has no {CONFIG}") from None
     except ValueError:
         raise UserError(f"{folder}/{CONFIG} is damaged: it is not JSON") from None
+    wanted = {f.name for f in dataclasses.fields(Recipe)} | {"config", "earlier sources"}
+    if not isinstance(record, dict) or wanted - record.keys():
+        raise UserError(f"{folder}/{CONFIG} is damaged: it is not what a run writes")
+    return record
 
 
 def reopen(folder: Path | str, flags: Sequence[str] = ()) -> tuple[Recipe, Experiment]:

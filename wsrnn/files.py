@@ -69,6 +69,8 @@ def read_csv(path: Path, columns: list[str] | None = None) -> tuple[list[str], l
         rows = list(csv.reader(read_bytes(path).decode("utf-8-sig").splitlines()))
     except UnicodeDecodeError:
         raise UserError(f"{path} is not a text file: a csv was expected") from None
+    while rows and not any(rows[-1]):
+        rows.pop()  # blank lines at the end
     if len(rows) < 2:
         raise UserError(f"{path} holds no rows below its header line")
     header = [name.strip() for name in rows[0]]

@@ -24,7 +24,7 @@ from wsrnn.monitor import Monitor
 from wsrnn.progress import Pace, Progress, StopFlag
 from wsrnn.record import Record
 from wsrnn.sharding import to_global
-from wsrnn.tasks import SPLITS, Batch
+from wsrnn.tasks import SPLITS, Batch, check_examples
 
 log = logging.getLogger("wsrnn")
 
@@ -49,17 +49,14 @@ def fit(recipe: Recipe, out: Path, init_from: Path | None = None) -> dict[str, A
     run = prepare_run(out, recipe, Path(init_from) if init_from else None)
     experiment = run.experiment
     mesh = experiment.mesh.build(experiment.batch_size)
-    for split in SPLITS:
-        experiment.task.dataset(split, experiment.seed)  # a missing file must not wait for the end
+    for split in SPLITS:  # a missing file must not wait for the end
+        check_examples(experiment.task, split, experiment.seed)
     program = compose(experiment, mesh)
     initial = None
     if run.init_from and not (out / CHECKPOINTS).is_dir():
         initial = _initial_params(run.init_from, program.abstract.params)
     lead = jax.process_index() == 0
     _meet("every process has looked at the folder")
-    if lead:
-        run.write()
-    _meet("the folder is there")
     for change in run.changes:
         log.info("continuing with %s", change)
     optim = experiment.optim
@@ -72,6 +69,10 @@ def fit(recipe: Recipe, out: Path, init_from: Path | None = None) -> dict[str, A
         )
 
     with ExitStack() as stack:
+        if lead:
+            stack.enter_context(run.locked())
+            run.write()
+        _meet("the folder is there")
         checkpoints = stack.enter_context(Checkpoints(out / CHECKPOINTS))
         start = checkpoints.find("last") or 0
         if start:

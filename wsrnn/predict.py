@@ -32,9 +32,10 @@ def read_sequences(path: Path, d_in: int) -> Sequences:
     path = Path(path)
     if not path.is_file():
         raise UserError(f"{path} does not exist: name an npz or csv file")
-    if path.suffix not in (".npz", ".csv", ".gz"):
+    kind = path.suffix.lower()
+    if kind not in (".npz", ".csv", ".gz"):
         raise UserError(f"{path}: predict reads .npz and .csv (or .csv.gz) files")
-    sequences = _from_npz(path) if path.suffix == ".npz" else _from_csv(path)
+    sequences = _from_npz(path) if kind == ".npz" else _from_csv(path)
     channels = sequences.inputs.shape[2]
     if channels != d_in:
         raise UserError(f"{path} has {channels} input channel(s), the model takes {d_in}")
@@ -43,7 +44,10 @@ def read_sequences(path: Path, d_in: int) -> Sequences:
 
 def _from_npz(path: Path) -> Sequences:
     try:
-        with np.load(path) as archive:
+        archive = np.load(path)
+        if isinstance(archive, np.ndarray):
+            raise ValueError("it holds one bare array; save it with numpy.savez(..., inputs=...)")
+        with archive:
             arrays = {name: archive[name] for name in ("inputs", "times") if name in archive}
     except Exception as error:  # numpy raises what the zip and the pickle modules raise
         raise UserError(f"{path} cannot be read as an npz file: {error}") from None
@@ -61,13 +65,15 @@ def _from_npz(path: Path) -> Sequences:
             f"{path}: `times` must be numbers {list(inputs.shape[:2])} like inputs, "
             f"it is {times.dtype} {list(times.shape)}"
         )
+    with np.errstate(over="ignore"):  # what float32 cannot hold is named below
+        inputs, times = inputs.astype(np.float32), times.astype(np.float32)
     for name, array in (("inputs", inputs), ("times", times)):
         bad = np.argwhere(~np.isfinite(array))
         if len(bad):
-            raise UserError(f"{path}: {name}{bad[0].tolist()} is not a finite number")
+            raise UserError(f"{path}: {name}{bad[0].tolist()} is not a finite number (in float32)")
     lengths = np.full(len(inputs), inputs.shape[1])
     ids = [str(i) for i in range(len(inputs))]
-    return Sequences(inputs.astype(np.float32), times.astype(np.float32), lengths, ids)
+    return Sequences(inputs, times, lengths, ids)
 
 
 def _from_csv(path: Path) -> Sequences:
@@ -86,6 +92,9 @@ def _from_csv(path: Path) -> Sequences:
     series = []
     for name in ids:
         own = table[owner == name]
+        times, counts = np.unique(own[:, names.index("t")], return_counts=True)
+        if counts.max() > 1:
+            raise UserError(f"{path}: id {name} has several rows at t = {times[counts.argmax()]:g}")
         series.append(own[np.argsort(own[:, names.index("t")], kind="stable")][:, channels])
     lengths = np.array([len(own) for own in series])
     steps = np.minimum(np.arange(lengths.max()), lengths[:, None] - 1)

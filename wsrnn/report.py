@@ -1,8 +1,10 @@
 """Reports over finished runs: the result, its pictures, and the comparison of siblings."""
 
 import json
+import logging
 import math
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +13,14 @@ import numpy as np
 from flax import nnx
 
 from wsrnn import data, figures, loop
-from wsrnn.experiment import Experiment, flatten, load_step, reopen
+from wsrnn.experiment import Experiment, flatten, load_step, read_record, reopen
 from wsrnn.models import Model
 from wsrnn.monitor import Monitor
 from wsrnn.record import read_metrics
 from wsrnn.sharding import MeshConfig, replicated
 from wsrnn.step import eval_step
+
+log = logging.getLogger("wsrnn")
 
 
 def report(
@@ -30,6 +34,10 @@ def report(
     """
     run = Path(run)
     model, experiment, number = load_step(run, step, flags)
+    before = read_record(run)["config"]
+    changed = [name for name, value in flatten(experiment).items() if before.get(name) != value]
+    if others := [name for name in changed if name.startswith("model.") and name != "model.mode"]:
+        log.warning("judging another model than was trained: %s differ", ", ".join(others))
     test = test_loss(model, experiment)
     document = {
         "run": str(run),
@@ -41,7 +49,7 @@ def report(
     text = f"{run}, step {number}: test " + "  ".join(f"{k} {v:.4f}" for k, v in test.items())
     scalars = {f"test/{name}": value for name, value in test.items()}
     own = step == "best" and not flags
-    folder = run if own else run / "evaluations" / _slug(number, flags)
+    folder = run if own else run / "evaluations" / slug(number, flags)
     pictures = {}
     result = experiment.evaluation(model, experiment.task, experiment.seed)
     if result is not None:
@@ -57,7 +65,8 @@ def report(
     return document | {"text": text}
 
 
-def _slug(step: int, flags: tuple[str, ...]) -> str:
+def slug(step: int, flags: Sequence[str]) -> str:
+    """A name for what a step, read with these flags, leads to."""
     return re.sub(r"[^\w.+-]+", "_", " ".join([f"step-{step}", *flags])).strip("_")[:120]
 
 

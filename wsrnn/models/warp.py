@@ -196,6 +196,11 @@ class Warp(Model):
     ) -> Float[Array, "N T O"] | Float[Array, "N O"]:
         """Return the prediction at every step, or at step `at`. Cost: see `decode.read`."""
         inputs, times = _floats(inputs), _floats(times)
+        if inputs.ndim != 3 or inputs.shape[2] != self.d_in or times.shape != inputs.shape[:2]:
+            raise ValueError(
+                f"inputs must be [N, T, {self.d_in}] and times [N, T], "
+                f"got {list(inputs.shape)} and {list(times.shape)}"
+            )
         at = None if at is None else jnp.asarray(at)
         y = self._read(self.root, inputs, times, "all" if at is None else at, mode)
         x = inputs if at is None else jnp.take_along_axis(inputs, at[:, None, None], 1)[:, 0]

@@ -4,11 +4,14 @@ No task starts a jax backend, so that grain's workers may unpickle one and never
 """
 
 from abc import ABC, abstractmethod
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import grain
 import numpy as np
 
+from wsrnn.errors import UserError
+
+Loss = Literal["mse", "nll", "cross_entropy"]
 Split = Literal["train", "valid", "test"]
 SPLITS: tuple[Split, ...] = ("train", "valid", "test")
 ENDLESS = 2**40  # the length of a synthetic dataset: never reached
@@ -34,7 +37,7 @@ class Task(ABC):
     d_in: int
     d_out: int
     length: int
-    loss: Literal["mse", "nll", "cross_entropy"]
+    loss: Loss
     endless = False  # whether its splits have no end
     answers_in_tokens = False  # whether inputs[t] holds targets[t]: only to be read before written
 
@@ -67,6 +70,28 @@ class Synthetic(Task):
         stream = np.random.SeedSequence([seed, SPLITS.index(split)]).generate_state(1)[0]
         draws = grain.MapDataset.range(ENDLESS).seed(int(stream))
         return draws.random_map(lambda _, rng: self.sample(rng, split))
+
+
+def check_examples(task: Task, split: Split, seed: int) -> None:
+    """Compare a split's first example with what its task promises; UserError names what differs."""
+    name = type(task).__name__
+    if task.loss not in get_args(Loss):
+        raise UserError(f"{name}.loss is {task.loss!r}: use one of {', '.join(get_args(Loss))}")
+    example = task.dataset(split, seed)[0]
+    targets = () if task.loss == "cross_entropy" else (task.length, task.d_out)
+    promised = {
+        "inputs": (task.length, task.d_in),
+        "times": (task.length,),
+        "targets": targets,
+        "mask": (task.length,),
+    }
+    for field, shape in promised.items():
+        found = np.shape(getattr(example, field))
+        if found != shape:
+            raise UserError(
+                f"an example of {name} ({split}) has {field} {list(found)}, its length, d_in, "
+                f"d_out and loss promise {list(shape)}"
+            )
 
 
 def clock(length: int) -> np.ndarray:
