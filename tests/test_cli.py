@@ -111,6 +111,11 @@ def test_training_prints_one_json_document(run, tmp_path):
     assert document["columns"] == ["n=0", "n=3"] and len(document["rows"]["this model"]) == 2
 
 
+def test_the_main_job_can_be_tried_in_a_few_steps(run, tmp_path):
+    code, out, _ = run("train", "--steps", "2", "--batch-size", "8", "--out", tmp_path / "r")
+    assert code == 0 and "this model" in out
+
+
 def test_a_sweep_trains_siblings_and_compares_them(run, tmp_path):
     modes = Path(__file__).parents[1] / "experiments" / "modes.py"
     flags = (

@@ -67,11 +67,6 @@ class Experiment:
             raise ValueError(f"seed must lie within 0 and 2^32 - 1, got {self.seed}")
         if self.workers < 0:
             raise ValueError(f"workers must be at least 0, got {self.workers}")
-        if self.optim.warmup >= (self.optim.decay_steps or self.steps):
-            raise ValueError(
-                f"optim.warmup {self.optim.warmup} must be below the steps of the schedule, "
-                f"{self.optim.decay_steps or self.steps}"
-            )
         if self.task.endless and self.eval_batches is None:
             raise ValueError(
                 f"eval_batches None would take the whole split, and {type(self.task).__name__} has "

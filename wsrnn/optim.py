@@ -17,7 +17,7 @@ class OptimConfig:
     schedule: Literal["constant", "cosine"] = "cosine"
     """After the warm-up: constant, or a half cosine down to `final_fraction` of the peak."""
     warmup: int = 0
-    """Steps of linear warm-up from zero."""
+    """Steps of linear warm-up from zero; a run that is no longer only warms up."""
     decay_steps: int | None = None
     """When the schedule ends, in steps; None is the steps the run was first started with."""
     final_fraction: float = 0.0
@@ -47,7 +47,7 @@ class OptimConfig:
             after = optax.constant_schedule(self.learning_rate)
         else:
             after = optax.cosine_decay_schedule(
-                self.learning_rate, self.decay_steps - self.warmup, self.final_fraction
+                self.learning_rate, max(1, self.decay_steps - self.warmup), self.final_fraction
             )
         if not self.warmup:
             return after
