@@ -4,6 +4,17 @@ Claim: WARP as published is a weak in-context learner, because a state that is l
 holds no products x y. With a learned pointwise lift before B the state sums features of (x, y),
 which is still a convolution, and the root network decodes a regression from them.
 
+Reached, in 9,000 steps: error (MSE on y_q over its variance, 4,096 fresh prompts) after n examples,
+in about 80 s on two CPU cores, compilation, evaluation and figure included:
+
+                          n=0     n=5    n=10    n=15    n=20
+    this model         1.0006  0.3347  0.1381  0.0766  0.0593
+    one gradient step  1.0000  0.5320  0.3856  0.2748  0.2227
+    ridge (0.1)        1.0000  0.0920  0.0014  0.0002  0.0001
+
+What it takes: a warm-up and the `he` start of theta_0. Without the warm-up, or with the paper's
+uniform start, training stays at an error of 1 for 3,000 to 5,000 steps.
+
 Command: wsrnn train                                   (this file is the default experiment)
 """
 

@@ -6,6 +6,9 @@ rate, so the spectral norm by up to P times that, and ten times the rate (with a
 training chaotic within 100 steps; round-off then grows into other losses, as it would between two
 machines.
 
+Reached, 500 steps on two CPU cores: largest relative difference of the loss 1.4e-6; a step takes
+21.5 ms by scan and 7.6 ms by conv, with 11.0 and 9.9 MiB of temporary memory.
+
 Command: wsrnn train experiments/modes.py              trains both as sibling runs and compares them
          wsrnn train experiments/modes.py --model.mode scan                       trains one of them
 """
