@@ -11,17 +11,13 @@ fail() { echo "local.sh: $*" >&2; exit 2; }
 
 find_python() {
   local candidate
-  if [ -n "${PYTHON:-}" ]; then
-    echo "$PYTHON"
-    return
-  fi
-  for candidate in python3.13 python3.12 python3.11 python3 python; do
+  for candidate in ${PYTHON:-python3.13 python3.12 python3.11 python3 python}; do
     if "$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
       echo "$candidate"
       return
     fi
   done
-  fail "no Python >= 3.11 found: install one, or name it in \$PYTHON"
+  fail "no Python >= 3.11 found${PYTHON:+ ($PYTHON is none)}: install one, or name it in \$PYTHON"
 }
 
 # The stamp holds what the environment was made from: it is made again when that changes.

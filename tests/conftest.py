@@ -20,3 +20,10 @@ jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
 def _compilation_cache(tmp_path_factory):
     """Many runs here are of one program: compile it once."""
     jax.config.update("jax_compilation_cache_dir", str(tmp_path_factory.mktemp("compiled")))
+
+
+@pytest.fixture
+def x64():
+    """Float64 for one test."""
+    with jax.enable_x64(True):
+        yield

@@ -67,8 +67,7 @@ def test_help_is_quick_and_imports_nothing_heavy():
 def test_every_command_has_help(run, command):
     code, out, _ = run(command, "--help")
     assert code == 0 and f"usage: wsrnn {command}" in out and "--json" in out
-    if command not in ("predict",):
-        assert "--model.transition.radius" in out and "Spectral radius at the start" in out
+    assert "--model.transition.radius" in out and "Spectral radius at the start" in out
 
 
 def test_the_default_experiment_is_the_main_job(run):
@@ -353,6 +352,18 @@ def test_a_task_that_breaks_its_promise_is_named_before_training(run, tmp_path):
     result = run("train", text(tmp_path / "wider.py", wider), "--out", tmp_path / "r")
     refused(result, "an example of Wider (train) has targets [5]", "promise [5, 1]")
     assert not (tmp_path / "r").exists()
+
+
+def test_a_task_that_fails_is_one_line_with_its_place(run, tmp_path):
+    failing = TINY.read_text().replace(
+        "experiment = Experiment(\n    task=LinearRegression(d=2, examples=3)",
+        "class Failing(LinearRegression):\n"
+        "    def sample(self, rng, split):\n"
+        "        return 1 / 0\n\n\n"
+        "experiment = Experiment(\n    task=Failing(d=2, examples=3)",
+    )
+    result = run("train", text(tmp_path / "failing.py", failing), "--out", tmp_path / "r")
+    refused(result, "Failing cannot make its first train example: ZeroDivisionError", "failing.py")
 
 
 def test_two_processes_do_not_train_in_one_folder(run, tmp_path):

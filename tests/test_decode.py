@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from numerics import close
 
 from wsrnn import decode
 from wsrnn.decode import Affine, Shared
@@ -17,12 +18,6 @@ STARTS = ["shared", "affine"]
 READS = ["all", "last", "index"]
 # Compiling a hundred small programs well would take longer than all their runs.
 QUICK = {"xla_backend_optimization_level": 0}
-
-
-@pytest.fixture
-def x64():
-    with jax.enable_x64(True):
-        yield
 
 
 def normal(seed, *shape):
@@ -68,17 +63,6 @@ def loop(A, B, u, start, z, at=None, bound=np.inf):
             ys.append(network(theta, z[n, t]))
         outputs.append(ys if at is None else ys[at[n]])
     return np.array(outputs)
-
-
-def close(actual, expected, tolerance, what=""):
-    """Assert equality of two trees of arrays, each relative to its largest value."""
-    actual, expected = jax.tree.leaves(actual), jax.tree.leaves(expected)
-    assert len(actual) == len(expected)
-    for a, e in zip(actual, expected, strict=True):
-        a, e = np.asarray(a, np.float64), np.asarray(e, np.float64)
-        assert a.shape == e.shape, what
-        error = np.abs(a - e).max(initial=0) / max(np.abs(e).max(initial=0), 1e-30)
-        assert error <= tolerance, f"{what}: off by {error:.1e} of the largest value"
 
 
 def values_and_gradients(mode, read):

@@ -131,8 +131,8 @@ def test_a_large_parameter_is_split_over_the_model_axis(monkeypatch):
     experiment = recipe(*DIVISIBLE, "--mesh.model", "2").experiment().resolve()
     program = loop.compose(experiment, experiment.mesh.build(8))
     state = program.init()
-    batch = next(data.train_stream(experiment.task, 8, 0))._replace(latents={})
-    state, _ = program.train_step(state, loop.to_global(batch, experiment.mesh.build(8)))
+    batch = next(data.train_stream(experiment.task, 8, 0))
+    state, _ = program.train_step(state, loop.to_devices(batch, experiment.mesh.build(8)))
     A = state.params["A"]["A"]
     moments = [x for x in jax.tree.leaves(state.opt_state) if x.shape == A.shape]
     assert len(moments) == 2
@@ -161,7 +161,7 @@ def test_one_compilation(whole):
     state = program.init()
     stream = data.train_stream(experiment.task, 8, 0)
     for _ in range(3):
-        batch = loop.to_global(next(stream)._replace(latents={}), mesh)
+        batch = loop.to_devices(next(stream), mesh)
         state, _ = program.train_step(state, batch)
     assert program.train_step._cache_size() == 1
 
@@ -268,9 +268,9 @@ def test_a_resumed_run_has_every_point_once_in_tensorboard(tmp_path):
 def test_a_schedule_that_has_ended_is_said(tmp_path, caplog):
     caplog.set_level("INFO", logger="wsrnn")
     loop.fit(recipe("--steps", "3"), tmp_path / "run")
-    assert "schedule ended" not in caplog.text
+    assert "schedule ends" not in caplog.text
     loop.fit(recipe("--steps", "4"), tmp_path / "run")
-    assert "schedule ended at step 3: the rate stays at 0" in caplog.text
+    assert "schedule ends at step 3: from there the rate stays at 0" in caplog.text
 
 
 def test_workers_know_the_tasks_of_an_experiment_file(tmp_path):

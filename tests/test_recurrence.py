@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import jaxtyping
 import numpy as np
 import pytest
+from numerics import close
 
 from wsrnn.recurrence import FORMS, MODES, Dense, convolution, krylov, state_at, unroll
 from wsrnn.recurrence.transition import TransitionStart
@@ -17,12 +18,6 @@ LENGTHS = [1, 2, 7, 64, 784]
 STARTS = get_args(TransitionStart)
 # Compiling a hundred small programs well would take longer than all their runs.
 QUICK = {"xla_backend_optimization_level": 0}
-
-
-@pytest.fixture
-def x64():
-    with jax.enable_x64(True):
-        yield
 
 
 @pytest.fixture(params=["float32", "float64"])
@@ -75,17 +70,6 @@ def loop(A, B, u, theta0):
     for u_t in u[1:]:
         states.append(A @ states[-1] + B @ u_t)
     return np.stack(states)
-
-
-def close(actual, expected, tolerance, what=""):
-    """Assert equality of two trees of arrays, each relative to its largest value."""
-    actual, expected = jax.tree.leaves(actual), jax.tree.leaves(expected)
-    assert len(actual) == len(expected)
-    for a, e in zip(actual, expected, strict=True):
-        a, e = np.asarray(a, np.float64), np.asarray(e, np.float64)
-        assert a.shape == e.shape, what
-        error = np.abs(a - e).max(initial=0) / max(np.abs(e).max(initial=0), 1e-30)
-        assert error <= tolerance, f"{what}: off by {error:.1e} of the largest value"
 
 
 def functional(mode):

@@ -21,12 +21,6 @@ FORMULAS = {
 
 
 @pytest.fixture
-def x64():
-    with jax.enable_x64(True):
-        yield
-
-
-@pytest.fixture
 def unchecked():
     """Without runtime type checks, so that a wrong literal reaches the package's own check."""
     jaxtyping.config.update("jaxtyping_disable", True)

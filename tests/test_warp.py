@@ -10,6 +10,7 @@ import jaxtyping
 import numpy as np
 import pytest
 from flax import nnx
+from numerics import close
 
 from wsrnn import decode
 from wsrnn.models.head import Head, HeadConfig
@@ -179,17 +180,6 @@ def reference(model, inputs, times):
             outputs.append(root(model, theta, np.array(z)))
     shape = *inputs.shape[:2], -1
     return np.reshape(thetas, shape), np.reshape(outputs, shape)
-
-
-def close(actual, expected, tolerance, what=""):
-    """Assert equality of two trees of arrays, each relative to its largest value."""
-    actual, expected = jax.tree.leaves(actual), jax.tree.leaves(expected)
-    assert len(actual) == len(expected)
-    for a, e in zip(actual, expected, strict=True):
-        a, e = np.asarray(a, np.float64), np.asarray(e, np.float64)
-        assert a.shape == e.shape, what
-        error = np.abs(a - e).max(initial=0) / max(np.abs(e).max(initial=0), 1e-30)
-        assert error <= tolerance, f"{what}: off by {error:.1e} of the largest value"
 
 
 @pytest.fixture

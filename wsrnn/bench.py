@@ -9,7 +9,6 @@ import jax
 
 from wsrnn import data, loop
 from wsrnn.experiment import Experiment
-from wsrnn.sharding import to_global
 
 
 @dataclass
@@ -46,7 +45,7 @@ def measure(experiments: dict[str, Experiment], repeats: int = 7) -> dict[str, T
         mesh = experiment.mesh.build(experiment.batch_size)
         program = loop.compose(experiment, mesh)
         batch = next(data.train_stream(experiment.task, experiment.batch_size, experiment.seed))
-        batch = to_global(batch._replace(latents={}), mesh)
+        batch = loop.to_devices(batch, mesh)
         state = program.init()
         began = time.perf_counter()
         compiled = program.train_step.lower(state, batch).compile()

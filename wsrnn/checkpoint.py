@@ -30,6 +30,7 @@ class Checkpoints:
                     [policies.LatestN(keep), keep_best]
                 ),
                 enable_background_delete=False,
+                create=not read_only,
                 read_only=read_only,
             ),
         )

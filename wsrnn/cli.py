@@ -165,7 +165,7 @@ def _run(argv: list[str]) -> int:
 def _usage(name: str, positional: list, options: list) -> str:
     words = [f"[{s['metavar']}]" if s.get("nargs") else s["metavar"] for _, s in positional]
     words += [f"[{o} {s['metavar']}]" if "metavar" in s else f"[{o}]" for o, s in options]
-    return " ".join(["wsrnn", name, *words, "" if name == "predict" else "[--any.field value ...]"])
+    return " ".join(["wsrnn", name, *words, "[--any.field value ...]"])
 
 
 def _split(args: list[str], options: list[str]) -> tuple[list[str], list[str]]:
@@ -194,8 +194,6 @@ def _is_number(word: str) -> bool:
 
 def _help(command: argparse.ArgumentParser, files: list[str]) -> int:
     print(command.format_help())
-    if command.prog.endswith("predict"):
-        return 0
     import tyro
 
     from wsrnn.experiment import FLAG_STYLE, Experiment, Recipe, default_file
@@ -216,15 +214,14 @@ def _help(command: argparse.ArgumentParser, files: list[str]) -> int:
 def _recipe(args, flags: list[str]):
     from wsrnn.experiment import Recipe, default_file
 
-    path = args.file or default_file()
-    recipe = Recipe.read(path, args.variant, flags)
+    recipe = Recipe.read(args.file or default_file(), args.variant, flags)
+    if not args.data_dir:
+        return recipe
     return dataclasses.replace(recipe, flags=(*flags, *_data_flags(args, recipe.experiment())))
 
 
 def _data_flags(args, experiment) -> list[str]:
     """--data-dir is short for the field of the tasks that read files."""
-    if not args.data_dir:
-        return []
     if not hasattr(experiment.task, "data_dir"):
         raise UserError(f"--data-dir: the task {type(experiment.task).__name__} reads no files")
     return ["--task.data-dir", str(Path(args.data_dir).expanduser().resolve())]

@@ -3,6 +3,7 @@
 Each maps (x [N, n, d], y [N, n], query [N, d]) to predictions [N]; n = 0 predicts 0.
 """
 
+from collections.abc import Callable
 from functools import partial
 
 import numpy as np
@@ -46,12 +47,12 @@ def least_squares(x: Prompts, y: Labels, query: Queries) -> Float[np.ndarray, " 
     return (w * query).sum(-1)
 
 
-def baselines(noise: float, penalty: float = 0.1) -> dict[str, partial]:
+def baselines(noise: float, penalty: float = 0.1) -> dict[str, Callable]:
     """The estimators of a table, by name; ridge's penalty is the noise, or `penalty` if none."""
     penalty = noise or penalty
     return {
-        "zero": partial(zero),
+        "zero": zero,
         "one gradient step": partial(gradient_step, noise=noise),
         f"ridge ({penalty:g})": partial(ridge, penalty=penalty),
-        "least squares": partial(least_squares),
+        "least squares": least_squares,
     }

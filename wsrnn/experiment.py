@@ -97,9 +97,7 @@ class Experiment:
 
 
 # Fields that cannot change what a run computes: free to differ when it is continued.
-FREE = re.compile(
-    r"mesh\.|workers$|(eval|save|log)_every$|eval_batches$|task\.data_dir$|evaluation"
-)
+FREE = re.compile(r"mesh\.|workers$|(eval|save|log)_every$|task\.data_dir$|evaluation(\.|$)")
 
 
 def flatten(value: Any, name: str = "") -> dict[str, Any]:
@@ -291,7 +289,7 @@ class Run:
             yield
 
     def write(self) -> None:
-        """Keep in the folder what rebuilds the experiment; UserError if it cannot be written."""
+        """Keep in the folder, which is `locked`, what rebuilds the experiment."""
         config = flatten(self.experiment) | {"init_from": self.init_from}
         earlier = []
         if (self.folder / CONFIG).is_file():
@@ -300,12 +298,8 @@ class Run:
             earlier = [*before["earlier sources"], *[before["source"]] * changed]
         content = {**dataclasses.asdict(self.recipe), "config": config, "earlier sources": earlier}
         unfinished = self.folder / UNFINISHED
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            unfinished.write_text(json.dumps(content, indent=1))
-            unfinished.replace(self.folder / CONFIG)
-        except OSError as error:
-            raise UserError(f"--out {self.folder} cannot be written: {error.strerror}") from None
+        unfinished.write_text(json.dumps(content, indent=1))
+        unfinished.replace(self.folder / CONFIG)
 
 
 def prepare_run(folder: Path, recipe: Recipe, init_from: Path | None = None) -> Run:
@@ -396,12 +390,18 @@ def load_step(
 def open_checkpoints(run: Path | str) -> Checkpoints:
     """Return the checkpoints of a run, to read; UserError if there are none."""
     read_record(Path(run))
+    if not has_checkpoint(run):
+        raise UserError(f"{run} has no checkpoint yet: train it first")
+    return Checkpoints(Path(run) / CHECKPOINTS, read_only=True)
+
+
+def has_checkpoint(run: Path | str) -> bool:
+    """Whether a run has a step to continue from."""
     folder = Path(run) / CHECKPOINTS
-    if folder.is_dir():
-        saved = Checkpoints(folder, read_only=True)
-        if saved.find("last") is not None:
-            return saved
-    raise UserError(f"{run} has no checkpoint yet: train it first")
+    if not folder.is_dir():
+        return False
+    with Checkpoints(folder, read_only=True) as saved:
+        return saved.find("last") is not None
 
 
 def default_file() -> Path:

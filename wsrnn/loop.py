@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jax.experimental import multihost_utils
@@ -18,8 +19,15 @@ from jax.experimental import multihost_utils
 from wsrnn import data, step
 from wsrnn.checkpoint import Checkpoints
 from wsrnn.errors import RunError
-from wsrnn.experiment import CHECKPOINTS, Experiment, Recipe, open_checkpoints, prepare_run
-from wsrnn.experiment import flatten as flatten_config
+from wsrnn.experiment import (
+    CHECKPOINTS,
+    Experiment,
+    Recipe,
+    flatten,
+    has_checkpoint,
+    open_checkpoints,
+    prepare_run,
+)
 from wsrnn.monitor import Monitor
 from wsrnn.progress import Pace, Progress, StopFlag
 from wsrnn.record import Record
@@ -53,7 +61,7 @@ def fit(recipe: Recipe, out: Path, init_from: Path | None = None) -> dict[str, A
         check_examples(experiment.task, split, experiment.seed)
     program = compose(experiment, mesh)
     initial = None
-    if run.init_from and not (out / CHECKPOINTS).is_dir():
+    if run.init_from and not has_checkpoint(out):
         initial = _initial_params(run.init_from, program.abstract.params)
     lead = jax.process_index() == 0
     _meet("every process has looked at the folder")
@@ -62,8 +70,8 @@ def fit(recipe: Recipe, out: Path, init_from: Path | None = None) -> dict[str, A
     optim = experiment.optim
     if optim.schedule == "cosine" and experiment.steps > optim.decay_steps:
         log.info(
-            "the schedule ended at step %d: the rate stays at %g (a new schedule is a new run, "
-            "with --init-from)",
+            "the schedule ends at step %d: from there the rate stays at %g (a new schedule is a "
+            "new run, with --init-from)",
             optim.decay_steps,
             optim.learning_rate * optim.final_fraction,
         )
@@ -80,16 +88,20 @@ def fit(recipe: Recipe, out: Path, init_from: Path | None = None) -> dict[str, A
             log.info("continuing %s from step %d", out, start)
         else:
             state = program.init()
-            if run.init_from:
-                params = initial or _initial_params(run.init_from, program.abstract.params)
-                state = state._replace(params=params)
+            if initial is not None:
+                state = state._replace(params=initial)
         record = stack.enter_context(Record(out, start, lead))
         monitor = Monitor(out, start + 1 if start else 0) if lead else None
         if monitor:
             stack.callback(monitor.close)
             if not start:
-                monitor.text(0, "config", _markdown(flatten_config(experiment), recipe))
+                monitor.text(0, "config", _markdown(flatten(experiment), recipe))
         return _train(experiment, program, mesh, state, start, checkpoints, record, monitor)
+
+
+def to_devices(batch: Batch, mesh: jax.sharding.Mesh) -> Batch:
+    """The global batch of which this process holds its part; latents stay on the host."""
+    return to_global(batch._replace(latents={}), mesh)
 
 
 def _meet(where: str) -> None:
@@ -127,10 +139,9 @@ def _train(experiment, program, mesh, state, start, checkpoints, record, monitor
             speed = pace.at(number)
             show(number, values, speed)
             if monitor and number % experiment.log_every == 0:
-                monitor.scalars(
-                    number, {_tag(name): value for name, value in values.items()} | speed
-                )
-                monitor.scalars(number, {"train/skipped steps": record.skipped_total})
+                curves = {_tag(name): value for name, value in values.items()}
+                curves["train/skipped steps"] = record.skipped_total
+                monitor.scalars(number, curves | speed)
 
         for number in range(start, experiment.steps + 1):
             final = number == experiment.steps
@@ -153,7 +164,7 @@ def _train(experiment, program, mesh, state, start, checkpoints, record, monitor
                     checkpoints.save(number, state, validation and validation["loss"])
             if stop or final:
                 break
-            batch = to_global(next(batches)._replace(latents={}), mesh)
+            batch = to_devices(next(batches), mesh)
             state, measures = program.train_step(state, batch)
             settle()
             pending = (number + 1, measures)
@@ -172,8 +183,8 @@ def evaluate(eval_step: Callable, mesh, params: Any, stream: Iterator[Batch]) ->
     """Return each metric over all batches of a stream: summed on the devices, divided once."""
     sums = None
     for batch in stream:
-        part = eval_step(params, to_global(batch._replace(latents={}), mesh))
-        sums = part if sums is None else step.add(sums, part)
+        part = eval_step(params, to_devices(batch, mesh))
+        sums = part if sums is None else jax.tree.map(jnp.add, sums, part)
     return {name: float(mean.value) for name, mean in jax.device_get(sums).items()}
 
 

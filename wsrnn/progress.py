@@ -77,7 +77,7 @@ class Progress:
         self._steps, self._start = steps, start
 
     def __enter__(self):
-        self._next = self._began = time.perf_counter()
+        self._next = time.perf_counter()
         self._bar = None
         if sys.stderr.isatty():
             self._bar = tqdm(

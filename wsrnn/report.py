@@ -13,7 +13,7 @@ import numpy as np
 from flax import nnx
 
 from wsrnn import data, figures, loop
-from wsrnn.experiment import Experiment, flatten, load_step, read_record, reopen
+from wsrnn.experiment import Experiment, flatten, load_step, read_record
 from wsrnn.models import Model
 from wsrnn.monitor import Monitor
 from wsrnn.record import read_metrics
@@ -139,8 +139,7 @@ def compare(out: Path, members: list[str]) -> dict[str, Any]:
     monitor = Monitor(out / "comparison", shared)
     monitor.figure(shared, "comparison/loss", figure)
     monitor.close()
-    experiment = reopen(out / members[0])[1]
-    return {"steps": shared, "seed": experiment.seed, "rows": rows, "figure": str(path)}
+    return {"steps": shared, "rows": rows, "figure": str(path)}
 
 
 def write_json(path: Path, document: Any) -> None:

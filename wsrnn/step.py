@@ -10,7 +10,7 @@ from flax import nnx
 from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Int
 
-from wsrnn.metrics import LOSSES, Mean, Measures, last_valid
+from wsrnn.metrics import LOSSES, Measures, last_valid
 from wsrnn.models import Model
 from wsrnn.sharding import AXES, replicated, state_sharding
 from wsrnn.tasks import Batch
@@ -134,8 +134,3 @@ def measure(model: Model, batch: Batch, loss: str, reads: str) -> Measures:
     if targets.ndim > 1:
         targets = jnp.take_along_axis(targets, at[:, None, None], 1)[:, 0]
     return LOSSES[loss](outputs, targets, mask)
-
-
-def add(a: Measures, b: Measures) -> Measures:
-    """Sum of the sums."""
-    return {name: Mean(a[name].total + b[name].total, a[name].count + b[name].count) for name in a}

@@ -71,7 +71,7 @@ class LearnedStart(nnx.Module):
 
 
 class MlpStart(nnx.Module):
-    """theta_0 = W h(x_0) + b, h an MLP with the root's activation after every layer."""
+    """theta_0 = W h(x_0) + b, h an MLP of the root's activation."""
 
     def __init__(self, config: PhiConfig, root: RootNet, d_in: int, *, rngs: nnx.Rngs):
         widths = [*config.widths(d_in, root.size), root.size]

@@ -24,7 +24,7 @@ from wsrnn.root import Activation, RootNet
 class TransitionConfig:
     """The form of A and where it starts."""
 
-    form: Literal["dense", "diagonal", "identity"] = "dense"
+    form: Literal[tuple(FORMS)] = "dense"
     """A P x P matrix, a decay for each weight, or A = I for good."""
     start: TransitionStart = "identity"
     """identity is the paper's; orthogonal is a random rotation; decay spreads the time scales."""
@@ -34,6 +34,7 @@ class TransitionConfig:
     def __post_init__(self):
         if not self.radius > 0:
             raise ValueError(f"transition.radius must be above 0, got {self.radius}")
+        # A start that the form does not have should fail here, not when a model is built.
         jax.eval_shape(lambda: FORMS[self.form].init(jax.random.key(0), 2, self.start, self.radius))
 
     def init(self, size: int, *, rngs: nnx.Rngs) -> Transition:

@@ -9,7 +9,6 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-Activation = Literal["relu", "tanh", "softplus", "swish", "sin", "identity"]
 RootStart = Literal["uniform", "he"]
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     "relu": jax.nn.relu,
@@ -19,6 +18,7 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     "sin": jnp.sin,
     "identity": lambda x: x,
 }
+Activation = Literal[tuple(ACTIVATIONS)]
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 No task starts a jax backend, so that grain's workers may unpickle one and never touch a device.
 """
 
+import traceback
 from abc import ABC, abstractmethod
 from typing import Any, Literal, NamedTuple, get_args
 
@@ -77,7 +78,16 @@ def check_examples(task: Task, split: Split, seed: int) -> None:
     name = type(task).__name__
     if task.loss not in get_args(Loss):
         raise UserError(f"{name}.loss is {task.loss!r}: use one of {', '.join(get_args(Loss))}")
-    example = task.dataset(split, seed)[0]
+    try:
+        example = task.dataset(split, seed)[0]
+    except UserError:
+        raise
+    except Exception as error:
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        raise UserError(
+            f"{name} cannot make its first {split} example: {type(error).__name__}: {error} "
+            f"({place.filename} line {place.lineno})"
+        ) from error
     targets = () if task.loss == "cross_entropy" else (task.length, task.d_out)
     promised = {
         "inputs": (task.length, task.d_in),
