@@ -6,18 +6,18 @@ scan. From its first L pixels an image is completed better than by repeating the
 once something of the digit has been seen, better than by the mean training image.
 
 Reached by `small` (side 14, L scaled by 1/4), mean squared error of the pixels after L, 10,000 test
-images, free-running, in 95 s on two CPU cores:
+images, free-running, in 95 to 120 s on two CPU cores:
 
                          L=25    L=75   L=150
     this model         0.0772  0.0707  0.0275
     repeat last pixel  0.1320  0.2574  0.3016
     mean image         0.0772  0.0818  0.0413
+    linear regression  0.0755  0.0656  0.0234   from the known pixels to the rest, 10,000 images
 
-At L = 25 nearly every image is still black, and even a linear regression from the known pixels is
-less than 2 % below the mean image (0.0733 against 0.0744 on the first 1,000 test images, where it
-comes to 0.0623 and 0.0232 at the other L): there the model is no better than the mean image. What
-is completed is blurred, as a mean must be. One seed. The settings were chosen among about 12 short
-runs that were looked at on the first 1,000 test images; the other 9,000 had not been seen.
+At L = 25 nearly every image is still black, and even the regression is little below the mean image:
+there the model is no better than that. What is completed is blurred, as a mean must be. One seed.
+The settings were chosen among about 12 short runs that were looked at on the first 1,000 test
+images; the other 9,000 had not been seen.
 
 Lesson (from single runs that differ in position inputs, P, rate and steps too): a better next pixel
 is not a better completion. `small` reads a *linear* root (depth 0; P = 258 by 256 sines and cosines

@@ -26,13 +26,13 @@ class PrefixError(Evaluation):
 
     def check(self, task, model):
         """Prompts must be long enough, and tokens end in the one value that is predicted."""
+        if not task.answers_in_tokens or task.d_out != 1:
+            raise ValueError("evaluation by prefixes is for tasks of tokens (x, y) with one y")
         if not all(0 <= n < task.length for n in self.prefixes):
             raise ValueError(
                 f"evaluation.prefixes {list(self.prefixes)} must lie within 0 and the task's "
                 f"{task.length - 1} examples"
             )
-        if not task.answers_in_tokens or task.d_out != 1:
-            raise ValueError("evaluation by prefixes is for tasks of tokens (x, y) with one y")
 
     def __call__(self, model, task, seed):
         """Judge the model at every prefix of test prompts."""

@@ -1,0 +1,118 @@
+"""Evaluations on models whose errors are known, and their baselines against other computations."""
+
+from dataclasses import dataclass
+
+import grain
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from wsrnn.evaluations.completion import RIDGE, Completion
+from wsrnn.evaluations.forecast import Forecast
+from wsrnn.evaluations.in_context import PrefixError
+from wsrnn.models import Model
+from wsrnn.models.warp import WarpConfig
+from wsrnn.tasks import Batch, Task, clock
+from wsrnn.tasks.regression import LinearRegression
+
+ROWS = np.random.default_rng(0).uniform(0, 1, (400, 9)).astype(np.float32)
+ROWS[:, 5:] += ROWS[:, :4]  # something to regress on
+
+
+@dataclass(frozen=True)
+class Images(Task):
+    """Images of 3 x 3 pixels; the last hundred test."""
+
+    loss: str = "mse"
+    d_in = d_out = 1
+    length = 8
+
+    def dataset(self, split, seed):
+        rows = ROWS[300:] if split == "test" else ROWS[:300]
+
+        def example(i):
+            x = rows[i][:, None]
+            return Batch(x[:-1], clock(8), x[1:], np.ones(8, np.float32), {})
+
+        return grain.MapDataset.range(len(rows)).map(example)
+
+
+@dataclass(frozen=True)
+class Series(Task):
+    """Windows of two channels: six known steps and four to forecast."""
+
+    loss: str = "mse"
+    d_in = d_out = 2
+    context, horizon, length = 6, 4, 9
+
+    def dataset(self, split, seed):
+        def example(i):
+            x = np.random.default_rng(i).normal(size=(10, 2)).astype(np.float32)
+            held = np.where(np.arange(9)[:, None] < 6, x[:-1], x[5])
+            return Batch(held, clock(9), x[1:], (np.arange(9) >= 5).astype(np.float32), {})
+
+        return grain.MapDataset.range(30).map(example)
+
+
+class Constant(Model):
+    """Completes every image with one grey, and calls every answer zero."""
+
+    def __call__(self, inputs, times):
+        return jnp.zeros((*times.shape, 1))
+
+    def generate(self, context, times):
+        return jnp.full((*times.shape, 1), 0.25)
+
+
+class RepeatLast(Model):
+    def __call__(self, inputs, times):
+        return inputs
+
+
+def test_completion_scores_what_comes_after_the_context_alone():
+    evaluation = Completion(contexts=(2, 6), images=100, drawn=3)
+    result = evaluation(Constant(), Images(), 0)
+    truth, train = ROWS[300:], ROWS[:300]
+    for column, known in enumerate((2, 6)):
+        rest = truth[:, known:]
+        last, mean = truth[:, known - 1 : known], train.mean(0)[known:]
+        x = np.concatenate([train[:, :known] - train[:, :known].mean(0)])
+        ridge = np.sqrt(300 * RIDGE) * np.eye(known)  # as rows of a plain least-squares problem
+        targets = np.concatenate([train[:, known:] - mean, np.zeros((known, 9 - known))])
+        weights = np.linalg.lstsq(np.concatenate([x, ridge]), targets)[0]
+        linear = mean + (truth[:, :known] - train[:, :known].mean(0)) @ weights
+        expected = [np.mean((p - rest) ** 2) for p in (0.25, last, mean, linear)]
+        found = [values[column] for values in result.rows.values()]
+        np.testing.assert_allclose(found, expected, rtol=1e-4)
+    assert set(result.figures) == {"completion-2", "completion-6"}
+
+
+def test_a_model_that_repeats_the_last_row_is_the_baseline_that_does():
+    result = Forecast(period=3, drawn=2)(RepeatLast(), Series(), 0)
+    assert result.rows["this model"] == pytest.approx(result.rows["repeat last"])
+    windows = [np.random.default_rng(i).normal(size=(10, 2)) for i in range(30)]
+    season = np.mean([(x[[3, 4, 5, 3]] - x[6:]) ** 2 for x in windows])
+    assert result.rows["repeat the day before"][0] == pytest.approx(season, rel=1e-4)
+
+
+def test_a_model_that_answers_zero_is_the_baseline_that_does():
+    task = LinearRegression(d=2, examples=4)
+    result = PrefixError(prompts=300, prefixes=(0, 2, 4))(Constant(), task, 0)
+    assert result.rows["this model"] == pytest.approx([1, 1, 1])
+    assert result.rows["least squares"] == pytest.approx([1, 0, 0], abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("evaluation", "task", "message"),
+    [
+        (Completion((8,)), Series(), "grey square images"),
+        (Completion((9,)), Images(), "within 1 and 8"),
+        (Forecast(period=7), Series(), "longer than the context of 6"),
+        (Forecast(), Images(), "context and a horizon"),
+        (PrefixError(), Images(), r"tokens \(x, y\)"),
+        (PrefixError(prefixes=(9,)), LinearRegression(examples=4), "4 examples"),
+    ],
+)
+def test_what_cannot_be_judged_is_refused_beforehand(evaluation, task, message):
+    with pytest.raises(ValueError, match=message):
+        evaluation.check(task, WarpConfig())
