@@ -10,6 +10,7 @@ from jaxtyping import install_import_hook
 install_import_hook("wsrnn", "strict.typechecked")
 
 import jax
+import jaxtyping
 import pytest
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
@@ -27,3 +28,11 @@ def x64():
     """Float64 for one test."""
     with jax.enable_x64(True):
         yield
+
+
+@pytest.fixture
+def unchecked():
+    """Without runtime type checks, so that a wrong literal reaches the package's own check."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)

@@ -1,5 +1,7 @@
 """The hot path over a batch, in every mode, against a plain loop and a root network in numpy."""
 
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,6 +11,7 @@ from numerics import close
 from wsrnn import decode
 from wsrnn.decode import Affine, Shared
 from wsrnn.recurrence import FORMS, MODES
+from wsrnn.recurrence.plan import RATES
 from wsrnn.root import RootNet
 
 N, D, RANK = 5, 3, 2
@@ -24,9 +27,17 @@ def normal(seed, *shape):
     return jnp.asarray(np.random.default_rng(seed).normal(size=shape))
 
 
+SIZES = {"low_rank": {"rank": 3}, "block_diagonal": {"blocks": (9, 8)}}
+
+
+def modes(form):
+    """The modes that a form can run."""
+    return [mode for mode in MODES if mode != "parallel" or FORMS[form].structured]
+
+
 def case(form, start, T):
-    """Random arguments of `decode.read` up to its start, root inputs, and weights of a loss."""
-    A = FORMS[form].init(jax.random.key(0), P)
+    """Random arguments of `decode.read` up to its start, and root inputs."""
+    A = FORMS[form].init(jax.random.key(0), P, **SIZES.get(form, {}))
     A = jax.tree.map(lambda p: 0.9 * p + 0.1 * P**-0.5 * normal(1, *p.shape), A)
     theta0 = Affine(normal(4, P, RANK), normal(5, P), normal(6, N, RANK))
     if start == "shared":
@@ -80,7 +91,7 @@ def check(form, start, read, T, tolerances):
     args = case(form, start, T)
     read, at = steps(read, T)
     truth = loop(*args, at)
-    results = {mode: values_and_gradients(mode, read)(*args) for mode in MODES}
+    results = {mode: values_and_gradients(mode, read)(*args) for mode in modes(form)}
     for mode, ((_, y), gradients) in results.items():
         close(y, truth, tolerances[0], mode)
         close(gradients, results["scan"][1], tolerances[1], f"gradients of {mode}")
@@ -96,7 +107,7 @@ def test_every_mode_reads_the_loop_and_has_its_gradients(form, start, read, x64)
 @pytest.mark.parametrize("read", ["all", "index"])
 @pytest.mark.parametrize("form", FORMS)
 def test_every_mode_reads_the_loop_in_float32(form, read):
-    check(form, "affine", read, 64, (2e-5, 2e-4))
+    check(form, "affine", read, 64, (2e-5, 1e-3))
 
 
 @pytest.mark.parametrize("read", READS)
@@ -104,7 +115,7 @@ def test_a_single_step(read, x64):
     check("dense", "affine", read, 1, (1e-9, 1e-9))
 
 
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("mode", modes("dense"))
 def test_gradients_are_finite_differences(mode, x64):
     args, step = case("dense", "affine", 6), 1e-6
     f = values_and_gradients(mode, "all")
@@ -123,21 +134,68 @@ def test_gradients_are_finite_differences(mode, x64):
         np.testing.assert_allclose((g * direction).sum(), slope, rtol=1e-6, atol=1e-6)
 
 
-@pytest.mark.parametrize("at_once", [1, 2, 3, 100])
-def test_how_many_sequences_are_convolved_at_once_does_not_matter(at_once, x64, monkeypatch):
-    T, sizes = 9, []
-    args = case("dense", "affine", T)
-    expected = values_and_gradients("scan", "all")(*args)
-    map_over = jax.lax.map
+LABELS = normal(20, N, 11, 2), jnp.arange(N)
 
-    def spy(f, xs, *, batch_size):
-        sizes.append(batch_size)
-        return map_over(f, xs, batch_size=batch_size)
 
-    monkeypatch.setattr(jax.lax, "map", spy)
-    monkeypatch.setattr(decode, "STATES_AT_ONCE", at_once * T * P + 1)
-    close(values_and_gradients("conv", "all")(*args), expected, 1e-9)
-    assert sizes == [min(N, at_once)]
+def score(y, target, number, scale):
+    """A scalar with gradients, and more numbers: all add up over sequences."""
+    error = jnp.sin(scale * y) - target
+    return (error**2).sum(), {"worst": jnp.abs(error).sum(), "numbers": number.sum()}
+
+
+@pytest.mark.parametrize("room", [1, 2**23])
+@pytest.mark.parametrize("start", STARTS)
+@pytest.mark.parametrize(("form", "mode"), [(f, m) for f in FORMS for m in modes(f)])
+def test_folding_is_reading_and_scoring_with_the_same_gradients(
+    form, mode, start, room, x64, monkeypatch
+):
+    monkeypatch.setitem(RATES, "cpu", RATES["cpu"]._replace(room=room))
+    args = (*case(form, start, 11), jnp.asarray(0.7))
+
+    def folded(A, B, u, start, z, scale):
+        def scaled(y, *labels):
+            return score(y, *labels, scale)
+
+        return decode.fold(A, B, u, start, ROOT, z, scaled, LABELS, mode=mode)
+
+    def plain(A, B, u, start, z, scale):
+        return score(decode.read(A, B, u, start, ROOT, z, mode="scan"), *LABELS, scale)
+
+    def run(f, *args):
+        return jax.jit(f, compiler_options=QUICK)(*args)
+
+    close(run(folded, *args), run(plain, *args), 1e-9)
+    every = range(len(args))
+    derivatives = [jax.value_and_grad(f, every, has_aux=True) for f in (folded, plain)]
+    close(run(derivatives[0], *args), run(derivatives[1], *args), 1e-9)
+    # of some of the arguments only, and scaled by what comes after
+    derivatives = [jax.grad(lambda *a, f=f: 3 * f(*a)[0], (0, 1)) for f in (folded, plain)]
+    close(run(derivatives[0], *args), run(derivatives[1], *args), 1e-9)
+
+
+@pytest.mark.parametrize("method", ["spectral", "blocked"])
+def test_nothing_is_transformed_for_gradients_that_nobody_wants(method):
+    """The drive's gradient takes products of its own: without a lift before B they are left out."""
+    A, B, u, start, z = case("dense", "shared", 64)
+
+    def loss(A, B, u, start, z):
+        def sums(y):
+            return (y**2).sum(), None
+
+        return decode.fold(A, B, u, start, ROOT, z, sums, (), mode="conv")[0]
+
+    def operations(arguments):
+        gradient = jax.jit(jax.grad(loss, arguments))
+        return gradient.lower(A, B, u, start, z).compile().cost_analysis()["flops"]
+
+    chosen = decode.plan
+
+    def choose(*args, **options):
+        return replace(chosen(*args, **options), method=method, block=8)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(decode, "plan", choose)
+        assert operations((0, 1)) < 0.99 * operations((0, 1, 2))
 
 
 @pytest.mark.parametrize("read", READS)
@@ -157,8 +215,15 @@ def test_bound_is_refused_where_states_must_be_linear(mode):
         decode.read(*args[:4], ROOT, args[4], mode=mode, bound=1.0)
 
 
-def test_the_default_mode_is_the_convolution_of_every_step(x64):
+def test_by_default_every_step_is_read_in_the_cheapest_mode(x64):
     args = case("dense", "shared", 4)
     y = decode.read(*args[:4], ROOT, args[4])
-    explicit = decode.read(*args[:4], ROOT, args[4], mode="conv", read="all")
-    np.testing.assert_array_equal(y, explicit)
+    close(y, loop(*args), 1e-9)
+
+
+def test_a_mode_that_the_transition_cannot_run_is_refused(unchecked):
+    args = case("dense", "shared", 4)
+    with pytest.raises(ValueError, match="form dense makes as dear as P steps"):
+        decode.read(*args[:4], ROOT, args[4], mode="parallel")
+    with pytest.raises(ValueError, match="'fft' is unknown: use auto or scan or conv or parallel"):
+        decode.read(*args[:4], ROOT, args[4], mode="fft")

@@ -5,12 +5,24 @@ from typing import get_args
 
 import jax
 import jax.numpy as jnp
-import jaxtyping
 import numpy as np
 import pytest
 from numerics import close
 
-from wsrnn.recurrence import FORMS, MODES, Dense, convolution, krylov, state_at, unroll
+from wsrnn.recurrence import (
+    FORMS,
+    MODES,
+    Blocked,
+    Dense,
+    Spectral,
+    krylov,
+    plan,
+    plans,
+    recur,
+    state_at,
+    unroll,
+)
+from wsrnn.recurrence.plan import RATES
 from wsrnn.recurrence.transition import TransitionStart
 
 P, D = 12, 3
@@ -24,41 +36,50 @@ QUICK = {"xla_backend_optimization_level": 0}
 def tolerances(request):
     """Of values and of gradients, relative to an array's largest value."""
     with jax.enable_x64(request.param == "float64"):
-        yield (2e-5, 2e-4) if request.param == "float32" else (1e-9, 1e-9)
-
-
-@pytest.fixture
-def unchecked():
-    """Without runtime type checks, so that a wrong literal reaches the package's own check."""
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", False)
+        yield (5e-5, 2e-4) if request.param == "float32" else (1e-9, 1e-9)
 
 
 def normal(seed, *shape):
     return jnp.asarray(np.random.default_rng(seed).normal(size=shape))
 
 
+SIZES = {"low_rank": {"rank": 3}, "block_diagonal": {"blocks": (5, 7)}}
+
+
+def fresh(form, *args, size=P, key=0):
+    """A transition of P = size, or the form's refusal."""
+    return FORMS[form].init(jax.random.key(key), size, *args, **SIZES.get(form, {}))
+
+
 def generic(form, seed=0, size=P):
     """A transition whose parameters are all random: no symmetry for an error to hide behind."""
-    start = FORMS[form].init(jax.random.key(seed), size)
-    return jax.tree.map(lambda p: normal(seed, *p.shape), start)
+    return jax.tree.map(lambda p: normal(seed, *p.shape), fresh(form, size=size, key=seed))
+
+
+def small(form, seed=0):
+    """A generic transition whose powers stay small."""
+    return jax.tree.map(lambda p: p / 4, generic(form, seed))
+
+
+def modes(form):
+    """The modes that a form can run."""
+    return [mode for mode in MODES if mode != "parallel" or FORMS[form].structured]
 
 
 def regimes(form, T):
     """Decaying, orthogonal and growing transitions: all the starts that the form has."""
-    signs, found = np.random.default_rng(2).choice([-1, 1], P), {}
+    rng, found = np.random.default_rng(2), {}
 
     def signed(p):
-        return p * jnp.asarray(np.broadcast_to(signs, p.shape), p.dtype)
+        return p * jnp.asarray(np.broadcast_to(rng.choice([-1, 1], p.shape[-1:]), p.shape), p.dtype)
 
     for start, radius in product(STARTS, (0.9, 1.0, 30 ** (1 / T))):
         try:
-            A = FORMS[form].init(jax.random.key(1), P, start, radius)
+            A = fresh(form, start, radius, key=1)
         except ValueError:
             continue
         found[f"{start} of radius {radius:.3f}"] = A
-        if start != "orthogonal":
+        if start != "orthogonal" and form in ("dense", "scalar", "diagonal", "block_diagonal"):
             found[f"{start} of radius {radius:.3f} with signs"] = jax.tree.map(signed, A)
     return found
 
@@ -88,8 +109,10 @@ def functional(mode):
 def test_every_mode_is_the_loop_and_has_its_gradients(form, T, tolerances):
     B, u, theta0 = normal(3, P, D), normal(4, T, D), normal(5, P)
     weights = normal(6, T, P), normal(7, T, P)
-    derivatives = [jax.value_and_grad(functional(m), (0, 1, 2, 3), has_aux=True) for m in MODES]
-    run = {m: jax.jit(f, compiler_options=QUICK) for m, f in zip(MODES, derivatives, strict=True)}
+    derivatives = {
+        m: jax.value_and_grad(functional(m), (0, 1, 2, 3), has_aux=True) for m in modes(form)
+    }
+    run = {m: jax.jit(f, compiler_options=QUICK) for m, f in derivatives.items()}
     for name, A in regimes(form, T).items():
         truth = loop(A.dense(P), B, u, theta0)
         scale = jnp.asarray(np.abs(truth).max(), B.dtype)
@@ -100,11 +123,10 @@ def test_every_mode_is_the_loop_and_has_its_gradients(form, T, tolerances):
             close(gradients, results["scan"][1], tolerances[1], f"gradients of {mode}, {name}")
 
 
-@pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize(("form", "mode"), [(f, m) for f in FORMS for m in modes(f)])
 def test_gradients_are_finite_differences(form, mode, x64):
     T, step = 7, 1e-6
-    A = jax.tree.map(lambda p: p / 4, generic(form))
+    A = small(form)
     args = A, normal(3, P, D), normal(4, T, D), normal(5, P)
     weights = normal(6, T, P), normal(7, T, P)
 
@@ -127,17 +149,22 @@ def test_gradients_are_finite_differences(form, mode, x64):
         np.testing.assert_allclose((g * direction).sum(), slope, rtol=1e-6, atol=1e-6)
 
 
+DOUBLINGS = [0, 1, 3]
+
+
+@pytest.mark.parametrize("doublings", DOUBLINGS)
 @pytest.mark.parametrize("form", FORMS)
-def test_the_kernel_is_the_powers_of_A(form, x64):
+def test_the_kernel_is_the_powers_of_A(form, doublings, x64):
     A, V = generic(form), normal(1, D, P)
     powers = [np.linalg.matrix_power(np.asarray(A.dense(P)), t) @ V.T for t in range(6)]
-    close(krylov(A, V, 6), np.stack(powers).swapaxes(1, 2), 1e-12)
+    close(krylov(A, V, 6, doublings), np.stack(powers).swapaxes(1, 2), 1e-12)
 
 
+@pytest.mark.parametrize("doublings", DOUBLINGS)
 @pytest.mark.parametrize("T", [1, 2, 9])
 @pytest.mark.parametrize("form", FORMS)
-def test_the_adjoint_of_the_kernel_is_that_of_a_naive_loop(form, T, x64):
-    A, V, weights = generic(form), normal(1, D, P), normal(2, T, D, P)
+def test_the_adjoint_of_the_kernel_is_that_of_a_naive_loop(form, T, doublings, x64):
+    A, V, weights = small(form), normal(1, D, P), normal(2, T, D, P)
 
     def naive(A, V):
         kernel = [V]
@@ -146,29 +173,123 @@ def test_the_adjoint_of_the_kernel_is_that_of_a_naive_loop(form, T, x64):
         return jnp.sin(weights * jnp.stack(kernel)).sum()
 
     def custom(A, V):
-        return jnp.sin(weights * krylov(A, V, T)).sum()
+        return jnp.sin(weights * krylov(A, V, T, doublings)).sum()
 
-    close(jax.grad(custom, (0, 1))(A, V), jax.grad(naive, (0, 1))(A, V), 1e-12)
+    derivatives = [jax.jit(jax.grad(f, (0, 1)), compiler_options=QUICK) for f in (custom, naive)]
+    close(derivatives[0](A, V), derivatives[1](A, V), 1e-11)
+
+
+@pytest.mark.parametrize("T", [1, 7])
+@pytest.mark.parametrize("form", FORMS)
+def test_the_recurrence_and_its_adjoint_are_a_naive_loop(form, T, x64):
+    A, drive, weights = small(form), normal(1, T, D, P), normal(2, T, D, P)
+
+    def naive(A, drive):
+        theta = [drive[0]]
+        for drive_t in drive[1:]:
+            theta.append(A.apply(theta[-1]) + drive_t)
+        return jnp.stack(theta)
+
+    def cumulated(A, drive):
+        return A.cumulate(drive)
+
+    results = [
+        jax.jit(
+            jax.value_and_grad(lambda *a, f=f: jnp.sin(weights * f(*a)).sum(), (0, 1)),
+            compiler_options=QUICK,
+        )(A, drive)
+        for f in (naive, recur, cumulated)
+    ]
+    close(results[1], results[0], 1e-11)
+    close(results[2], results[0], 1e-11)
 
 
 @pytest.mark.parametrize("T", [1, 2, 5, 17, 100, 129, 1000])
-def test_the_convolution_never_wraps_around(T):
+@pytest.mark.parametrize("method", [Spectral, Blocked])
+def test_the_convolution_never_wraps_around(method, T):
     # A = 1, a drive at the last step alone: whatever wraps around lands in the zeros before it
-    v = jnp.zeros((T, 1)).at[-1].set(1)
-    theta = convolution(Dense(jnp.eye(1)), jnp.ones((1, 1)), T)(v)
-    np.testing.assert_allclose(theta[0], v[:, 0], atol=1e-6)
+    v = jnp.zeros((1, T, 1)).at[0, -1].set(1)
+    kernel = jnp.ones((T, 2, 1)).at[:, 1].set(0)
+    trajectories = method.of(kernel, 1, *[8] * (method is Blocked))
+    theta = trajectories.join(trajectories.states(v, jnp.ones((1, 1))), T)
+    np.testing.assert_allclose(theta[0, :, 0], v[0, :, 0], atol=2e-6)
 
 
+@pytest.mark.parametrize("block", [1, 3, 8, 40])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_both_convolutions_are_the_plain_sum_with_its_gradients(block, channels, x64):
+    T, n, R, size = 37, 2, 2, 5
+    kernel, v, h = normal(1, T, channels + R, size), normal(2, n, T, channels), normal(3, n, R)
+    weights = normal(4, n, T, size)
+
+    def plain(kernel, v, h):
+        lags = np.arange(T)[:, None] - np.arange(T)
+        toeplitz = jnp.where((lags >= 0)[..., None, None], kernel[lags, :channels], 0)
+        driven = jnp.einsum("tscp,nsc->ntp", toeplitz, v)
+        return driven + jnp.einsum("tcp,nc->ntp", kernel[:, channels:], h)
+
+    def spectral(kernel, v, h):
+        return ordered(Spectral.of(kernel, channels), v, h)
+
+    def blocked(kernel, v, h):
+        return ordered(Blocked.of(kernel, channels, block), v, h)
+
+    def ordered(trajectories, v, h):
+        v = trajectories.join(trajectories.split(v), T)  # nothing but another order, and back
+        return trajectories.join(trajectories.states(v, h), T)
+
+    def derivatives(f):
+        return jax.value_and_grad(lambda *args: (weights * f(*args)).sum(), (0, 1, 2))(kernel, v, h)
+
+    close(spectral(kernel, v, h), plain(kernel, v, h), 1e-12)
+    close(blocked(kernel, v, h), plain(kernel, v, h), 1e-12)
+    close(derivatives(spectral), derivatives(plain), 1e-12)
+    close(derivatives(blocked), derivatives(plain), 1e-12)
+
+
+@pytest.mark.parametrize("doublings", [0, 2, 5])
 @pytest.mark.parametrize("T", [1, 13])
 @pytest.mark.parametrize("form", FORMS)
-def test_state_at_is_that_row_of_the_trajectory(form, T, x64):
-    N = 5
-    A = jax.tree.map(lambda p: p / 4, generic(form))
-    V, v = normal(1, P, D), normal(2, N, T, D)
+def test_state_at_is_that_row_of_the_trajectory(form, T, doublings, x64):
+    N, R = 5, 2
+    A = small(form)
+    B, S, u, h = normal(1, P, D), normal(4, P, R), normal(2, N, T, D), normal(5, N, R)
     at = np.random.default_rng(3).integers(0, T, N)
     at[:2] = 0, T - 1
-    rows = [loop(A.dense(P), V, v[n], np.zeros(P))[at[n]] for n in range(N)]
-    close(state_at(A, V, v, jnp.asarray(at)), np.stack(rows), 1e-12)
+    rows = [loop(A.dense(P), B, u[n], S @ h[n])[at[n]] for n in range(N)]
+    run = jax.jit(state_at, static_argnums=6, compiler_options=QUICK)
+    close(run(A, B, S, u, h, jnp.asarray(at), doublings), np.stack(rows), 1e-12)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_squaring_is_applying_twice(form, x64):
+    A, x = generic(form), normal(1, 4, P)
+    close(A.squared.apply(x), A.apply(A.apply(x)), 1e-12)
+    close(A.T.squared.dense(P), A.squared.dense(P).T, 1e-12)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_narrow_directions_hold_every_state(form, x64):
+    A, X, x = small(form), normal(1, P, D), normal(2, 9, 2, D)
+    narrow = A.narrow(X, x)
+    assert (narrow is not None) == (form in ("identity", "scalar", "low_rank"))
+    if narrow is not None:
+        W, w = narrow
+        truth = np.stack([loop(A.dense(P), X, x[:, n], np.zeros(P)) for n in range(2)], 1)
+        close(w @ W.T, truth, 1e-12)
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("form", FORMS)
+def test_contracting_brings_the_radius_to_1_and_leaves_smaller_ones_alone(form, seed, x64):
+    A = generic(form, seed)
+    radius = np.abs(np.linalg.eigvals(np.asarray(A.dense(P)))).max()
+    contracted = A.contracted()
+    now = np.abs(np.linalg.eigvals(np.asarray(contracted.dense(P)))).max()
+    np.testing.assert_allclose(now, min(radius, 1), rtol=2e-2)
+    if form in ("dense", "block_diagonal", "scalar", "diagonal"):
+        tame = jax.tree.map(lambda p: 0.9 * p / max(radius, 1), A)
+        close(tame.contracted(), tame, 1e-12)
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -193,9 +314,9 @@ def test_spectral_radius_and_distance_to_identity(form, seed):
     matrix = np.asarray(A.dense(P), np.float64)
     # the eigenvalues of largest modulus may be a pair, around which the norms of powers oscillate
     expected = np.abs(np.linalg.eigvals(matrix)).max()
-    np.testing.assert_allclose(A.spectral_radius(), expected, rtol=1e-2)
+    np.testing.assert_allclose(A.spectral_radius(), expected, rtol=1e-2, atol=1e-6)
     expected = np.linalg.norm(matrix - np.eye(P))
-    np.testing.assert_allclose(A.distance_to_identity(), expected, rtol=1e-5)
+    np.testing.assert_allclose(A.distance_to_identity(P), expected, rtol=1e-5)
 
 
 @pytest.mark.parametrize("radius", [0.0, 1e-3, 0.99, 1.0, 1.2, 50.0])
@@ -216,43 +337,52 @@ def test_spectral_radius_of_matrices_that_commute_with_their_transpose(radius):
 @pytest.mark.parametrize("start", STARTS)
 @pytest.mark.parametrize("form", FORMS)
 def test_every_start_is_what_its_name_says_or_is_refused(form, start):
+    if start not in FORMS[form].starts:
+        with pytest.raises(ValueError, match=f"no start '{start}': use {FORMS[form].starts[0]}"):
+            fresh(form, start)
+        return
     for radius in (1.0, 0.7):
-        try:
-            A = FORMS[form].init(jax.random.key(0), P, start, radius).dense(P)
-        except ValueError as refused:
-            assert (form, start) != ("dense", start), refused
+        if radius != 1 and not FORMS[form].scaled:
+            with pytest.raises(ValueError, match="radius 1"):
+                fresh(form, start, radius)
             continue
-        A = np.asarray(A, np.float64)
+        A = np.asarray(fresh(form, start, radius).dense(P), np.float64)
+        if start == "delay":
+            np.testing.assert_allclose(A, radius * np.eye(P, k=-1), rtol=1e-6)
+            continue
         np.testing.assert_allclose(A @ A.T, A.T @ A, atol=1e-6)
         moduli = np.sort(np.abs(np.linalg.eigvals(A)))
         if start == "decay":
-            scales = 1 / (1 - moduli / radius)
-            np.testing.assert_allclose(np.diff(np.log(scales)), np.log(500) / (P - 1), rtol=1e-2)
-            np.testing.assert_allclose(scales[0], 2, rtol=1e-4)
+            decays = np.unique(np.round(moduli[moduli < radius * (1 - 1e-4)], 5))
+            scales = 1 / (1 - decays / radius)
+            step = np.log(500) / (len(scales) - 1)
+            np.testing.assert_allclose(np.diff(np.log(scales)), step, rtol=3e-2)
+            np.testing.assert_allclose(scales[[0, -1]], [2, 1000], rtol=3e-2)
         else:
             np.testing.assert_allclose(moduli, radius, rtol=1e-5)
-        assert (start == "orthogonal") == (np.abs(A - np.diag(np.diag(A))).max() > 0.1)
+        assert (start == "orthogonal") == (np.abs(A - np.diag(np.diag(A))).max() > 0.1) or (
+            start == "decay" and form == "low_rank"
+        )
         if start == "identity":
-            np.testing.assert_allclose(A, radius * np.eye(P), rtol=1e-6)
+            np.testing.assert_allclose(A, radius * np.eye(P), rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_the_default_start_is_the_first(form):
+    close(fresh(form), fresh(form, FORMS[form].starts[0]), 0)
+
+
+def test_blocks_and_ranks_that_do_not_fit_are_refused():
+    key = jax.random.key(0)
+    with pytest.raises(ValueError, match=r"blocks of \[5, 6\] do not add up to P = 12"):
+        FORMS["block_diagonal"].init(key, P, blocks=(5, 6))
+    with pytest.raises(ValueError, match="rank of 1 to P, got 13"):
+        FORMS["low_rank"].init(key, P, rank=13)
 
 
 def test_two_keys_give_two_rotations():
     one, two = (FORMS["dense"].init(jax.random.key(k), P, "orthogonal").A for k in (0, 1))
     assert np.abs(one - two).max() > 0.1
-
-
-@pytest.mark.parametrize(
-    ("form", "start", "radius", "cure"),
-    [
-        ("diagonal", "orthogonal", 1.0, "use identity or decay"),
-        ("identity", "orthogonal", 1.0, "identity, radius 1"),
-        ("identity", "decay", 1.0, "identity, radius 1"),
-        ("identity", "identity", 0.9, "identity, radius 1"),
-    ],
-)
-def test_a_start_that_the_form_lacks_is_refused(form, start, radius, cure):
-    with pytest.raises(ValueError, match=cure):
-        FORMS[form].init(jax.random.key(0), P, start, radius)
 
 
 def test_an_unknown_mode_is_refused_with_the_list_of_modes(unchecked):
@@ -266,9 +396,46 @@ def test_an_unknown_mode_is_refused_with_the_list_of_modes(unchecked):
 def test_theorem_1_of_the_paper(form, x64):
     # With B of full row rank any theta_0 is B u_0 for some u_0, so a convolution alone suffices.
     T, D = 20, P + 4
-    A = jax.tree.map(lambda p: p / 4, generic(form))
+    A = small(form)
     B, theta0 = normal(1, P, D), normal(3, P)
     u = normal(2, T, D).at[0].set(0)
     du_0 = np.linalg.lstsq(B, theta0)[0]
     alone = unroll(A, B, u.at[0].set(du_0), jnp.zeros(P), "conv")
     close(alone, loop(A.dense(P), B, u, theta0), 1e-9)
+
+
+# Plans
+
+
+@pytest.mark.parametrize("last", [False, True])
+@pytest.mark.parametrize("backend", RATES)
+@pytest.mark.parametrize("form", FORMS)
+def test_auto_is_the_cheapest_of_what_the_transition_can_run(form, backend, last):
+    sizes = (4, 50, P, D, 1)
+    offered = plans(generic(form), sizes, last=last, backend=backend)
+    assert {p.mode for p in offered} == set(modes(form))
+    chosen = plan(generic(form), sizes, last=last, backend=backend)
+    assert chosen.seconds == min(p.seconds for p in offered)
+    for mode in modes(form):
+        assert plan(generic(form), sizes, mode, last=last, backend=backend).mode == mode
+
+
+def test_parallel_is_refused_where_powers_are_dear():
+    with pytest.raises(ValueError, match="form dense makes as dear as P steps"):
+        plan(generic("dense"), (4, 50, P, D, 1), "parallel")
+
+
+@pytest.mark.parametrize("N", [1, 6, 7, 32])
+def test_sequences_in_flight_divide_the_batch_and_fit_the_room(N):
+    for T in (3, 1000, 100_000):
+        at_once = plan(generic("diagonal"), (N, T, P, D, 1), "conv").at_once
+        assert N % at_once == 0
+        assert at_once == 1 or 4 * at_once * T * P <= RATES["cpu"].room
+
+
+def test_a_huge_state_needs_no_square_array():
+    size = 100_000
+    for form in ("low_rank", "diagonal", "rotation", "scalar", "identity", "shift"):
+        A = jax.eval_shape(lambda form=form: FORMS[form].init(jax.random.key(0), size))
+        assert sum(leaf.size for leaf in jax.tree.leaves(A)) <= 32 * size
+        assert plan(A, (4, 1024, size, 1, 1)).seconds < 60

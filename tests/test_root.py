@@ -4,9 +4,9 @@ from itertools import pairwise
 
 import jax
 import jax.numpy as jnp
-import jaxtyping
 import numpy as np
 import pytest
+from numerics import close
 
 from wsrnn.root import ACTIVATIONS, ROOTS, RootNet
 
@@ -18,14 +18,6 @@ FORMULAS = {
     "sin": np.sin,
     "identity": lambda x: x,
 }
-
-
-@pytest.fixture
-def unchecked():
-    """Without runtime type checks, so that a wrong literal reaches the package's own check."""
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 def forward(theta, z, sizes, activation):
@@ -55,7 +47,13 @@ def test_size_counts_what_init_draws_and_what_unflatten_uses(root_type, sizes):
     root = root_type(*sizes)
     theta = root.init(jax.random.key(0))
     assert theta.shape == (root.size,)
-    assert sum(part.size for layer in root.unflatten(theta) for part in layer) == root.size
+    assert sum(part.size for layer in root.unflatten(theta[:, None]) for part in layer) == root.size
+
+
+def layers(root, start):
+    """Kernel and bias of each layer at the start."""
+    theta = root.init(jax.random.key(0), start)[:, None]
+    return [(kernel[..., 0], bias[..., 0]) for kernel, bias in root.unflatten(theta)]
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
@@ -71,27 +69,58 @@ def test_the_network_is_an_mlp_read_from_a_flat_vector(sizes, activation, x64):
     root = RootNet(d_in, width, depth, d_out, activation)
     theta, z = normal(1, root.size), normal(2, d_in)
     expected = forward(theta, z, [d_in, *[width] * depth, d_out], activation)
-    np.testing.assert_allclose(root.apply(theta, z), expected, rtol=1e-10, atol=1e-10)
+    y = root.apply(theta[:, None], z[:, None])[:, 0]
+    np.testing.assert_allclose(y, expected, rtol=1e-10, atol=1e-10)
 
 
-@pytest.mark.parametrize("batch", [(5,), (2, 3)])
+@pytest.mark.parametrize("lead", [(), (5,), (2, 3)])
 @pytest.mark.parametrize("root_type", ROOTS)
-def test_trailing_axes_are_a_batch_of_networks(root_type, batch, x64):
-    root = root_type(3, 4, 2, 2, "tanh")
-    theta, z = normal(1, root.size, *batch), normal(2, 3, *batch)
+def test_other_axes_are_a_batch_of_networks(root_type, lead, x64):
+    root, N = root_type(3, 4, 2, 2, "tanh"), 3
+    theta, z = normal(1, *lead, root.size, N), normal(2, *lead, 3, N)
     y = root.apply(theta, z)
-    assert y.shape == (2, *batch)
-    for n in np.ndindex(batch):
-        np.testing.assert_allclose(
-            y[:, *n], root.apply(theta[:, *n], z[:, *n]), rtol=1e-12, atol=1e-12
-        )
+    assert y.shape == (*lead, 2, N)
+    for *m, n in np.ndindex(*lead, N):
+        one = root.apply(theta[*m, :, n, None], z[*m, :, n, None])
+        close(y[*m, :, n], one[:, 0], 1e-12)
+
+
+@pytest.mark.parametrize("pad", [0, 3])
+@pytest.mark.parametrize("lead", [(), (2,)])
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("depth", [0, 2])
+@pytest.mark.parametrize("root_type", ROOTS)
+def test_backpropagation_by_hand_is_what_differentiation_gives(
+    root_type, depth, activation, lead, pad, x64
+):
+    root, N = root_type(2, 5, depth, 3, activation), 7
+    theta, z = normal(1, *lead, root.size + pad, N), normal(2, *lead, 2, N)
+    expected, pull = jax.vjp(root.apply, theta, z)
+    y, pull_by_hand = root.vjp(theta, z)
+    g = normal(3, *y.shape)
+    close(y, expected, 1e-12)
+    close(pull_by_hand(g), pull(g), 1e-12)
+    if pad:
+        assert not np.any(pull_by_hand(g)[0][..., root.size :, :])
+
+
+def test_bfloat16_is_the_network_alone(x64):
+    exact, rounded = RootNet(2, 8, 2, 1, "tanh"), RootNet(2, 8, 2, 1, "tanh", bfloat16=True)
+    theta, z = normal(1, exact.size, 50), normal(2, 2, 50)
+    y, pull = rounded.vjp(theta, z)
+    assert y.dtype == theta.dtype
+    error = np.abs(y - exact.apply(theta, z)).max()
+    assert 1e-4 < error < 0.1
+    dtheta, _ = pull(jnp.ones_like(y))
+    assert dtheta.dtype == theta.dtype
+    close(dtheta, exact.vjp(theta, z)[1](jnp.ones_like(y))[0], 0.1)
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_depth_0_is_linear(activation, x64):
     root = RootNet(3, 7, 0, 2, activation)
-    theta, z, w = normal(1, root.size), normal(2, 3), normal(3, 3)
-    zero = root.apply(theta, jnp.zeros(3))
+    theta, z, w = normal(1, root.size, 1), normal(2, 3, 1), normal(3, 3, 1)
+    zero = root.apply(theta, jnp.zeros((3, 1)))
     np.testing.assert_allclose(
         root.apply(theta, z + 2 * w) - zero,
         (root.apply(theta, z) - zero) + 2 * (root.apply(theta, w) - zero),
@@ -102,7 +131,7 @@ def test_depth_0_is_linear(activation, x64):
 
 def test_the_uniform_start_fills_its_bounds_in_every_layer():
     root = RootNet(4, 100, 2, 9)
-    for kernel, bias in root.unflatten(root.init(jax.random.key(0), "uniform")):
+    for kernel, bias in layers(root, "uniform"):
         bound = kernel.shape[1] ** -0.5
         for part in (kernel, bias):
             assert np.abs(part).max() <= bound
@@ -113,7 +142,7 @@ def test_the_uniform_start_fills_its_bounds_in_every_layer():
 
 def test_the_he_start_has_zero_biases_and_variance_2_over_in():
     root = RootNet(8, 200, 2, 50)
-    for kernel, bias in root.unflatten(root.init(jax.random.key(0), "he")):
+    for kernel, bias in layers(root, "he"):
         assert not np.any(bias)
         assert np.var(kernel) == pytest.approx(2 / kernel.shape[1], rel=0.1)
         assert abs(np.mean(kernel)) < 0.1 * np.std(kernel)
@@ -125,7 +154,7 @@ def test_layers_and_keys_are_drawn_independently(root_type, start):
     root = root_type(6, 6, 2, 6)
     one, two = (root.init(jax.random.key(k), start) for k in (0, 1))
     assert np.abs(one - two).max() > 0.01
-    (first, _), (second, _), *_ = root.unflatten(one)
+    (first, _), (second, _), *_ = layers(root, start)
     assert np.abs(first - second).max() > 0.01
 
 

@@ -6,7 +6,6 @@ from itertools import pairwise, product
 
 import jax
 import jax.numpy as jnp
-import jaxtyping
 import numpy as np
 import pytest
 from flax import nnx
@@ -180,14 +179,6 @@ def reference(model, inputs, times):
             outputs.append(root(model, theta, np.array(z)))
     shape = *inputs.shape[:2], -1
     return np.reshape(thetas, shape), np.reshape(outputs, shape)
-
-
-@pytest.fixture
-def unchecked():
-    """Without runtime type checks, so that a wrong literal reaches the package's own check."""
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 # One model, several executions

@@ -1,31 +1,22 @@
 """The hot path: run the recurrence over a batch and read the root network from its states.
 
-The states of a batch, N T P floats, are never held at once in convolution mode: the kernel is built
-once, then a few sequences at a time are convolved and read, and only the outputs are kept. The
-backward pass recomputes the states.
+The states of a batch, N T P floats, are never held at once outside the mode `scan`: what all
+sequences share is built once, then a few sequences at a time are unrolled and read. `read` returns
+the outputs; `fold` goes on to a sum of scores of them and takes the gradients while the states are
+at hand, so that they are computed once and never again.
 """
 
-from typing import Literal, NamedTuple, Protocol, runtime_checkable
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from wsrnn.recurrence import Transition, check_mode, convolution, state_at
+from wsrnn.recurrence import Mode, Plan, Trajectories, Transition, plan
 from wsrnn.recurrence.transition import PRECISION
-from wsrnn.recurrence.unroll import Mode
-
-STATES_AT_ONCE = 2**21  # floats of theta in flight: 8 MiB in float32, about a core's cache
-
-
-@runtime_checkable
-class Root(Protocol):
-    """What is read from the state: see `wsrnn.root`."""
-
-    def apply(
-        self, theta: Float[Array, "P *N"], z: Float[Array, "d_in *N"]
-    ) -> Float[Array, "d_out *N"]:
-        """The network whose weights are theta, at z."""
+from wsrnn.root import Root
 
 
 class Shared(NamedTuple):
@@ -50,7 +41,7 @@ def read(
     root: Root,
     z: Float[Array, "N T d_in"],
     *,
-    mode: Mode = "conv",
+    mode: Mode = "auto",
     read: Literal["all", "last"] | Int[Array, " N"] = "all",
     bound: float | None = None,
 ) -> Float[Array, "N T O"] | Float[Array, "N O"]:
@@ -60,12 +51,12 @@ def read(
     0..T-1 (not checked: it may be traced). `bound` clips every weight to +-bound after every step,
     which only `scan` can do: it is not linear in the state.
 
-    Cost of `scan`: T steps one after another; memory N T P floats when differentiated. Cost of
-    `conv`: one kernel for the batch (see `krylov`), then transforms; memory for a few sequences'
-    states. Raises ValueError for an unknown mode and for `bound` with `conv`.
+    Cost of `scan`: T steps one after another; memory N T P floats when differentiated. Cost of the
+    other modes: see `recurrence.plan`; memory for a few sequences' states, which the backward pass
+    computes again. Raises ValueError for an unknown mode, one that the transition cannot run, and
+    for `bound` with another mode than `scan`.
     """
-    check_mode(mode)
-    if bound is not None and mode != "scan":
+    if bound is not None and mode not in ("scan", "auto"):
         raise ValueError(
             f"clipping the weights is not linear in the state: mode {mode} cannot, use scan"
         )
@@ -75,8 +66,46 @@ def read(
         at = read
     if at is not None:
         z = jnp.take_along_axis(z, at[:, None, None], 1)[:, 0]
-    run = _scan if mode == "scan" else _conv
-    return run(transition, B, u, start, root, z, at, bound)
+    how = _plan(transition, B, u, start, mode if bound is None else "scan", last=at is not None)
+    if how.mode == "scan":
+        return _scan(transition, B, u, start, root, z, at, bound)
+    S, h = _channels(start, len(u))
+    if at is not None:
+        return root.apply(how.state_at(transition, B, S, u, h, at).T, z.T).T
+    trajectories, v, h = how.trajectories(transition, B, S, u, h)
+    return _outputs(root, how.at_once, trajectories, v, h, z)
+
+
+def fold(
+    transition: Transition,
+    B: Float[Array, "P D"],
+    u: Float[Array, "N T D"],
+    start: Shared | Affine,
+    root: Root,
+    z: Float[Array, "N T d_in"],
+    score: Callable[..., tuple[Float[Array, ""], Any]],
+    labels: tuple[Any, ...],
+    *,
+    mode: Mode = "auto",
+    bound: float | None = None,
+) -> tuple[Float[Array, ""], Any]:
+    """Return score(y, *labels) for the outputs y of `read`, where both of its results are sums.
+
+    `score` takes the outputs and the labels of any number of sequences to a scalar and a tree of
+    more numbers, all of which add up over sequences. Gradients flow through the scalar alone, also
+    to what `score` closes over, and are taken a few sequences at a time in the same pass: the
+    states are computed once, and neither they nor anything of their size is kept.
+    """
+    how = _plan(transition, B, u, start, mode if bound is None else "scan", last=False)
+    if how.mode == "scan":
+        y = read(transition, B, u, start, root, z, mode=mode, bound=bound)
+        return score(y, *labels)
+    S, h = _channels(start, len(u))
+    trajectories, v, h = how.trajectories(transition, B, S, u, h)
+    inputs = jax.tree.map(lambda x: x[: how.at_once], (v, h, z, labels))
+    y = jax.eval_shape(lambda v, h, z, _: _some(root, trajectories, v, h, z), *inputs)
+    score, constants = jax.closure_convert(score, y, *inputs[3])
+    return _fold(score, root, how.at_once, trajectories, v, h, z, constants, labels)
 
 
 def initial(start: Shared | Affine) -> Float[Array, "#N P"]:
@@ -84,6 +113,111 @@ def initial(start: Shared | Affine) -> Float[Array, "#N P"]:
     if isinstance(start, Shared):
         return start.theta[None]
     return jnp.matmul(start.h, start.W.T, precision=PRECISION) + start.b[None]
+
+
+def _plan(transition, B, u, start, mode, last) -> Plan:
+    rank = 1 if isinstance(start, Shared) else start.W.shape[1] + 1
+    return plan(transition, (*u.shape[:2], *B.shape, rank), mode, last=last)
+
+
+def _channels(start: Shared | Affine, N: int) -> tuple[Array, Array]:
+    """theta_0 = S h: the columns S [P, R] and the weights h [N, R]."""
+    if isinstance(start, Shared):
+        return start.theta[:, None], jnp.ones((N, 1), start.theta.dtype)
+    ones = jnp.ones((N, 1), start.h.dtype)
+    return jnp.concatenate([start.W, start.b[:, None]], 1), jnp.concatenate([start.h, ones], 1)
+
+
+def _in_groups(size: int, tree: Any) -> Any:
+    """Split the leading axis N of every leaf into [N / size, size]."""
+    return jax.tree.map(lambda x: x.reshape(-1, size, *x.shape[1:]), tree)
+
+
+def _sums(tree: Any) -> Any:
+    return jax.tree.map(lambda x: x.sum(0), tree)
+
+
+def _ungrouped(tree: Any) -> Any:
+    return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), tree)
+
+
+def _outputs(root, at_once, trajectories: Trajectories, v, h, z):
+    one = jax.checkpoint(partial(_some, root, trajectories))
+    return _ungrouped(jax.lax.map(lambda xs: one(*xs), _in_groups(at_once, (v, h, z))))
+
+
+def _some(root, trajectories, v, h, z) -> Float[Array, "n T O"]:
+    y = _read(root, trajectories.states(v, h), trajectories.split(z))
+    return trajectories.join(y, v.shape[1])
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _read(root, theta, z):
+    return root.apply(theta, z)
+
+
+_read.defvjp(
+    lambda root, theta, z: (root.apply(theta, z), (theta, z)),
+    lambda root, residuals, g: root.vjp(*residuals)[1](g),
+)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(0, 1, 2))
+def _fold(score, root, at_once, trajectories, v, h, z, constants, labels):
+    def some(inputs):
+        v, h, z, labels = inputs
+        return score(_some(root, trajectories, v, h, z), *labels, *constants)
+
+    return _sums(jax.lax.map(some, _in_groups(at_once, (v, h, z, labels))))
+
+
+def _fold_forward(score, root, at_once, *arguments):
+    """The value, and as residuals the gradients for a cotangent of 1."""
+    needs = [any(leaf.perturbed for leaf in jax.tree.leaves(x)) for x in arguments[1:4]]
+    arguments = jax.tree.map(lambda x: x.value, arguments)
+    trajectories, v, h, z, constants, labels = arguments
+
+    def add(carry, inputs):
+        total, dconstants = carry
+        v, h, z, labels = inputs
+        theta, pull_states = jax.vjp(*_needed(trajectories, v, h, needs))
+        y, pull_root = root.vjp(theta, trajectories.split(z))
+        value, pull_score, more = jax.vjp(
+            lambda y, constants: score(trajectories.join(y, v.shape[1]), *labels, *constants),
+            y, constants, has_aux=True,
+        )  # fmt: skip
+        dy, dconstant = pull_score(jnp.ones_like(value))
+        dtheta, dz = pull_root(dy)
+        dtrajectories, *dinputs = pull_states(dtheta)
+        dz = trajectories.join(dz, v.shape[1]) if needs[2] else None
+        total = jax.tree.map(jnp.add, total, dtrajectories)
+        dconstants = jax.tree.map(jnp.add, dconstants, dconstant)
+        return (total, dconstants), ((value, more), (dinputs, dz))
+
+    zeros = jax.tree.map(jnp.zeros_like, (trajectories, constants))
+    groups = _in_groups(at_once, (v, h, z, labels))
+    (total, dconstants), (sums, inputs) = jax.lax.scan(add, zeros, groups)
+    dinputs, dz = _ungrouped(inputs)
+    dinputs = iter(dinputs)
+    dv, dh = (next(dinputs) if need else None for need in needs[:2])
+    return _sums(sums), (total, dv, dh, dz, dconstants)
+
+
+def _needed(trajectories, v, h, needs):
+    """`states` as a function of what it is to be differentiated for, and these arguments."""
+    inputs = {name: x for name, x, need in zip("vh", (v, h), needs[:2], strict=True) if need}
+
+    def states(trajectories, *given):
+        return trajectories.states(**{"v": v, "h": h} | dict(zip(inputs, given, strict=True)))
+
+    return states, trajectories, *inputs.values()
+
+
+def _fold_backward(score, root, at_once, gradients, cotangent):
+    return *jax.tree.map(lambda g: cotangent[0] * g, gradients), None
+
+
+_fold.defvjp(_fold_forward, _fold_backward, symbolic_zeros=True)
 
 
 def _scan(transition, B, u, start, root, z, at, bound):
@@ -113,28 +247,3 @@ def _scan(transition, B, u, start, root, z, at, bound):
     steps = jnp.arange(1, u.shape[1])
     (_, theta), _ = jax.lax.scan(step_and_keep, (first, first), (steps, later))
     return root.apply(theta.T, z.T).T
-
-
-def _conv(transition, B, u, start, root, z, at, bound):
-    N, T, _ = u.shape
-    # The start becomes channels driven by an impulse at t = 0: see recurrence/convolution.py.
-    if isinstance(start, Shared):
-        V, h = start.theta[:, None], jnp.ones((N, 1), u.dtype)
-    else:
-        V = jnp.concatenate([start.W, start.b[:, None]], 1)
-        h = jnp.concatenate([start.h, jnp.ones((N, 1), u.dtype)], 1)
-    V = jnp.concatenate([B, V], 1)
-    impulse = jnp.zeros((N, T, h.shape[1]), u.dtype).at[:, 0].set(h)
-    v = jnp.concatenate([u, impulse], 2)
-    if at is not None:
-        return root.apply(state_at(transition, V, v, at).T, z.T).T
-
-    states = convolution(transition, V, T)
-
-    @jax.checkpoint
-    def sequence(inputs):
-        v, z = inputs
-        return root.apply(states(v), z.T).T
-
-    at_once = max(1, min(N, STATES_AT_ONCE // (T * len(B))))
-    return jax.lax.map(sequence, (v, z), batch_size=at_once)

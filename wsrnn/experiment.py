@@ -25,6 +25,7 @@ from wsrnn.errors import UserError
 from wsrnn.evaluations import Evaluation, LossOnly
 from wsrnn.models import Model, ModelConfig
 from wsrnn.optim import OptimConfig
+from wsrnn.recurrence import Plan
 from wsrnn.sharding import MeshConfig
 from wsrnn.tasks import Task
 
@@ -89,11 +90,27 @@ class Experiment:
         return self.model.build(self.task.d_in, self.task.d_out, rngs=nnx.Rngs(self.seed))
 
     def resolve(self, recorded: dict[str, Any] | None = None) -> "Experiment":
-        """Fill in what is left open (the schedule's end), as `recorded` when the run began."""
-        if self.optim.decay_steps is not None:
-            return self
-        end = (recorded or {}).get("optim.decay_steps", self.steps)
-        return replace(self, optim=replace(self.optim, decay_steps=end))
+        """Fill in what is left open, as `recorded` when the run began.
+
+        That is the end of the schedule and, where it is auto, the execution of the model.
+        """
+        recorded, filled = recorded or {}, self
+        if self.optim.decay_steps is None:
+            end = recorded.get("optim.decay_steps", self.steps)
+            filled = replace(filled, optim=replace(self.optim, decay_steps=end))
+        if plans := self.plans():
+            mode = recorded.get("model.mode", min(plans, key=lambda plan: plan.seconds).mode)
+            filled = replace(filled, model=replace(self.model, mode=mode))
+        return filled
+
+    def plans(self) -> list[Plan]:
+        """The executions among which `resolve` chooses; none where the experiment names one."""
+        if getattr(self.model, "mode", None) != "auto":
+            return []
+        task, last = self.task, self.task.reads("train") != "all"
+        return self.model.plans(
+            task.d_in, task.d_out, batch=self.batch_size, length=task.length, last=last
+        )
 
 
 # Fields that cannot change what a run computes: free to differ when it is continued.

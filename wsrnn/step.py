@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import optax
 from flax import nnx
 from jax.sharding import Mesh, PartitionSpec
-from jaxtyping import Array, Int
+from jaxtyping import Array, Float, Int
 
 from wsrnn.metrics import LOSSES, Measures, last_valid
 from wsrnn.models import Model
@@ -64,10 +64,14 @@ def program(
 
     def gradients(params, batch):
         def total(params):
-            sums = measure(nnx.merge(graphdef, params), batch, loss, reads["train"])
-            return sums["loss"].total, sums
+            return measure(nnx.merge(graphdef, params), batch, loss, reads["train"])
 
         return jax.grad(total, has_aux=True)(params)
+
+    def contracted(params):
+        model = nnx.merge(graphdef, params)
+        model.contracted()
+        return nnx.as_pure(nnx.state(model))
 
     gradients = over_devices(gradients, mesh)
 
@@ -79,7 +83,7 @@ def program(
         updates, opt_state = optimiser.update(grads, state.opt_state, state.params)
         learning_rate = rate(state.step)
         updates = jax.tree.map(lambda update: -learning_rate * update, updates)
-        proposed = (optax.apply_updates(state.params, updates), opt_state)
+        proposed = (contracted(optax.apply_updates(state.params, updates)), opt_state)
         # A bad batch must leave no trace: keep parameters and moments as they were.
         params, opt_state = jax.tree.map(
             lambda new, old: jnp.where(sound, new, old), proposed, (state.params, state.opt_state)
@@ -105,7 +109,7 @@ def eval_step(graphdef: Any, mesh: Mesh, loss: str, reads: str) -> Callable[[Any
     """Return the compiled step from (parameters, global batch) to the sums of its metrics."""
 
     def sums(params, batch):
-        return measure(nnx.merge(graphdef, params), batch, loss, reads)
+        return measure(nnx.merge(graphdef, params), batch, loss, reads)[1]
 
     return jax.jit(over_devices(sums, mesh))
 
@@ -122,15 +126,19 @@ def over_devices(function: Callable, mesh: Mesh) -> Callable:
     )
 
 
-def measure(model: Model, batch: Batch, loss: str, reads: str) -> Measures:
-    """Return the masked sums of a loss and its companions over a batch."""
+def measure(model: Model, batch: Batch, loss: str, reads: str) -> tuple[Float[Array, ""], Measures]:
+    """Return the sum of a loss over a batch, and it and its companions as masked sums."""
+
+    def scores(outputs, targets, mask):
+        sums = LOSSES[loss](outputs, targets, mask)
+        return sums["loss"].total, sums
+
     if reads == "all":
-        outputs = model(batch.inputs, batch.times)
-        return LOSSES[loss](outputs, batch.targets, batch.mask)
+        return model.total(scores, batch.inputs, batch.times, (batch.targets, batch.mask))
     at = last_valid(batch.mask)
     outputs = model(batch.inputs, batch.times, at=at)
     mask = jnp.take_along_axis(batch.mask, at[:, None], 1)[:, 0]
     targets = batch.targets
     if targets.ndim > 1:
         targets = jnp.take_along_axis(targets, at[:, None, None], 1)[:, 0]
-    return LOSSES[loss](outputs, targets, mask)
+    return scores(outputs, targets, mask)

@@ -1,10 +1,13 @@
 """Models: one model, one file. This file is their contract."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import Any
 
 from flax import nnx
 from jaxtyping import Array, ArrayLike, Float, Int
+
+from wsrnn.recurrence import Plan
 
 
 class Model(nnx.Module):
@@ -25,6 +28,23 @@ class Model(nnx.Module):
         An uncertain model returns the means and then the scales: 2 O outputs.
         """
 
+    def total(
+        self,
+        score: Callable[..., tuple[Float[Array, ""], Any]],
+        inputs: Float[ArrayLike, "N T D"],
+        times: Float[ArrayLike, "N T"],
+        labels: tuple[Any, ...],
+    ) -> tuple[Float[Array, ""], Any]:
+        """Return score(outputs, *labels): a scalar, and a tree of more numbers.
+
+        Both must add up over sequences, so that a model may take a few sequences at a time, and
+        only the scalar is differentiated.
+        """
+        return score(self(inputs, times), *labels)
+
+    def contracted(self) -> None:
+        """Bring parameters back to where they should stay; called after every update."""
+
     def sizes(self, length: int) -> dict[str, int]:
         """What `wsrnn show` prints beside the parameters, for T = `length`; no arrays."""
         return {}
@@ -43,6 +63,10 @@ class ModelConfig(ABC):
     uncertain: bool = False  # whether it predicts a scale beside each mean
     reads_before_writing: bool = False  # whether y_t is independent of what inputs[t] answers
     generates: bool = False  # whether it has `generate`, to feed its predictions back
+
+    def plans(self, d_in: int, d_out: int, *, batch: int, length: int, last: bool) -> list[Plan]:
+        """Return the executions to choose from where `mode` is auto, with what they cost."""
+        return []
 
     @abstractmethod
     def build(self, d_in: int, d_out: int, *, rngs: nnx.Rngs) -> Model:

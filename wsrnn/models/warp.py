@@ -1,6 +1,5 @@
 """WARP, the weight-space linear RNN (arXiv 2506.01153): its state is a network's weights."""
 
-import dataclasses
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
@@ -14,10 +13,9 @@ from wsrnn.models import Model, ModelConfig
 from wsrnn.models.head import Head, HeadConfig
 from wsrnn.models.lift import LiftConfig
 from wsrnn.models.phi import PhiConfig
-from wsrnn.recurrence import FORMS, MODES, Transition
+from wsrnn.recurrence import FORMS, MODES, Mode, Transition, plans
 from wsrnn.recurrence.transition import PRECISION, TransitionStart
-from wsrnn.recurrence.unroll import Mode, check_mode
-from wsrnn.root import Activation, RootNet
+from wsrnn.root import Activation, Root, RootNet
 
 
 @dataclass(frozen=True)
@@ -25,21 +23,55 @@ class TransitionConfig:
     """The form of A and where it starts."""
 
     form: Literal[tuple(FORMS)] = "dense"
-    """A P x P matrix, a decay for each weight, or A = I for good."""
-    start: TransitionStart = "identity"
-    """identity is the paper's; orthogonal is a random rotation; decay spreads the time scales."""
+    """dense: a P x P matrix (the paper's). identity: A = I for good. scalar: one decay. diagonal:
+    a decay for each weight. rotation: a decay and an angle for each pair. shift: a delay line.
+    block_diagonal: a matrix for each layer of the root. low_rank: I + U V^T."""
+    start: TransitionStart | None = None
+    """identity is the paper's; orthogonal is a random rotation; decay spreads the time scales;
+    delay is a delay line. None is the form's own: identity, orthogonal for rotation."""
     radius: float = 1.0
     """Spectral radius at the start."""
+    rank: int | None = None
+    """Columns of U and V (low_rank; None is 16)."""
+    block: int | None = None
+    """Weights in each block (block_diagonal); None makes one block of each layer of the root."""
+    contract: bool = False
+    """After every update shrink A to a spectral radius of 1 where it is above. For a dense A this
+    takes 20 P^3 operations, about as long as the rest of a small batch."""
 
     def __post_init__(self):
         if not self.radius > 0:
             raise ValueError(f"transition.radius must be above 0, got {self.radius}")
+        for name, form in (("rank", "low_rank"), ("block", "block_diagonal")):
+            value = getattr(self, name)
+            if value is not None and (self.form != form or value < 1):
+                raise ValueError(
+                    f"transition.{name} must be at least 1 and is for form {form} only: got {value} "
+                    f"with form {self.form}"
+                )
         # A start that the form does not have should fail here, not when a model is built.
-        jax.eval_shape(lambda: FORMS[self.form].init(jax.random.key(0), 2, self.start, self.radius))
+        sizes = {"rank": 1} if self.form == "low_rank" else {}
+        form, key = FORMS[self.form], jax.random.key(0)
+        jax.eval_shape(lambda: form.init(key, 2, self.start, self.radius, **sizes))
 
-    def init(self, size: int, *, rngs: nnx.Rngs) -> Transition:
-        """A fresh transition of P = size."""
-        return FORMS[self.form].init(rngs.params(), size, self.start, self.radius)
+    def init(self, root: RootNet, key: Array) -> Transition:
+        """A fresh transition of the weights of a root network."""
+        sizes = {}
+        if self.form == "low_rank":
+            sizes["rank"] = self.rank or 16
+        if self.form == "block_diagonal":
+            sizes["blocks"] = self._blocks(root)
+        return FORMS[self.form].init(key, root.size, self.start, self.radius, **sizes)
+
+    def _blocks(self, root: RootNet) -> tuple[int, ...]:
+        if self.block is None:
+            return tuple(i * o + o for i, o in root.layers)
+        if root.size % self.block:
+            raise ValueError(
+                f"transition.block {self.block} does not divide the root network's P = {root.size} "
+                "weights: choose a divisor, or None for one block a layer"
+            )
+        return (self.block,) * (root.size // self.block)
 
 
 @dataclass(frozen=True)
@@ -77,14 +109,21 @@ class WarpConfig(ModelConfig):
     head: HeadConfig = field(default_factory=HeadConfig)
     weight_clip: float | None = None
     """Clip the weights to +-this after every step: not linear in the state, so scan only."""
-    mode: Mode = "conv"
-    """How the recurrence is executed: conv and scan give the same result."""
+    bfloat16: bool = False
+    """Compute the root network in bfloat16; the states stay in full precision."""
+    mode: Mode = "auto"
+    """How the recurrence is executed, to the same result: step by step (scan), as a convolution
+    (conv), in logarithmic depth (parallel; not for a dense A), or as counted costs say (auto)."""
 
     modes = MODES
     generates = True
 
     def __post_init__(self):
-        check_mode(self.mode)
+        if self.mode == "parallel" and not FORMS[self.transition.form].structured:
+            raise ValueError(
+                f"mode parallel needs powers of A, which cost P steps each for transition.form "
+                f"{self.transition.form}: set mode auto, scan or conv, or another form"
+            )
         RootNet(1, self.width, self.depth, 1, self.activation)
         if self.encoding < 0 or self.encoding % 2 or self.encoding_base <= 0:
             raise ValueError(
@@ -107,10 +146,10 @@ class WarpConfig(ModelConfig):
             raise ValueError("the root network has no input: set read_time, encoding or read_input")
         if self.weight_clip is not None and self.weight_clip <= 0:
             raise ValueError(f"weight_clip must be above 0, got {self.weight_clip}")
-        if self.weight_clip is not None and self.mode != "scan":
+        if self.weight_clip is not None and self.mode not in ("scan", "auto"):
             raise ValueError(
                 f"weight_clip is not linear in the state, so mode {self.mode} cannot run it: "
-                "set mode scan, or weight_clip None"
+                "set mode scan or auto, or weight_clip None"
             )
 
     @property
@@ -137,9 +176,17 @@ class WarpConfig(ModelConfig):
                 f"{d_in}, d_out {d_out}; set residual False"
             )
         inputs = self.read_time + self.encoding + query * self.read_input
-        return RootNet(
-            inputs, self.width, self.depth, d_out * (1 + self.uncertain), self.activation
-        )
+        outputs = d_out * (1 + self.uncertain)
+        return RootNet(inputs, self.width, self.depth, outputs, self.activation, self.bfloat16)
+
+    def plans(self, d_in, d_out, *, batch, length, last):
+        """See `recurrence.plans`: scan alone where weights are clipped."""
+        root = self.root(d_in, d_out)
+        channels = self.lift.channels(d_in)
+        rank = 1 + self.phi.rank(d_in, root.size)
+        transition = jax.eval_shape(lambda: self.transition.init(root, jax.random.key(0)))
+        mode = self.mode if self.weight_clip is None else "scan"
+        return plans(transition, (batch, length, root.size, channels, rank), mode, last=last)
 
     def build(self, d_in: int, d_out: int, *, rngs: nnx.Rngs) -> "Warp":
         """A fresh model; raises ValueError if the layout does not fit d_in and d_out."""
@@ -155,12 +202,12 @@ class State(NamedTuple):
     step: Int[Array, ""]
 
 
-class Weights:
+class Weights(Root):
     """A root network that returns its own weights, to look at theta by `decode.read`."""
 
     def apply(
-        self, theta: Float[Array, "P *N"], z: Float[Array, "d_in *N"]
-    ) -> Float[Array, "P *N"]:
+        self, theta: Float[Array, "*M P N"], z: Float[Array, "*M d_in N"]
+    ) -> Float[Array, "*M P N"]:
         """Theta."""
         return theta
 
@@ -176,16 +223,24 @@ class Warp(Model):
         self.phi = config.phi.build(self.root, d_in, channels, rngs=rngs)
         scale = config.input_scale * channels**-0.5
         self.B = nnx.Param(scale * jax.random.normal(rngs.params(), (size, channels)))
-        transition = config.transition.init(size, rngs=rngs)
-        names = [f.name for f in dataclasses.fields(transition)]
-        self.A = nnx.Dict({name: nnx.Param(getattr(transition, name)) for name in names})
+        transition = config.transition.init(self.root, rngs.params())
+        leaves = jax.tree_util.tree_leaves_with_path(transition)
+        self.A = nnx.Dict({_name(path): nnx.Param(leaf) for path, leaf in leaves})
         self.head = Head(config.head)
 
     @property
     def transition(self) -> Transition:
         """A, as the recurrence takes it."""
-        parameters = {name: param[...] for name, param in self.A.items()}
-        return FORMS[self.config.transition.form](**parameters)
+        shapes = jax.eval_shape(lambda: self.config.transition.init(self.root, jax.random.key(0)))
+        leaves, tree = jax.tree_util.tree_flatten_with_path(shapes)
+        return jax.tree.unflatten(tree, [self.A[_name(path)][...] for path, _ in leaves])
+
+    def contracted(self):
+        """Keep the spectral radius of A at most 1, where the config asks for it."""
+        if self.config.transition.contract:
+            leaves = jax.tree_util.tree_leaves_with_path(self.transition.contracted())
+            for path, leaf in leaves:
+                self.A[_name(path)][...] = leaf
 
     def __call__(
         self,
@@ -207,15 +262,31 @@ class Warp(Model):
         x = inputs if at is None else jnp.take_along_axis(inputs, at[:, None, None], 1)[:, 0]
         return self._outputs(y, x)
 
+    def total(self, score, inputs, times, labels):
+        """The score, with its gradients taken while the states are at hand: see `decode.fold`."""
+        inputs, times = _floats(inputs), _floats(times)
+
+        def scored(y, x, *labels):
+            return score(self._outputs(y, x), *labels)
+
+        return decode.fold(
+            *self._recurrence(inputs, times), scored, (inputs, *labels),
+            mode=self.config.mode, bound=self.config.weight_clip,
+        )  # fmt: skip
+
     def _read(self, root, inputs, times, read, mode):
-        u = self._drive(inputs)
-        z = self._root_inputs(inputs, times, jnp.arange(inputs.shape[1]))
-        B = self.B[...]
-        start = self.phi(inputs[:, 0], B)
+        transition, B, u, start, _, z = self._recurrence(inputs, times)
         return decode.read(
-            self.transition, B, u, start, root, z,
+            transition, B, u, start, root, z,
             mode=mode or self.config.mode, read=read, bound=self.config.weight_clip,
         )  # fmt: skip
+
+    def _recurrence(self, inputs, times):
+        """What `decode` takes: transition, B, drive, start, root, root inputs."""
+        B = self.B[...]
+        z = self._root_inputs(inputs, times, jnp.arange(inputs.shape[1]))
+        start = self.phi(inputs[:, 0], B)
+        return self.transition, B, self._drive(inputs), start, self.root, z
 
     def _outputs(
         self, y: Float[Array, "*N raw"], x: Float[Array, "*N D"]
@@ -294,15 +365,15 @@ class Warp(Model):
         context: Num[ArrayLike, "N L D"],
         times: Num[ArrayLike, "N T"],
         *,
-        mode: Mode = "scan",
+        mode: Mode = "auto",
     ) -> Float[Array, "N T O"]:
         """Return y_0 .. y_{T-1}, the inputs being `context` for L steps, then the model's means.
 
         y_t predicts x_{t+1}, so the model continues the sequence by itself from step L on. Raises
-        ValueError for `conv` (predictions fed back are not linear in the state) and for a model
-        whose outputs are not its inputs.
+        ValueError for another mode than scan (predictions fed back are not linear in the state) and
+        for a model whose outputs are not its inputs.
         """
-        if mode != "scan":
+        if mode not in ("scan", "auto"):
             raise ValueError(
                 f"feeding predictions back is not linear in the state: mode {mode} cannot, use scan"
             )
@@ -327,7 +398,7 @@ class Warp(Model):
         """P, the floats that streaming carries, the bytes of the kernel (float32)."""
         size, channels = self.root.size, self.config.lift.channels(self.d_in)
         start = 1 + self.config.phi.rank(self.d_in, size)
-        built = self.config.transition.form != "identity"
+        built = self.config.transition.form not in ("identity", "scalar", "low_rank")
         return {
             "P": size,
             "state floats": size + 2 * channels,
@@ -338,10 +409,14 @@ class Warp(Model):
         """Spectral radius of A, norm of A - I, and the weights after the last step."""
         transition = self.transition
         return {
-            "A/spectral radius": transition.spectral_radius(),
-            "A/norm of A - I": transition.distance_to_identity(),
+            "A/spectral radius": float(transition.spectral_radius()),
+            "A/norm of A - I": float(transition.distance_to_identity(self.root.size)),
             "theta": self._read(Weights(), _floats(inputs), _floats(times), "last", None),
         }
+
+
+def _name(path) -> str:
+    return jax.tree_util.keystr(path, simple=True, separator="_")
 
 
 def _floats(x: ArrayLike) -> Array:

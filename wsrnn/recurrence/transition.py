@@ -1,8 +1,10 @@
 """The forms of A: what multiplies the state at every step."""
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
-from typing import Any, Literal
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any, ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
@@ -13,43 +15,122 @@ from jaxtyping import Array, Float
 # unless told otherwise: each product on the path of the state asks for full precision.
 PRECISION = jax.lax.Precision.HIGHEST
 
-TransitionStart = Literal["identity", "orthogonal", "decay"]
+TransitionStart = Literal["identity", "orthogonal", "decay", "delay"]
 
 
 class Transition(ABC):
     """A linear map A of the state, as a pytree whose leaves are its parameters.
 
     A new form is one class with these operations and one entry in ``FORMS``, which enrols it in
-    every test of equality.
+    every test of equality. Forms are closed under squaring and under transposition: with `apply`,
+    all that the fast executions ask for.
     """
+
+    starts: ClassVar[tuple[TransitionStart, ...]]
+    """The starts that the form offers; the first is its default."""
+    structured: ClassVar[bool] = True
+    """Whether a product of A with itself costs little more than one with a state."""
+    scaled: ClassVar[bool] = True
+    """Whether the form can start at a radius other than 1."""
+
+    @classmethod
+    def init(
+        cls,
+        key: Array,
+        size: int,
+        start: TransitionStart | None = None,
+        radius: float = 1.0,
+        **sizes,
+    ) -> "Transition":
+        """A fresh A of P = size with spectral radius `radius`, from the start named by `start`.
+
+        Raises ValueError, naming the cure, for a start or a radius that the form does not have.
+        """
+        start = start or cls.starts[0]
+        if start not in cls.starts:
+            raise ValueError(
+                f"a transition of form {cls.name()} has no start {start!r}: "
+                f"use {' or '.join(cls.starts)}"
+            )
+        if radius != 1 and not cls.scaled:
+            raise ValueError(
+                f"a transition of form {cls.name()} has radius 1 and no other: got {radius}"
+            )
+        return cls.begin(key, size, start, radius, **sizes)
 
     @classmethod
     @abstractmethod
-    def init(
-        cls, key: Array, size: int, start: TransitionStart = "identity", radius: float = 1.0
-    ) -> "Transition":
-        """A fresh A of P = size with spectral radius `radius`, from the start named by `start`."""
+    def begin(cls, key: Array, size: int, start: str, radius: float) -> "Transition":
+        """`init` after its checks."""
+
+    @classmethod
+    def name(cls) -> str:
+        """What ``FORMS`` calls this class."""
+        return next(name for name, form in FORMS.items() if form is cls)
 
     @abstractmethod
     def apply(self, theta: Float[Array, "*N P"]) -> Float[Array, "*N P"]:
         """A theta, for every leading axis."""
+
+    def repeatedly(self) -> Callable[[Float[Array, "*N P"]], Float[Array, "*N P"]]:
+        """`apply`, for a loop: what does not depend on the state is done here, before it."""
+        return self.apply
 
     @property
     @abstractmethod
     def T(self) -> "Transition":
         """The transpose of A, which carries the adjoint backwards in time."""
 
+    @property
+    @abstractmethod
+    def squared(self) -> "Transition":
+        """A A, in the same form."""
+
+    def cumulate(self, drive: Float[Array, "T *N P"]) -> Float[Array, "T *N P"]:
+        """Return theta_t = A theta_{t-1} + drive_t for all t, theta_{-1} being 0, in log depth.
+
+        Neighbours are joined: theta_{2k+1} = A^2 theta_{2k-1} + (A drive_{2k} + drive_{2k+1}) is
+        the same problem of half the length; then theta_{2k} = A theta_{2k-1} + drive_{2k}. About
+        2 T products with powers of A in 2 log2 T batches (Blelloch 1990): a constant A needs no
+        products of transitions other than squarings.
+        """
+        if len(drive) == 1:
+            return drive
+        even, odd = drive[::2], drive[1::2]
+        odd = self.squared.cumulate(self.apply(even[: len(odd)]) + odd)
+        even = even.at[1:].add(self.apply(odd[: len(even) - 1]))
+        pairs = jnp.stack([even[: len(odd)], odd], 1).reshape(2 * len(odd), *drive.shape[1:])
+        return pairs if len(even) == len(odd) else jnp.concatenate([pairs, even[-1:]])
+
+    def narrow(
+        self, X: Float[Array, "P C"], x: Float[Array, "T N C"]
+    ) -> tuple[Float[Array, "P R"], Float[Array, "T N R"]] | None:
+        """Return W, w with theta_t = W w_t for the drive X x_t, where R directions suffice for all.
+
+        None if the form has no such directions. The recurrence then runs in R numbers, and a single
+        product gives every state.
+        """
+        return None
+
     @abstractmethod
     def dense(self, size: int) -> Float[Array, "P P"]:
         """A as a matrix: for tests and reports, never on the hot path."""
 
     @abstractmethod
-    def spectral_radius(self) -> float:
-        """The largest modulus of an eigenvalue, computed on the host."""
+    def operations(self, size: int) -> int:
+        """Floating-point operations of one product with a state of P = size."""
 
     @abstractmethod
-    def distance_to_identity(self) -> float:
+    def spectral_radius(self) -> Float[Array, ""]:
+        """The largest modulus of an eigenvalue."""
+
+    @abstractmethod
+    def distance_to_identity(self, size: int) -> Float[Array, ""]:
         """The Frobenius norm of A - I: 0 is a model without memory under the difference drive."""
+
+    @abstractmethod
+    def contracted(self) -> "Transition":
+        """The same A where its spectral radius is at most 1, else shrunk to that radius."""
 
 
 @jax.tree_util.register_dataclass
@@ -59,27 +140,47 @@ class Dense(Transition):
 
     A: Any  # [P, P]; not always an array: jax also builds trees of shapes and of placeholders
 
+    starts = ("identity", "orthogonal", "decay", "delay")
+    structured = False
+
     @classmethod
-    def init(cls, key, size, start="identity", radius=1.0):
-        """Start at I, at a random rotation, or at decays over time scales, times radius."""
-        if start == "orthogonal":
-            return cls(radius * jax.random.orthogonal(key, size))
-        if start == "decay":
-            return cls(jnp.diag(_decays(size, radius)))
+    def begin(cls, key, size, start, radius):
+        """I, a random rotation, decays over time scales, or a delay line, times radius."""
+        match start:
+            case "orthogonal":
+                return cls(radius * jax.random.orthogonal(key, size))
+            case "decay":
+                return cls(jnp.diag(_decays(size, radius)))
+            case "delay":
+                return cls(radius * jnp.eye(size, k=-1))
         return cls(radius * jnp.eye(size))
 
     def apply(self, theta):
         """A theta, as one matrix product over all leading axes."""
-        return jnp.matmul(theta, self.A.T, precision=PRECISION)
+        return self.repeatedly()(theta)
+
+    def repeatedly(self):
+        """With the transpose laid out once: a few rows times it run at the speed of reading it."""
+        transposed = self.A.T
+        return lambda theta: jnp.matmul(theta, transposed, precision=PRECISION)
 
     @property
     def T(self):
         """The transposed matrix."""
         return Dense(self.A.T)
 
+    @property
+    def squared(self):
+        """2 P^3 operations."""
+        return Dense(jnp.matmul(self.A, self.A, precision=PRECISION))
+
     def dense(self, size):
         """The matrix itself."""
         return self.A
+
+    def operations(self, size):
+        """A multiplication and an addition for each entry."""
+        return 2 * size**2
 
     def spectral_radius(self):
         """By Gelfand's formula: |A^2m| / |A^m| grows like radius^m; ten squarings give m = 512.
@@ -91,17 +192,130 @@ class Dense(Transition):
         for _ in range(10):
             # A^m = e^log_norm power, and |power| = 1 before each squaring
             norm = jnp.linalg.norm(power)
-            if norm == 0:
-                return 0.0
             before = log_norm + jnp.log(norm)
-            power = jnp.matmul(power / norm, power / norm, precision=PRECISION)
+            power = power / jnp.where(norm > 0, norm, 1)
+            power = jnp.matmul(power, power, precision=PRECISION)
             log_norm = 2 * before
-        growth = log_norm + jnp.log(jnp.linalg.norm(power)) - before
-        return float(jnp.exp(growth / 512))
+        norm = jnp.linalg.norm(power)
+        growth = log_norm + jnp.log(norm) - before
+        return jnp.where(norm > 0, jnp.exp(growth / 512), 0)
 
-    def distance_to_identity(self):
+    def distance_to_identity(self, size):
         """Of the matrix."""
-        return float(jnp.linalg.norm(self.A - jnp.eye(len(self.A))))
+        return jnp.linalg.norm(self.A - jnp.eye(size))
+
+    def contracted(self):
+        """Divided by its radius where that is above 1; costs as much as the radius does."""
+        return Dense(self.A / jnp.maximum(self.spectral_radius(), 1))
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Identity(Transition):
+    """A = I: the state is theta_0 plus the sum of all drives. No parameters."""
+
+    starts = ("identity",)
+    scaled = False
+
+    @classmethod
+    def begin(cls, key, size, start, radius):
+        """Nothing to draw."""
+        return cls()
+
+    def apply(self, theta):
+        """Theta, unchanged."""
+        return theta
+
+    def cumulate(self, drive):
+        """Running sums."""
+        return jnp.cumsum(drive, 0)
+
+    def narrow(self, X, x):
+        """The running sums of the channels."""
+        return X, self.cumulate(x)
+
+    @property
+    def T(self):
+        """Itself."""
+        return self
+
+    @property
+    def squared(self):
+        """Itself."""
+        return self
+
+    def dense(self, size):
+        """The identity matrix."""
+        return jnp.eye(size)
+
+    def operations(self, size):
+        """None."""
+        return 0
+
+    def spectral_radius(self):
+        """One."""
+        return jnp.ones(())
+
+    def distance_to_identity(self, size):
+        """Zero."""
+        return jnp.zeros(())
+
+    def contracted(self):
+        """Itself."""
+        return self
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Scalar(Transition):
+    """A = a I: one decay for all weights, a learned rate of forgetting."""
+
+    a: Any  # []
+
+    starts = ("identity",)
+
+    @classmethod
+    def begin(cls, key, size, start, radius):
+        """Start at `radius`."""
+        return cls(jnp.asarray(radius, float))
+
+    def apply(self, theta):
+        """A theta, elementwise."""
+        return self.a * theta
+
+    def narrow(self, X, x):
+        """Each channel forgets by itself."""
+        return X, self.cumulate(x)
+
+    @property
+    def T(self):
+        """Itself."""
+        return self
+
+    @property
+    def squared(self):
+        """The decay squared."""
+        return Scalar(self.a**2)
+
+    def dense(self, size):
+        """A multiple of the identity matrix."""
+        return self.a * jnp.eye(size)
+
+    def operations(self, size):
+        """One multiplication for each weight."""
+        return size
+
+    def spectral_radius(self):
+        """The modulus of a."""
+        return jnp.abs(self.a)
+
+    def distance_to_identity(self, size):
+        """Of P equal entries."""
+        return size**0.5 * jnp.abs(self.a - 1)
+
+    def contracted(self):
+        """Clipped."""
+        return Scalar(jnp.clip(self.a, -1, 1))
 
 
 @jax.tree_util.register_dataclass
@@ -111,11 +325,11 @@ class Diagonal(Transition):
 
     a: Any  # [P]
 
+    starts = ("identity", "decay")
+
     @classmethod
-    def init(cls, key, size, start="identity", radius=1.0):
+    def begin(cls, key, size, start, radius):
         """Start at `radius` everywhere, or at decays spread over time scales."""
-        if start == "orthogonal":
-            raise ValueError("a diagonal A has no orthogonal start: use identity or decay")
         return cls(_decays(size, radius) if start == "decay" else jnp.full((size,), radius))
 
     def apply(self, theta):
@@ -127,54 +341,328 @@ class Diagonal(Transition):
         """Itself: a diagonal is symmetric."""
         return self
 
+    @property
+    def squared(self):
+        """The squares of the entries."""
+        return Diagonal(self.a**2)
+
     def dense(self, size):
         """The diagonal matrix."""
         return jnp.diag(self.a)
 
+    def operations(self, size):
+        """One multiplication for each weight."""
+        return size
+
     def spectral_radius(self):
         """The largest modulus on the diagonal."""
-        return float(np.abs(np.asarray(self.a)).max())
+        return jnp.abs(self.a).max()
 
-    def distance_to_identity(self):
+    def distance_to_identity(self, size):
         """Of the diagonal."""
-        return float(jnp.linalg.norm(self.a - 1))
+        return jnp.linalg.norm(self.a - 1)
+
+    def contracted(self):
+        """Clipped."""
+        return Diagonal(jnp.clip(self.a, -1, 1))
 
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
-class Identity(Transition):
-    """A = I: the state is theta_0 plus the sum of all drives. No parameters."""
+class Rotation(Transition):
+    """Weights in pairs, each pair turned and shrunk: the real form of a complex diagonal.
+
+    Weight i and weight i + P // 2 are the real and the imaginary part of one number, which a step
+    multiplies by radius_i e^(i angle_i). With an odd P the last weight stands alone and has a
+    radius only. P parameters, about 3 P operations a step.
+    """
+
+    radius: Any  # [P - P // 2]
+    angle: Any  # [P // 2]
+
+    starts = ("orthogonal", "identity", "decay")
 
     @classmethod
-    def init(cls, key, size, start="identity", radius=1.0):
-        """Nothing to draw; any other start than the identity of radius 1 is refused."""
-        if start != "identity" or radius != 1.0:
-            raise ValueError("transition form identity has one start: identity, radius 1")
-        return cls()
+    def begin(cls, key, size, start, radius):
+        """Random angles at one radius, none, or none at decays spread over time scales."""
+        pairs, rows = size // 2, size - size // 2
+        angle = jnp.zeros(pairs)
+        if start == "orthogonal":
+            angle = jax.random.uniform(key, (pairs,), minval=-jnp.pi, maxval=jnp.pi)
+        return cls(_decays(rows, radius) if start == "decay" else jnp.full(rows, radius), angle)
 
     def apply(self, theta):
-        """Theta, unchanged."""
-        return theta
+        """A theta, pair by pair."""
+        pairs = len(self.angle)
+        real, imaginary, alone = jnp.split(theta, (pairs, 2 * pairs), -1)
+        cos, sin = (
+            jnp.broadcast_to(self.radius[:pairs] * f(self.angle), real.shape)
+            for f in (jnp.cos, jnp.sin)
+        )
+        turned = [real * cos - imaginary * sin, real * sin + imaginary * cos]
+        return jnp.concatenate(
+            [*turned, alone * jnp.broadcast_to(self.radius[pairs:], alone.shape)], -1
+        )
 
     @property
     def T(self):
+        """Turns the other way."""
+        return Rotation(self.radius, -self.angle)
+
+    @property
+    def squared(self):
+        """Twice the angle, the square of the radius."""
+        return Rotation(self.radius**2, 2 * self.angle)
+
+    def dense(self, size):
+        """The matrix of what `apply` does."""
+        return self.apply(jnp.eye(size, dtype=self.radius.dtype)).T
+
+    def operations(self, size):
+        """Four multiplications and two additions for each pair."""
+        return 3 * size
+
+    def spectral_radius(self):
+        """The largest radius."""
+        return jnp.abs(self.radius).max()
+
+    def contracted(self):
+        """With its radii clipped."""
+        return Rotation(jnp.clip(self.radius, -1, 1), self.angle)
+
+    def distance_to_identity(self, size):
+        """Each pair gives 2 |radius e^(i angle) - 1|^2."""
+        pairs = len(self.angle)
+        turned = self.radius[:pairs] * jnp.exp(1j * self.angle) - 1
+        square = 2 * (jnp.abs(turned) ** 2).sum() + ((self.radius[pairs:] - 1) ** 2).sum()
+        return jnp.sqrt(square)
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Shift(Transition):
+    """A delay line: every step moves the weights `by` places on, and zeros follow. No parameters.
+
+    What B writes is forgotten once it has been shifted out, after P steps at most.
+    """
+
+    by: int = field(default=1, metadata={"static": True})
+
+    starts = ("delay",)
+    scaled = False
+
+    @classmethod
+    def begin(cls, key, size, start, radius):
+        """Nothing to draw."""
+        return cls()
+
+    def apply(self, theta):
+        """Theta, moved and filled up with zeros."""
+        size = theta.shape[-1]
+        by = max(-size, min(self.by, size))
+        moved = theta[..., : size - by] if by >= 0 else theta[..., -by:]
+        return jnp.pad(moved, [(0, 0)] * (theta.ndim - 1) + [(max(by, 0), max(-by, 0))])
+
+    @property
+    def T(self):
+        """Moves the other way."""
+        return Shift(-self.by)
+
+    @property
+    def squared(self):
+        """Twice as far."""
+        return Shift(2 * self.by)
+
+    def dense(self, size):
+        """Ones on one diagonal."""
+        return jnp.eye(size, k=-self.by)
+
+    def operations(self, size):
+        """None: weights are copied."""
+        return 0
+
+    def spectral_radius(self):
+        """Zero: some power of A is."""
+        return jnp.zeros(())
+
+    def distance_to_identity(self, size):
+        """Ones on two diagonals."""
+        return jnp.sqrt(jnp.asarray(size + max(size - abs(self.by), 0), float))
+
+    def contracted(self):
         """Itself."""
         return self
 
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class BlockDiagonal(Transition):
+    """A dense block for each group of weights, such as a layer of the root network."""
+
+    blocks: Any  # a tuple of [p, p], their sizes adding up to P
+
+    starts = ("identity", "orthogonal", "decay")
+
+    @classmethod
+    def begin(cls, key, size, start, radius, *, blocks=None):
+        """Blocks of the given sizes (one block if none are given), each as `Dense` starts."""
+        blocks = blocks or (size,)
+        if sum(blocks) != size:
+            raise ValueError(f"blocks of {list(blocks)} do not add up to P = {size}")
+        if start == "decay":
+            bounds = np.cumsum([0, *blocks])
+            decays = _decays(size, radius)
+            return cls(tuple(jnp.diag(decays[a:b]) for a, b in pairwise(bounds)))
+        keys = jax.random.split(key, len(blocks))
+        return cls(
+            tuple(Dense.begin(k, b, start, radius).A for k, b in zip(keys, blocks, strict=True))
+        )
+
+    def apply(self, theta):
+        """A theta, block by block."""
+        bounds = np.cumsum([0, *map(len, self.blocks)])
+        parts = [theta[..., a:b] for a, b in pairwise(bounds)]
+        return jnp.concatenate(
+            [
+                jnp.matmul(x, A.T, precision=PRECISION)
+                for x, A in zip(parts, self.blocks, strict=True)
+            ],
+            -1,
+        )
+
+    @property
+    def T(self):
+        """Every block transposed."""
+        return BlockDiagonal(tuple(A.T for A in self.blocks))
+
+    @property
+    def squared(self):
+        """Every block squared."""
+        return BlockDiagonal(tuple(Dense(A).squared.A for A in self.blocks))
+
     def dense(self, size):
-        """The identity matrix."""
-        return jnp.eye(size)
+        """The blocks on the diagonal."""
+        return jax.scipy.linalg.block_diag(*self.blocks)
+
+    def operations(self, size):
+        """A multiplication and an addition for each entry."""
+        return sum(2 * len(A) ** 2 for A in self.blocks)
 
     def spectral_radius(self):
-        """One."""
-        return 1.0
+        """The largest of the blocks'."""
+        return jnp.stack([Dense(A).spectral_radius() for A in self.blocks]).max()
 
-    def distance_to_identity(self):
-        """Zero."""
-        return 0.0
+    def distance_to_identity(self, size):
+        """Of the blocks together."""
+        parts = [Dense(A).distance_to_identity(len(A)) for A in self.blocks]
+        return jnp.linalg.norm(jnp.stack(parts))
+
+    def contracted(self):
+        """Every block by itself."""
+        return BlockDiagonal(tuple(Dense(A).contracted().A for A in self.blocks))
 
 
-FORMS: dict[str, type[Transition]] = {"dense": Dense, "diagonal": Diagonal, "identity": Identity}
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class LowRank(Transition):
+    """A = I + U V^T with r columns in each: 2 P r parameters, 4 P r operations a step.
+
+    Never formed as a matrix. All but r directions of the state only add up, as with A = I.
+    """
+
+    U: Any  # [P, r]
+    V: Any  # [P, r]
+
+    starts = ("identity", "orthogonal", "decay")
+    scaled = False
+
+    @classmethod
+    def begin(cls, key, size, start, radius, *, rank=16):
+        """On r random orthonormal directions: I (U = 0), a random rotation, or decays."""
+        if not 1 <= rank <= size:
+            raise ValueError(
+                f"a low rank transition of P = {size} needs a rank of 1 to P, got {rank}"
+            )
+        turn, key = jax.random.split(key)
+        V = jnp.linalg.qr(jax.random.normal(key, (size, rank)))[0]
+        match start:
+            case "orthogonal":
+                core = jax.random.orthogonal(turn, rank)
+            case "decay":
+                core = jnp.diag(_decays(rank, 1.0))
+            case _:
+                return cls(jnp.zeros_like(V), V)
+        return cls(jnp.matmul(V, core - jnp.eye(rank), precision=PRECISION), V)
+
+    def apply(self, theta):
+        """Theta + U (V^T theta)."""
+        inner = jnp.matmul(theta, self.V, precision=PRECISION)
+        return theta + jnp.matmul(inner, self.U.T, precision=PRECISION)
+
+    def narrow(self, X, x):
+        """theta_t = X sum_{s<=t} x_s + U sum_{s<t} p_s, where p_t = V^T theta_t.
+
+        V^T A = (I + V^T U) V^T, so p_t = (I + V^T U) p_{t-1} + V^T X x_t: r numbers.
+        """
+        inner = jnp.matmul(self.V.T, X, precision=PRECISION)
+        p = Dense(self.core).cumulate(jnp.matmul(x, inner.T, precision=PRECISION))
+        before = jnp.pad(jnp.cumsum(p, 0)[:-1], ((1, 0), (0, 0), (0, 0)))
+        return jnp.concatenate([X, self.U], 1), jnp.concatenate([jnp.cumsum(x, 0), before], -1)
+
+    @property
+    def T(self):
+        """I + V U^T."""
+        return LowRank(self.V, self.U)
+
+    @property
+    def squared(self):
+        """I + U (2 I + V^T U) V^T, of the same rank."""
+        core = self.core + jnp.eye(self.U.shape[1], dtype=self.U.dtype)
+        return LowRank(jnp.matmul(self.U, core, precision=PRECISION), self.V)
+
+    @property
+    def core(self) -> Float[Array, "r r"]:
+        """I + V^T U: what A does to V^T theta, since V^T A = (I + V^T U) V^T."""
+        inner = jnp.matmul(self.V.T, self.U, precision=PRECISION)
+        return jnp.eye(self.U.shape[1], dtype=self.U.dtype) + inner
+
+    def dense(self, size):
+        """The matrix."""
+        return jnp.eye(size) + jnp.matmul(self.U, self.V.T, precision=PRECISION)
+
+    def operations(self, size):
+        """Two thin products."""
+        return 4 * size * self.U.shape[1]
+
+    def spectral_radius(self):
+        """Of I + V^T U, and 1 on what V does not see."""
+        size, rank = self.U.shape
+        inner = Dense(self.core).spectral_radius()
+        return inner if rank == size else jnp.maximum(inner, 1)
+
+    def distance_to_identity(self, size):
+        """|U V^T|, from the r x r products of U and of V."""
+        products = [jnp.matmul(M.T, M, precision=PRECISION) for M in (self.U, self.V)]
+        return jnp.sqrt(jnp.maximum((products[0] * products[1]).sum(), 0))
+
+    def contracted(self):
+        """U moved along the columns of V until I + V^T U is contracted."""
+        excess = Dense(self.core).contracted().A - self.core
+        gram = jnp.matmul(self.V.T, self.V, precision=PRECISION)
+        move = jnp.matmul(self.V, jnp.linalg.solve(gram, excess), precision=PRECISION)
+        return LowRank(self.U + move, self.V)
+
+
+FORMS: dict[str, type[Transition]] = {
+    "dense": Dense,
+    "identity": Identity,
+    "scalar": Scalar,
+    "diagonal": Diagonal,
+    "rotation": Rotation,
+    "shift": Shift,
+    "block_diagonal": BlockDiagonal,
+    "low_rank": LowRank,
+}
 
 
 def _decays(size: int, radius: float) -> Float[Array, " P"]:

@@ -9,6 +9,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from wsrnn.root.base import Root, contract
+
 RootStart = Literal["uniform", "he"]
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     "relu": jax.nn.relu,
@@ -22,7 +24,7 @@ Activation = Literal[tuple(ACTIVATIONS)]
 
 
 @dataclass(frozen=True)
-class RootNet:
+class RootNet(Root):
     """An MLP with `depth` hidden layers of `width` units, all its weights in one vector.
 
     Flat layout, as in the authors' code: layer by layer, kernel ``[out, in]`` row-major and then
@@ -34,6 +36,8 @@ class RootNet:
     depth: int
     d_out: int
     activation: Activation = "relu"
+    bfloat16: bool = False
+    """Compute the network in bfloat16; the states stay in full precision."""
 
     def __post_init__(self):
         if min(self.d_in, self.d_out) < 1 or self.depth < 0 or (self.depth and self.width < 1):
@@ -56,29 +60,64 @@ class RootNet:
         """P, the number of weights and biases."""
         return sum(i * o + o for i, o in self.layers)
 
-    def unflatten(self, theta: Float[Array, "P *N"]) -> list[tuple[Array, Array]]:
-        """Return (kernel ``[out, in, *N]``, bias ``[out, *N]``) of each layer."""
+    def unflatten(self, theta: Float[Array, "*M L N"]) -> list[tuple[Array, Array]]:
+        """Return (kernel ``[*M, out, in, N]``, bias ``[*M, out, N]``) of each layer."""
         weights, at = [], 0
+        *M, _, N = theta.shape
         for i, o in self.layers:
-            kernel = theta[at : at + o * i].reshape(o, i, *theta.shape[1:])
-            weights.append((kernel, theta[at + o * i : at + o * i + o]))
+            kernel = theta[..., at : at + o * i, :].reshape(*M, o, i, N)
+            weights.append((kernel, theta[..., at + o * i : at + o * i + o, :]))
             at += o * i + o
         return weights
 
-    def apply(
-        self, theta: Float[Array, "P *N"], z: Float[Array, "d_in *N"]
-    ) -> Float[Array, "d_out *N"]:
-        """Return the network's output, one network for each trailing index.
+    def apply(self, theta, z):
+        """Layer by layer, 2 P operations each; rows of theta beyond the first P are ignored."""
+        activate = ACTIVATIONS[self.activation]
+        dtype = theta.dtype
+        theta, z = self._cast(theta), self._cast(z)
+        for layer, (kernel, bias) in enumerate(self.unflatten(theta)):
+            z = contract(kernel, z, -2) + bias
+            z = activate(z) if layer < self.depth else z
+        return z.astype(dtype)
 
-        The batch axes trail, so that they are contiguous: a layer is then a sum of long products,
-        where batched tiny matrix-vector products would be slow on every backend. Cost: 2 P
-        operations each.
+    def vjp(self, theta, z):
+        """Backpropagation by hand: one more pass over theta, and one to write its gradient.
+
+        With delta_l the gradient at a layer before its activation: dW_l = delta_l a_{l-1}^T and
+        delta_{l-1} = act'(W_l^T delta_l). Automatic differentiation gives the same values by about
+        four times as many passes. The gradient takes the place of theta in memory.
         """
         activate = ACTIVATIONS[self.activation]
-        for layer, (kernel, bias) in enumerate(self.unflatten(theta)):
-            z = (kernel * z[None]).sum(1) + bias
-            z = activate(z) if layer < self.depth else z
-        return z
+        narrow = self._cast(theta)
+        layers, inputs, slopes = self.unflatten(narrow), [self._cast(z)], []
+        for layer, (kernel, bias) in enumerate(layers):
+            h = contract(kernel, inputs[-1], -2) + bias
+            a, slope = jax.vjp(activate, h) if layer < self.depth else (h, lambda g: (g,))
+            inputs.append(a)
+            slopes.append(slope)
+
+        def pull(g):
+            g, gradients = g.astype(narrow.dtype), []
+            for (kernel, _), a, slope in zip(
+                layers[::-1], inputs[-2::-1], slopes[::-1], strict=True
+            ):
+                (delta,) = slope(g)
+                outer = delta[..., :, None, :] * a[..., None, :, :]
+                gradients += [delta, outer.reshape(*outer.shape[:-3], -1, outer.shape[-1])]
+                g = contract(kernel, delta, -3)
+            dtheta, row = theta, 0
+            for part in gradients[::-1]:
+                dtheta = jax.lax.dynamic_update_slice_in_dim(
+                    dtheta, part.astype(theta.dtype), row, theta.ndim - 2
+                )
+                row += part.shape[-2]
+            return dtheta.at[..., row:, :].set(0), g.astype(z.dtype)
+
+        return inputs[-1].astype(theta.dtype), pull
+
+    def _cast(self, x: Array) -> Array:
+        """To bfloat16, where the network is to compute in it."""
+        return x.astype(jnp.bfloat16) if self.bfloat16 else x
 
     def init(self, key: Array, start: RootStart = "uniform") -> Float[Array, " P"]:
         """Draw all weights.

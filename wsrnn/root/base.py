@@ -1,0 +1,53 @@
+"""What is read from the state, and the sum that reading consists of."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+
+class Root(ABC):
+    """A network whose weights are the state of the recurrence."""
+
+    @abstractmethod
+    def apply(
+        self, theta: Float[Array, "*M L N"], z: Float[Array, "*M d_in N"]
+    ) -> Float[Array, "*M d_out N"]:
+        """The network whose weights are theta, at z: one for each index of the other axes.
+
+        N, such as time, is last and so contiguous: all operations are then long and elementwise in
+        it, where batched tiny matrix-vector products would be slow on every backend.
+        """
+
+    def vjp(
+        self, theta: Float[Array, "*M L N"], z: Float[Array, "*M d_in N"]
+    ) -> tuple[Float[Array, "*M d_out N"], Callable[[Array], tuple[Array, Array]]]:
+        """`apply`, and the function from a gradient of its output to those of theta and z."""
+        return jax.vjp(self.apply, theta, z)
+
+
+def contract(
+    W: Float[Array, "*M out in N"], a: Float[Array, "*M _ N"], axis: int
+) -> Float[Array, "*M _ N"]:
+    """Return sum_i W[:, i] a[i] (axis -2) or sum_o W[o] a[o] (axis -3), elementwise in the rest.
+
+    On CPUs one term after another: each is a long vector operation, where XLA's reduction over a
+    middle axis runs five to ten times slower and is computed again by everything that uses it.
+    """
+    if W.shape[axis] == 1:
+        return jnp.squeeze(W, axis) * a
+
+    def terms(W, a):
+        def add(i, total):
+            part = jax.lax.dynamic_index_in_dim(W, i, W.ndim + axis, keepdims=False)
+            return total + part * jax.lax.dynamic_index_in_dim(a, i, a.ndim - 2)
+
+        shape = [n for k, n in enumerate(W.shape) if k != W.ndim + axis]
+        return jax.lax.fori_loop(0, W.shape[axis], add, jnp.zeros(shape, W.dtype), unroll=4)
+
+    def reduction(W, a):
+        return (W * jnp.expand_dims(a, -5 - axis)).sum(axis)
+
+    return jax.lax.platform_dependent(W, a, cpu=terms, default=reduction)
