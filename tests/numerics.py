@@ -3,6 +3,22 @@
 import jax
 import numpy as np
 
+from wsrnn.recurrence import FORMS, MODES
+
+# Compiling a hundred small programs well would take longer than all their runs.
+QUICK = {"xla_backend_optimization_level": 0}
+
+
+def modes(form):
+    """The modes that a form of A can run."""
+    return [mode for mode in MODES if mode != "parallel" or FORMS[form].structured]
+
+
+def small_sizes(form, P):
+    """What `Transition.init` needs beside P to make a small one of a form."""
+    blocks = P // 2 - 1, P - P // 2 + 1
+    return {"low_rank": {"rank": 3}, "block_diagonal": {"blocks": blocks}}.get(form, {})
+
 
 def close(actual, expected, tolerance, what=""):
     """Assert equality of two trees of arrays, each relative to its largest value."""

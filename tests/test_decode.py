@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from numerics import close
+from numerics import QUICK, close, modes, small_sizes
 
 from wsrnn import decode
 from wsrnn.decode import Affine, Shared
@@ -19,25 +19,15 @@ ROOT = RootNet(2, 3, 1, 2, "tanh")
 P = ROOT.size
 STARTS = ["shared", "affine"]
 READS = ["all", "last", "index"]
-# Compiling a hundred small programs well would take longer than all their runs.
-QUICK = {"xla_backend_optimization_level": 0}
 
 
 def normal(seed, *shape):
     return jnp.asarray(np.random.default_rng(seed).normal(size=shape))
 
 
-SIZES = {"low_rank": {"rank": 3}, "block_diagonal": {"blocks": (9, 8)}}
-
-
-def modes(form):
-    """The modes that a form can run."""
-    return [mode for mode in MODES if mode != "parallel" or FORMS[form].structured]
-
-
 def case(form, start, T):
     """Random arguments of `decode.read` up to its start, and root inputs."""
-    A = FORMS[form].init(jax.random.key(0), P, **SIZES.get(form, {}))
+    A = FORMS[form].init(jax.random.key(0), P, **small_sizes(form, P))
     A = jax.tree.map(lambda p: 0.9 * p + 0.1 * P**-0.5 * normal(1, *p.shape), A)
     theta0 = Affine(normal(4, P, RANK), normal(5, P), normal(6, N, RANK))
     if start == "shared":

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
-from numerics import close
+from numerics import QUICK, close
 
 from wsrnn.models import rnn
 from wsrnn.models.head import HeadConfig
@@ -31,8 +31,7 @@ MATCHED = {
     "ssm": SsmConfig(width=320, states=160, layers=4, spectra=5),
     "transformer": TransformerConfig(width=184, depth=4, heads=4),
 }
-# Compiling these programs well would take longer than all their runs.
-compiled = partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
+compiled = partial(jax.jit, compiler_options=QUICK)
 each = pytest.mark.parametrize("name", PEERS)
 
 

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from numerics import close
+from numerics import QUICK, close, modes, small_sizes
 
 from wsrnn.recurrence import (
     FORMS,
@@ -28,8 +28,6 @@ from wsrnn.recurrence.transition import TransitionStart
 P, D = 12, 3
 LENGTHS = [1, 2, 7, 64, 784]
 STARTS = get_args(TransitionStart)
-# Compiling a hundred small programs well would take longer than all their runs.
-QUICK = {"xla_backend_optimization_level": 0}
 
 
 @pytest.fixture(params=["float32", "float64"])
@@ -43,12 +41,9 @@ def normal(seed, *shape):
     return jnp.asarray(np.random.default_rng(seed).normal(size=shape))
 
 
-SIZES = {"low_rank": {"rank": 3}, "block_diagonal": {"blocks": (5, 7)}}
-
-
 def fresh(form, *args, size=P, key=0):
     """A transition of P = size, or the form's refusal."""
-    return FORMS[form].init(jax.random.key(key), size, *args, **SIZES.get(form, {}))
+    return FORMS[form].init(jax.random.key(key), size, *args, **small_sizes(form, size))
 
 
 def generic(form, seed=0, size=P):
@@ -59,11 +54,6 @@ def generic(form, seed=0, size=P):
 def small(form, seed=0):
     """A generic transition whose powers stay small."""
     return jax.tree.map(lambda p: p / 4, generic(form, seed))
-
-
-def modes(form):
-    """The modes that a form can run."""
-    return [mode for mode in MODES if mode != "parallel" or FORMS[form].structured]
 
 
 def regimes(form, T):

@@ -1,25 +1,47 @@
-"""Step time and memory of several executions, measured side by side in one process."""
+"""What executions and models cost, measured side by side in one process."""
 
 import time
-from dataclasses import dataclass, replace
+from collections.abc import Iterable
+from dataclasses import dataclass, fields, replace
 from statistics import median
 from typing import Any
 
 import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
 
 from wsrnn import data, loop
 from wsrnn.experiment import Experiment
+from wsrnn.models import ModelConfig
+from wsrnn.models.rnn import RnnConfig
+from wsrnn.models.ssm import SsmConfig
+from wsrnn.models.textbook import TextbookConfig
+from wsrnn.models.transformer import TransformerConfig
+from wsrnn.models.warp import TransitionConfig, WarpConfig
+from wsrnn.recurrence.plan import Plan
 
 
 @dataclass
 class Timing:
-    """What was measured of one execution."""
+    """What was measured of one row."""
 
     compile_s: float
-    step_ms: float  # median of the repeats
+    step_ms: float  # median of the repeats: value and gradient, without the optimiser
     spread_ms: tuple[float, float]  # least and most
     tokens_per_s: float
-    temporary_mib: float  # what the compiled step allocates beyond state and batch, on each device
+    temporary_mib: float  # what the compiled step allocates beyond its arguments, on each device
+    parameters: int
+    operations: float | None  # of a step by formula, those in matrix products; None if not known
+    fraction: float | None  # of the operations that large matrix products do in this time
+
+
+@dataclass
+class Machine:
+    """What the first device does at best."""
+
+    product: float  # operations a second, float32 products of 2048 x 2048
+    copy: float  # bytes a second read and written
 
 
 def modes(experiment: Experiment) -> dict[str, Experiment]:
@@ -33,8 +55,107 @@ def modes(experiment: Experiment) -> dict[str, Experiment]:
     return variants or {"only": experiment}
 
 
-def measure(experiments: dict[str, Experiment], repeats: int = 7) -> dict[str, Timing]:
-    """Time the training step of each experiment on its first batch, in turns.
+def textbooks(experiment: Experiment) -> dict[str, Experiment]:
+    """The plain executions of the same model with a dense A, for a WARP; of others none."""
+    model = experiment.model
+    if not isinstance(model, WarpConfig):
+        return {}
+    own = {f.name: getattr(model, f.name) for f in fields(WarpConfig)}
+    own |= {"transition": TransitionConfig("dense"), "mode": "scan"}
+    plain = TextbookConfig(**own)
+    checkpointed = replace(plain, checkpoint=True)
+    rows = {"textbook": plain, "textbook, checkpoint": checkpointed}
+    return {name: replace(experiment, model=row) for name, row in rows.items()}
+
+
+def peers(experiment: Experiment) -> dict[str, Experiment]:
+    """GRU, LSTM, diagonal SSM and causal Transformer of the same number of parameters, within 5 %.
+
+    Raises ValueError where the model is too small to be matched.
+    """
+    common = {"head": getattr(experiment.model, "head", None), "layout": experiment.model.layout}
+    common = {name: value for name, value in common.items() if value is not None}
+    families = {
+        "gru": lambda w: RnnConfig(cell="gru", width=w, **common),
+        "lstm": lambda w: RnnConfig(cell="lstm", width=w, **common),
+        "ssm": lambda w: SsmConfig(width=w, states=w // 2, layers=4, spectra=4, **common),
+        "transformer": lambda w: TransformerConfig(width=w, depth=4, heads=4, **common),
+    }
+    wanted = parameters(experiment)
+    rows = {}
+    for name, family in families.items():
+        candidates = {
+            width: replace(experiment, model=family(width)) for width in range(8, 2048, 8)
+        }
+        row = min(_bracket(candidates, wanted), key=lambda row: abs(parameters(row) - wanted))
+        if abs(parameters(row) / wanted - 1) > 0.05:
+            raise ValueError(
+                f"no {name} comes within 5 % of {wanted:,} parameters: choose a larger model"
+            )
+        rows[name] = row
+    return rows
+
+
+def _bracket(candidates: dict[int, Experiment], wanted: int) -> list[Experiment]:
+    """The two of an increasing family between which the wanted size lies, by bisection."""
+    rows = list(candidates.values())
+    low, high = 0, len(rows) - 1
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if parameters(rows[middle]) <= wanted else (low, middle)
+    return [rows[low], rows[high]]
+
+
+def parameters(experiment: Experiment) -> int:
+    """How many numbers the model learns; makes no arrays."""
+    state = nnx.state(nnx.eval_shape(experiment.build_model))
+    return sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(state))
+
+
+def operations(experiment: Experiment) -> float | None:
+    """Operations of value and gradient in matrix products, by formula; a scan's body T times."""
+    task, N = experiment.task, experiment.batch_size
+    model: ModelConfig = experiment.model
+    if isinstance(model, TextbookConfig):
+        P, C = model.root(task.d_in, task.d_out).size, model.lift.channels(task.d_in)
+        return 6.0 * N * task.length * (P**2 + P * C + P)
+    if isinstance(model, WarpConfig):
+        counts = _plan(experiment).counts
+        return counts.product + counts.thin + counts.transform
+    per_token = nnx.eval_shape(experiment.build_model).operations(task.length)
+    return 3.0 * N * task.length * per_token
+
+
+def _plan(experiment: Experiment) -> Plan:
+    task, last = experiment.task, experiment.task.reads("train") != "all"
+    plans = experiment.model.plans(
+        task.d_in, task.d_out, batch=experiment.batch_size, length=task.length, last=last
+    )
+    return min(plans, key=lambda plan: plan.seconds)
+
+
+def machine() -> Machine:
+    """Measure the rates that rows are compared with."""
+    a = jnp.ones((2048, 2048))
+    product = jax.jit(lambda a: jnp.matmul(a, a, precision="highest"))
+    long = jnp.ones(2**24)
+    copy = jax.jit(lambda x: x + 1, donate_argnums=0)
+    jax.block_until_ready(product(a))
+    products, copies = [], []
+    for _ in range(7):
+        began = time.perf_counter()
+        jax.block_until_ready(product(a))
+        products.append(time.perf_counter() - began)
+        began = time.perf_counter()
+        long = jax.block_until_ready(copy(long))
+        copies.append(time.perf_counter() - began)
+    return Machine(2 * 2048**3 / median(products), 8 * 2**24 / median(copies))
+
+
+def measure(
+    experiments: dict[str, Experiment], repeats: int = 7, rates: Machine | None = None
+) -> dict[str, Timing]:
+    """Time value and gradient of each experiment's training loss on its first batch, in turns.
 
     Taking turns spreads the machine's moods over all of them; compilation is timed apart. Memory is
     XLA's own account of the compiled step.
@@ -46,42 +167,62 @@ def measure(experiments: dict[str, Experiment], repeats: int = 7) -> dict[str, T
         program = loop.compose(experiment, mesh)
         batch = next(data.train_stream(experiment.task, experiment.batch_size, experiment.seed))
         batch = loop.to_devices(batch, mesh)
-        state = program.init()
+        params = program.init().params
         began = time.perf_counter()
-        compiled = program.train_step.lower(state, batch).compile()
+        compiled = program.gradients.lower(params, batch).compile()
         took = time.perf_counter() - began
-        state, _ = jax.block_until_ready(compiled(state, batch))
-        ready[name] = (compiled, state, batch, took)
+        jax.block_until_ready(compiled(params, batch))
+        ready[name] = (compiled, params, batch, took)
 
     times: dict[str, list[float]] = {name: [] for name in ready}
     for _ in range(repeats):
-        for name, (compiled, state, batch, took) in ready.items():
+        for name, (compiled, params, batch, _) in ready.items():
             began = time.perf_counter()
-            state, _ = jax.block_until_ready(compiled(state, batch))
+            jax.block_until_ready(compiled(params, batch))
             times[name].append(time.perf_counter() - began)
-            ready[name] = (compiled, state, batch, took)  # the state before was donated
 
     result = {}
     for name, (compiled, _, _, took) in ready.items():
         experiment, seconds = experiments[name], times[name]
-        memory = compiled.memory_analysis()
+        counted = operations(experiment)
         result[name] = Timing(
             took,
             1e3 * median(seconds),
             (1e3 * min(seconds), 1e3 * max(seconds)),
             experiment.batch_size * experiment.task.length / median(seconds),
-            memory.temp_size_in_bytes / 2**20,
+            compiled.memory_analysis().temp_size_in_bytes / 2**20,
+            parameters(experiment),
+            counted,
+            counted / median(seconds) / rates.product if counted and rates else None,
         )
     return result
 
 
 def text(timings: dict[str, Timing]) -> str:
-    """The table for a terminal."""
-    names = {"step ms": 10, "least..most": 18, "tokens/s": 12, "temporary MiB": 15, "compile s": 11}
-    head = " " * 12 + "".join(f"{name:>{width}}" for name, width in names.items())
+    """The table for a terminal; `times` is the slowest row's step over the row's."""
+    width = max(12, *(len(name) + 2 for name in timings))
+    titles = {"step ms": 10, "least..most": 20, "times": 8, "tokens/s": 12, "temporary MiB": 15}
+    titles |= {"parameters": 12, "operations": 12, "of peak": 9, "compile s": 11}
+    head = " " * width + "".join(f"{name:>{w}}" for name, w in titles.items())
+    slowest = max(t.step_ms for t in timings.values())
     rows = [
-        f"{name:12}{t.step_ms:10.2f}{t.spread_ms[0]:9.2f}..{t.spread_ms[1]:<7.2f}"
-        f"{t.tokens_per_s:12,.0f}{t.temporary_mib:15.1f}{t.compile_s:11.1f}"
+        f"{name:{width}}{t.step_ms:10.2f}{t.spread_ms[0]:10.2f}..{t.spread_ms[1]:<8.2f}"
+        f"{slowest / t.step_ms:8.2f}{t.tokens_per_s:12,.0f}{t.temporary_mib:15.1f}"
+        f"{t.parameters:12,}{_optional(t.operations, '.2e'):>12}"
+        f"{_optional(t.fraction, '.0%'):>9}{t.compile_s:11.1f}"
         for name, t in timings.items()
     ]
     return "\n".join([head, *rows])
+
+
+def _optional(value: float | None, form: str) -> str:
+    return "" if value is None else format(value, form)
+
+
+def scaled(recipe, field: str, values: Iterable[str]) -> dict[str, Experiment]:
+    """The experiment's modes for each value of one of its fields."""
+    rows = {}
+    for value in values:
+        experiment = replace(recipe, flags=(*recipe.flags, f"--{field}", value)).experiment()
+        rows |= {f"{mode} {field}={value}": row for mode, row in modes(experiment).items()}
+    return rows

@@ -63,12 +63,18 @@ COMMANDS: dict[str, tuple[str, list, list]] = {
         [VARIANT, DATA, JSON],
     ),
     "bench": (
-        "Time the training step in every mode, in turns: step time, tokens/s, temporary memory,\n"
-        "compilation.",
+        "Time value and gradient of the training loss in every mode, in turns: step time,\n"
+        "tokens/s, temporary memory, operations by formula, their part of what large matrix\n"
+        "products do. Writes a table, JSON and a figure.",
         [("file", FILE)],
         [
             VARIANT,
-            ("--repeats", dict(type=int, default=7, metavar="N", help="timed steps of each mode")),
+            ("--repeats", dict(type=int, default=7, metavar="N", help="timed steps of each row")),
+            ("--textbook", dict(action="store_true", help="beside the plainest lax.scan")),
+            ("--peers", dict(action="store_true", help="beside GRU, LSTM, SSM and Transformer")),
+            ("--over", dict(nargs="+", metavar=("FIELD", "VALUE"),
+                            help="for several values of a field, such as task.length")),
+            ("--out", dict(metavar="DIR", help="folder; default runs/bench-FILE[-VARIANT]")),
             DATA,
             JSON,
         ],
@@ -395,12 +401,53 @@ def _show(args, flags):
 
 
 def _bench(args, flags):
-    from wsrnn import bench
+    import jax
+
+    from wsrnn import bench, figures
+    from wsrnn.report import write_json
 
     if args.repeats < 1:
         raise UserError(f"--repeats must be at least 1, got {args.repeats}")
-    timings = bench.measure(bench.modes(_recipe(args, flags).experiment()), args.repeats)
-    return {name: dataclasses.asdict(t) for name, t in timings.items()}, bench.text(timings), 0
+    recipe = _recipe(args, flags)
+    rows = _rows(bench, recipe, args)
+    out = Path(
+        args.out or f"runs/bench-{recipe.name}" + (f"-{args.variant}" if args.variant else "")
+    )
+    if out.is_file():
+        raise UserError(f"--out {out} is a file: name a folder")
+    machine = bench.machine()
+    timings = bench.measure(rows, args.repeats, machine)
+    document = {
+        "device": jax.devices()[0].device_kind,
+        "jax": jax.__version__,
+        "machine": dataclasses.asdict(machine),
+        "rows": {name: dataclasses.asdict(timing) for name, timing in timings.items()},
+    }
+    out.mkdir(parents=True, exist_ok=True)
+    write_json(out / "bench.json", document)
+    times = {name: timing.step_ms for name, timing in timings.items()}
+    memory = {name: timing.temporary_mib for name, timing in timings.items()}
+    figures.costs(times, memory, recipe.name).savefig(out / "bench.png")
+    lines = [
+        bench.text(timings),
+        f"machine: {machine.product / 1e9:,.0f} GFLOP/s in large float32 products, "
+        f"{machine.copy / 1e9:,.1f} GB/s copied; wrote {out}/bench.json and bench.png",
+    ]
+    return document, "\n".join(lines), 0
+
+
+def _rows(bench, recipe, args):
+    try:
+        if args.over:
+            if len(args.over) < 2:
+                raise UserError("--over takes a field and its values: --over task.length 784 1568")
+            return bench.scaled(recipe, args.over[0], args.over[1:])
+        experiment = recipe.experiment()
+        rows = bench.modes(experiment)
+        rows |= bench.textbooks(experiment) if args.textbook else {}
+        return rows | (bench.peers(experiment) if args.peers else {})
+    except ValueError as error:
+        raise UserError(str(error)) from None
 
 
 RUN = {"train": _train, "eval": _eval, "predict": _predict, "show": _show, "bench": _bench}

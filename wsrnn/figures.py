@@ -120,3 +120,20 @@ def mode_losses(losses: dict[str, Float[np.ndarray, " steps"]], title: str) -> F
         axes.legend(frameon=False, fontsize=8)
         axes.spines[["top", "right"]].set_visible(False)
     return figure
+
+
+def costs(times: dict[str, float], memory: dict[str, float], title: str) -> Figure:
+    """Step time and temporary memory of each row of a benchmark, side by side, logarithmic."""
+    figure = Figure(figsize=(9, 1.5 + 0.3 * len(times)), layout="constrained", dpi=120)
+    left, right = figure.subplots(1, 2, sharey=True)
+    for axes, values, label in ((left, times, "ms a step"), (right, memory, "temporary MiB")):
+        least = min(values.values())
+        for row, value in enumerate(values.values()):
+            axes.barh(row, value, color=OURS if value == least else GREYS[2])
+            axes.text(value, row, f" {value:,.4g}", va="center", fontsize=8)
+        axes.set(xlabel=label, xscale="log", xmargin=0.2)
+        axes.spines[["top", "right"]].set_visible(False)
+    left.set_yticks(range(len(times)), list(times), fontsize=8)
+    left.invert_yaxis()
+    figure.suptitle(f"{title}: value and gradient")
+    return figure

@@ -30,6 +30,7 @@ class Program(NamedTuple):
     graphdef: Any
     abstract: TrainState  # shapes, dtypes and shardings of the state
     init: Callable[[], TrainState]
+    gradients: Callable[[Any, Batch], tuple[Any, Measures]]
     train_step: Callable[[TrainState, Batch], tuple[TrainState, dict[str, Array]]]
     eval_step: Callable[[Any, Batch], Measures]
 
@@ -100,6 +101,7 @@ def program(
         graphdef,
         abstract,
         jax.jit(fresh, out_shardings=shardings),
+        jax.jit(gradients),
         jax.jit(train_step, donate_argnums=0, out_shardings=(shardings, replicated(mesh))),
         eval_step(graphdef, mesh, loss, reads["eval"]),
     )

@@ -1,7 +1,7 @@
 """WARP, the weight-space linear RNN (arXiv 2506.01153): its state is a network's weights."""
 
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
@@ -46,8 +46,8 @@ class TransitionConfig:
             value = getattr(self, name)
             if value is not None and (self.form != form or value < 1):
                 raise ValueError(
-                    f"transition.{name} must be at least 1 and is for form {form} only: got {value} "
-                    f"with form {self.form}"
+                    f"transition.{name} must be at least 1 and is for form {form} only: got "
+                    f"{value} with form {self.form}"
                 )
         # A start that the form does not have should fail here, not when a model is built.
         sizes = {"rank": 1} if self.form == "low_rank" else {}
@@ -119,6 +119,8 @@ class WarpConfig(ModelConfig):
     generates = True
 
     def __post_init__(self):
+        if self.mode not in get_args(Mode):
+            raise ValueError(f"mode {self.mode!r} is unknown: use {' or '.join(get_args(Mode))}")
         if self.mode == "parallel" and not FORMS[self.transition.form].structured:
             raise ValueError(
                 f"mode parallel needs powers of A, which cost P steps each for transition.form "

@@ -36,21 +36,43 @@ class Sizes(NamedTuple):
     R: int  # columns of the start: 1, or the rank of Affine plus 1
 
 
-class Rates(NamedTuple):
-    """What a backend does in a second, roughly: only their ratios decide."""
+class Counts(NamedTuple):
+    """What an execution does for value and gradient, in units that machines are fast or slow in."""
 
-    product: float  # operations in large matrix products
-    transform: float  # operations in Fourier transforms
-    reading: float  # bytes of a matrix in products with a few vectors
-    passing: float  # bytes of long arrays in elementwise passes
-    steps: float  # iterations of a loop with nothing in it
+    product: float = 0.0  # operations in wide matrix products
+    thin: float = 0.0  # operations in products of many small matrices
+    transform: float = 0.0  # operations in Fourier transforms
+    reading: float = 0.0  # bytes of a matrix that is read again for every few vectors
+    passing: float = 0.0  # bytes of long arrays in elementwise passes
+    steps: float = 0.0  # iterations of loops, one after another
+
+    def __add__(self, other: "Counts") -> "Counts":
+        return Counts(*map(sum, zip(self, other, strict=True)))
+
+    def __mul__(self, times: float) -> "Counts":
+        return Counts(*(times * count for count in self))
+
+    def seconds(self, rates: "Rates") -> float:
+        """The time that these counts take one after another."""
+        return sum(count / rate for count, rate in zip(self, rates[: len(self)], strict=True))
+
+
+class Rates(NamedTuple):
+    """How many of each of `Counts` a backend does in a second, roughly: only ratios decide."""
+
+    product: float
+    thin: float
+    transform: float
+    reading: float
+    passing: float
+    steps: float
     room: int  # bytes for the states of the sequences in flight
 
 
 RATES = {
-    "cpu": Rates(3e11, 4e10, 1e11, 1.5e10, 3e5, 2**23),
-    "gpu": Rates(4e13, 4e12, 2e12, 1.5e12, 1e5, 2**29),
-    "tpu": Rates(3e13, 1e12, 1e12, 1e12, 3e5, 2**29),
+    "cpu": Rates(3.5e11, 1.6e11, 3e10, 1.2e11, 2e10, 4e5, 2**23),
+    "gpu": Rates(4e13, 1e13, 4e12, 2e12, 1.5e12, 1e5, 2**29),
+    "tpu": Rates(3e13, 1e13, 5e11, 1e12, 1e12, 3e5, 2**29),
 }
 """cpu: measured on two cores. gpu, tpu: from data sheets, to be measured."""
 
@@ -61,16 +83,34 @@ class Plan:
 
     mode: Mode
     method: str
-    """What `conv` and `parallel` do: narrow, blocked, spectral or cumulative; powers, where one step
-    is read."""
+    """What `conv` and `parallel` do: narrow, blocked, spectral or cumulative; powers, where they
+    read one step."""
+    counts: Counts
+    """For value and gradient of the whole batch, the root network left out."""
     seconds: float
-    """What the counts predict for value and gradient at the rates of the backend."""
+    """What the counts take at the rates of the backend."""
     at_once: int = 1
     """Sequences whose states are held at a time; divides N."""
     doublings: int = 0
     """Of the kernel: see `krylov` and `state_at`."""
     block: int = 1
     """Of the method `blocked`: its steps c."""
+
+    def __str__(self) -> str:
+        names = {
+            "product": "operations in matrix products",
+            "thin": "in small ones",
+            "transform": "in transforms",
+            "reading": "bytes of A read",
+            "passing": "bytes of states passed",
+            "steps": "steps",
+        }
+        counts = [
+            f"{getattr(self.counts, key):.2g} {name}"
+            for key, name in names.items()
+            if getattr(self.counts, key)
+        ]
+        return f"{self.mode} ({self.method}): {1e3 * self.seconds:.3g} ms by {', '.join(counts)}"
 
     def trajectories(
         self,
@@ -132,7 +172,7 @@ def plans(
     last: bool = False,
     backend: str | None = None,
 ) -> list[Plan]:
-    """Return what `plan` chooses from, with the seconds that the counts predict."""
+    """Return what `plan` chooses from, with what each is counted to take."""
     if mode not in get_args(Mode):
         raise ValueError(f"mode {mode!r} is unknown: use {' or '.join(get_args(Mode))}")
     if mode == "parallel" and not transition.structured:
@@ -144,87 +184,114 @@ def plans(
     rates = RATES[backend or jax.default_backend()]
     modes = [m for m in MODES if mode in ("auto", m) and (transition.structured or m != "parallel")]
     found = []
-    if "scan" in modes:
-        found.append(Plan("scan", "scan", _scan(transition, sizes, rates, last)))
-    for m in ("conv", "parallel"):
-        if m in modes:
-            found += (
-                _last(m, transition, sizes, rates) if last else _all(m, transition, sizes, rates)
-            )
+    for m in modes:
+        if m == "scan":
+            counts = _scan(transition, sizes, last)
+            found.append(Plan(m, "scan", counts, counts.seconds(rates)))
+        elif last:
+            found.append(_last(m, transition, sizes, rates))
+        elif m == "parallel":
+            found.append(_cumulative(transition, sizes, rates))
+        else:
+            found += _convolutions(transition, sizes, rates)
     return found
 
 
-def _products(transition, vectors, sizes, rates) -> float:
-    """Seconds of one product of A with some vectors: computing, or reading A, or passing over."""
-    ops = vectors * transition.operations(sizes.P) / rates.product
-    size = sum(4 * leaf.size for leaf in jax.tree.leaves(transition))
-    if not transition.structured or size > 4 * sizes.P:
-        return max(ops, size / rates.reading)
-    return 8 * vectors * sizes.P / rates.passing
+def _parameters(transition: Transition) -> int:
+    return sum(leaf.size for leaf in jax.tree.leaves(transition))
 
 
-def _scan(transition, sizes, rates, last) -> float:
+def _apply(transition: Transition, vectors: int, P: int) -> Counts:
+    """One product of A with some vectors."""
+    operations = vectors * transition.operations(P)
+    if _parameters(transition) > 4 * P:
+        return Counts(product=operations, reading=4 * _parameters(transition))
+    return Counts(passing=8 * vectors * P)
+
+
+def _scan(transition: Transition, sizes: Sizes, last: bool) -> Counts:
+    """Forwards and backwards step by step; dA is added to at every step."""
     N, T, P, D, _ = sizes
-    size = sum(4 * leaf.size for leaf in jax.tree.leaves(transition))
-    step = 3 * _products(transition, N, sizes, rates)
-    step += (2 * size + 8 * P * D + (16 if last else 40) * N * P) / rates.passing
-    return T * (step + 4 / rates.steps)
+    step = _apply(transition, N, P) * 3 + Counts(product=6 * N * P * D, steps=4 if last else 12)
+    gradients = 8 * (_parameters(transition) + P * D)
+    return (step + Counts(passing=gradients + (8 if last else 60) * N * P)) * T
 
 
-def _kernel(transition, doublings, sizes, rates) -> float:
-    """Of the kernel and its adjoint."""
+def _kernel(transition: Transition, doublings: int, sizes: Sizes) -> Counts:
+    """The kernel and its adjoint: see `krylov`."""
     _, T, P, D, R = sizes
-    squaring = 0 if transition.structured else 2 * P**3 / rates.product
-    thin = _products(transition, (D + R) << doublings, sizes, rates) + 1 / rates.steps
-    wide = _products(transition, T * (D + R), sizes, rates)
-    return 2 * (T >> doublings) * thin + doublings * (squaring + wide) + wide
+    thin = _apply(transition, (D + R) << doublings, P) + Counts(steps=1)
+    wide = _apply(transition, T * (D + R), P)
+    squarings = Counts(product=0 if transition.structured else 2.0 * P**3) + wide
+    return thin * (2 * -(-T >> doublings)) + squarings * doublings + wide
 
 
-def _all(mode, transition, sizes, rates) -> list[Plan]:
+def _at_once(sizes: Sizes, rates: Rates) -> int:
+    """The most sequences whose states fit the room, among the divisors of N."""
+    most = max(1, rates.room // (4 * sizes.T * sizes.P))
+    return max(n for n in range(1, min(sizes.N, most) + 1) if sizes.N % n == 0)
+
+
+def _cumulative(transition: Transition, sizes: Sizes, rates: Rates) -> Plan:
     N, T, P, D, _ = sizes
-    at_once = max(
-        k for k in range(1, N + 1) if N % k == 0 and (k == 1 or 4 * k * T * P <= rates.room)
+    at_once = _at_once(sizes, rates)
+    counts = _apply(transition, N * T, P) * 6 + Counts(
+        product=6 * N * T * P * D,
+        passing=32 * N * T * P,
+        steps=6 * T.bit_length() * N / at_once,
     )
-    states = 4 * N * T * P
+    return Plan("parallel", "cumulative", counts, counts.seconds(rates), at_once)
 
-    def made(method, seconds, **choices):
-        return Plan(mode, method, seconds, at_once=at_once, **choices)
 
-    cumulative = 2 * T.bit_length() / rates.steps
-    if mode == "parallel":
-        seconds = 6 * states / rates.passing
-        seconds += 3 * 2 * T * _products(transition, N, sizes, rates) + cumulative * N / at_once
-        return [made("cumulative", seconds)]
-    if narrow := width(transition, sizes):
-        return [made("narrow", 3 * 2 * states / 4 * narrow / rates.product + cumulative)]
-    doublings = min(range(8), key=lambda k: _kernel(transition, k, sizes, rates))
-    kernel = _kernel(transition, doublings, sizes, rates)
+def _convolutions(transition: Transition, sizes: Sizes, rates: Rates) -> list[Plan]:
+    N, T, P, D, _ = sizes
+    at_once = _at_once(sizes, rates)
+    groups = Counts(steps=20 * N / at_once)
+
+    def made(method, counts, **choices):
+        counts += groups
+        return Plan("conv", method, counts, counts.seconds(rates), at_once, **choices)
+
+    if directions := _directions(transition, sizes):
+        counts = Counts(product=6 * N * T * P * directions, steps=8 * T.bit_length())
+        return [made("narrow", counts)]
+
+    def kernel(doublings):
+        return _kernel(transition, doublings, sizes)
+
+    doublings = min(range(max(1, T.bit_length() - 1)), key=lambda k: kernel(k).seconds(rates))
     n = fast_length(2 * T - 1)
-    transforms = 2 * N * P * (2.5 * n * log2(n) / rates.transform + 8 * n * D / rates.passing)
+    spectral = Counts(transform=5 * N * P * n * log2(n), passing=N * P * n * (16 + 8 * D))
     block = min(range(8, T + 8, 8), key=lambda c: 8 * c * D + 4 * -(-T // c))
-    products = 2 * N * P * T * (8 * block * D + 4 * -(-T // block)) / rates.product
+    blocks = -(-T // block)
+    blocked = Counts(
+        thin=2 * N * P * blocks * block * (8 * block * D + 4 * blocks),
+        passing=N * P * T * (24 + 16 * D / at_once),
+    )
     return [
-        made("spectral", kernel + transforms, doublings=doublings),
-        made("blocked", kernel + products, doublings=doublings, block=block),
+        made("spectral", kernel(doublings) + spectral, doublings=doublings),
+        made("blocked", kernel(doublings) + blocked, doublings=doublings, block=block),
     ]
 
 
-def _last(mode, transition, sizes, rates) -> list[Plan]:
+def _last(mode: Mode, transition: Transition, sizes: Sizes, rates: Rates) -> Plan:
     N, T, P, D, R = sizes
-    if narrow := width(transition, sizes):
-        return [Plan(mode, "narrow", 6 * N * T * narrow**2 / rates.product + 2 / rates.steps)]
+    if directions := _directions(transition, sizes):
+        counts = Counts(product=6 * N * directions * (P + T), steps=8 * T.bit_length())
+        return Plan(mode, "narrow", counts, counts.seconds(rates))
 
-    def seconds(k):
-        squaring = 0 if transition.structured else 3 * 2 * P**3 / rates.product
-        kernel = 3 * _products(transition, (D + R) << k, sizes, rates)
-        steps = 3 * _products(transition, N, sizes, rates) + 2 / rates.steps
-        return k * squaring + kernel + (T >> k) * steps + 6 * N * T * D * P / rates.product
+    def counts(doublings):
+        squarings = Counts(product=0 if transition.structured else 6.0 * P**3) * doublings
+        kernel = _apply(transition, (D + R) << doublings, P) * 3
+        steps = (_apply(transition, N, P) * 3 + Counts(steps=2)) * -(-T >> doublings)
+        return squarings + kernel + steps + Counts(product=6 * N * T * D * P)
 
-    k = min(range(T.bit_length()), key=seconds)
-    return [Plan(mode, "powers", seconds(k), doublings=k)]
+    doublings = min(range(T.bit_length()), key=lambda k: counts(k).seconds(rates))
+    chosen = counts(doublings)
+    return Plan(mode, "powers", chosen, chosen.seconds(rates), doublings=doublings)
 
 
-def width(transition: Transition, sizes: Sizes) -> int | None:
+def _directions(transition: Transition, sizes: Sizes) -> int | None:
     """How many directions hold all states, None if the form has no such directions."""
     _, T, P, D, R = sizes
     shapes = jax.eval_shape(

@@ -1,0 +1,84 @@
+"""How fast: every execution of one model beside its plainest form and beside other models.
+
+The sequences are noise: nothing is learned here, `wsrnn bench` times value and gradient of the
+training loss (dA, dB and dtheta_0 included).
+"""
+
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from wsrnn.experiment import Experiment
+from wsrnn.models.phi import PhiConfig
+from wsrnn.models.warp import TransitionConfig, WarpConfig
+from wsrnn.tasks import Batch, Synthetic, clock
+
+
+@dataclass(frozen=True)
+class Noise(Synthetic):
+    """Small normal steps in, normal targets out, at every step or at the last one."""
+
+    length: int = 784
+    """T."""
+    d_in: int = 1
+    """Channels in."""
+    d_out: int = 1
+    """Channels out."""
+    last: bool = False
+    """Score the last step only."""
+    loss: str = field(default="mse", init=False)
+
+    def reads(self, split):
+        """One step if it is the last."""
+        return "one" if self.last else "all"
+
+    def sample(self, rng, split):
+        """Draw one sequence."""
+        inputs = 0.1 * rng.standard_normal((self.length, self.d_in), np.float32)
+        targets = rng.standard_normal((self.length, self.d_out), np.float32)
+        mask = np.ones(self.length, np.float32)
+        if self.last:
+            mask[:-1] = 0
+        return Batch(inputs, clock(self.length), targets, mask, {})
+
+
+# The paper's root network for MNIST, P = 1,273.
+experiment = Experiment(
+    task=Noise(),
+    model=WarpConfig(
+        width=24,
+        depth=3,
+        drive="value",
+        phi=PhiConfig(start="he"),
+        transition=TransitionConfig("dense", start="orthogonal", radius=0.998),
+        input_scale=0.1,
+    ),
+    batch_size=32,
+)
+
+
+def form(name: str, **sizes) -> Experiment:
+    """The same with another form of A."""
+    return replace(
+        experiment, model=replace(experiment.model, transition=TransitionConfig(name, **sizes))
+    )
+
+
+# Classification as in the paper's UEA runs: six channels, one hidden layer, one step read.
+last = replace(
+    experiment,
+    task=Noise(length=4096, d_in=6, d_out=5, last=True),
+    model=replace(experiment.model, width=128, depth=1),
+)
+variants = {
+    "n128": replace(experiment, batch_size=128),
+    "identity": form("identity"),
+    "scalar": form("scalar", radius=0.998),
+    "diagonal": form("diagonal", start="decay"),
+    "rotation": form("rotation", radius=0.998),
+    "shift": form("shift"),
+    "block_diagonal": form("block_diagonal", start="orthogonal", radius=0.998),
+    "low_rank": form("low_rank", rank=16, start="orthogonal"),
+    "last": last,
+    "eigenworms": replace(last, task=replace(last.task, length=17_984)),
+}

@@ -1,0 +1,75 @@
+"""The plainest honest execution of WARP: the yardstick of the fast ones, in benchmarks and tests.
+
+One `lax.scan` over time, the batch as one matrix product with a dense A at each step, the root
+network as matrix-vector products under `vmap`, everything differentiated automatically.
+"""
+
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from wsrnn.decode import initial
+from wsrnn.models import Model
+from wsrnn.models.warp import Warp, WarpConfig
+from wsrnn.root import ACTIVATIONS, RootNet
+
+
+@dataclass(frozen=True)
+class TextbookConfig(WarpConfig):
+    """A WARP of the same parameters and outputs, executed plainly."""
+
+    checkpoint: bool = False
+    """Keep only the states for the backward pass and compute each step again (`jax.checkpoint`)."""
+
+    modes = ()
+
+    def plans(self, d_in, d_out, *, batch, length, last):
+        """There is one execution only."""
+        return []
+
+    def build(self, d_in, d_out, *, rngs: nnx.Rngs):
+        """A fresh model."""
+        return Textbook(self, d_in, d_out, rngs=rngs)
+
+
+class Textbook(Warp):
+    """theta_t = A theta_{t-1} + B u_t by `lax.scan`; 6 N P^2 operations a step with gradients."""
+
+    total = Model.total  # no gradients by the way
+
+    def _read(self, root, inputs, times, read, mode):
+        transition, B, u, start, _, z = self._recurrence(inputs, times)
+        A = transition.dense(len(B))
+        at = None if isinstance(read, str) else read
+
+        def step(theta, xs):
+            t, u_t, z_t = xs
+            before, kept = theta
+            after = jnp.where(t == 0, before, before @ A.T) + u_t @ B.T
+            if at is None:
+                return (after, kept), jax.vmap(lambda w, x: network(self.root, w, x))(after, z_t)
+            return (after, jnp.where((t == at)[:, None], after, kept)), None
+
+        theta = jnp.broadcast_to(initial(start), (len(u), len(B)))
+        kept = jnp.zeros_like(theta) if at is not None else None
+        step = jax.checkpoint(step) if self.config.checkpoint else step
+        steps = jnp.arange(u.shape[1])
+        over_time = (steps, jnp.swapaxes(u, 0, 1), jnp.swapaxes(z, 0, 1))
+        (_, kept), y = jax.lax.scan(step, (theta, kept), over_time)
+        if at is None:
+            return jnp.swapaxes(y, 0, 1)
+        z = jnp.take_along_axis(z, at[:, None, None], 1)[:, 0]
+        return jax.vmap(lambda w, x: network(self.root, w, x))(kept, z)
+
+
+def network(root: RootNet, theta, z):
+    """The root network of one vector of weights [P] at one input [d_in]."""
+    row = 0
+    for layer, (i, o) in enumerate(root.layers):
+        kernel, bias = theta[row : row + o * i].reshape(o, i), theta[row + o * i :][:o]
+        z = kernel @ z + bias
+        z = ACTIVATIONS[root.activation](z) if layer < root.depth else z
+        row += o * i + o
+    return z
