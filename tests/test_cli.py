@@ -194,16 +194,22 @@ def test_predict_on_a_csv_with_sequences_of_unequal_length(run, trained, tmp_pat
     assert np.isnan(written["outputs"][0, 2:]).all()
 
 
-def test_bench_measures_both_modes(run):
-    code, out, _ = run("bench", TINY, "--repeats", "2", "--json")
-    document = json.loads(out)
-    assert code == 0 and set(document) == {"scan", "conv"}
-    for row in document.values():
-        assert row["step_ms"] > 0 and row["tokens_per_s"] > 0 and row["temporary_mib"] > 0
-    code, out, _ = run(
-        "bench", TINY, "--repeats", "1", "--model.mode", "scan", "--model.weight-clip", "1"
-    )
-    assert code == 0 and "scan" in out and "conv" not in out
+def test_bench_measures_every_mode_that_the_model_can_run(run, tmp_path):
+    def rows(*flags):
+        folder = tmp_path / str(len(list(tmp_path.iterdir())))
+        code, out, _ = run("bench", TINY, "--repeats", "1", "--json", "--out", folder, *flags)
+        document = json.loads(out)
+        assert code == 0 and document["machine"]["product"] > 0
+        assert json.loads((folder / "bench.json").read_text()) == document
+        assert (folder / "bench.png").read_bytes()[:4] == b"\x89PNG"
+        for row in document["rows"].values():
+            assert row["step_ms"] > 0 and row["tokens_per_s"] > 0 and row["temporary_mib"] > 0
+            assert row["parameters"] > 0 and row["operations"] > 0 and row["fraction"] > 0
+        return set(document["rows"])
+
+    assert rows("--textbook") == {"scan", "conv", "textbook", "textbook, checkpoint"}
+    assert rows("--model.transition.form", "rotation") == {"scan", "conv", "parallel"}
+    assert rows("--model.weight-clip", "1") == {"scan"}
 
 
 def npz(path, **arrays):
@@ -227,8 +233,20 @@ MISTAKES = {
     "out of range": (["train", TINY, "--steps", "0"], ["steps must be at least 1", "0"]),
     "bad learning rate": (["train", TINY, "--optim.learning-rate", "-1"], ["learning_rate", "-1"]),
     "bad combination": (
-        ["train", TINY, "--model.weight-clip", "0.5"],
-        ["weight_clip", "not linear", "set mode scan"],
+        ["train", TINY, "--model.weight-clip", "0.5", "--model.mode", "conv"],
+        ["weight_clip", "not linear", "set mode scan or auto"],
+    ),
+    "a mode that the form of A cannot run": (
+        ["train", TINY, "--model.mode", "parallel"],
+        ["mode parallel", "transition.form dense", "set mode auto, scan or conv"],
+    ),
+    "a rank that the form of A does not have": (
+        ["train", TINY, "--model.transition.rank", "2"],
+        ["transition.rank", "for form low_rank only", "got 2 with form dense"],
+    ),
+    "a block that does not fit": (
+        ["show", TINY, *["--model.transition.form=block_diagonal", "--model.transition.block=3"]],
+        ["transition.block 3 does not divide", "P = 17"],
     ),
     "loss without its head": (["train", TINY, "--model.head.uncertain", "True"], ["nll"]),
     "batch and mesh": (
@@ -256,6 +274,7 @@ MISTAKES = {
     "seed too large": (["train", TINY, "--seed", "5000000000"], ["seed", "2^32"]),
     "noise that is no number": (["train", TINY, "--task.noise", "nan"], ["noise"]),
     "repeats": (["bench", TINY, "--repeats", "0"], ["--repeats"]),
+    "values of no field": (["bench", TINY, "--over", "task.examples"], ["--over", "its values"]),
 }
 
 

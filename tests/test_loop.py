@@ -8,11 +8,14 @@ import socket
 import subprocess
 import sys
 import time
+from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
+from flax import nnx
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.backend.event_processing.plugin_event_accumulator import (
     EventAccumulator as PluginEvents,
@@ -23,6 +26,7 @@ from wsrnn import data, loop
 from wsrnn.checkpoint import Checkpoints
 from wsrnn.errors import RunError, UserError
 from wsrnn.experiment import Recipe, load_step
+from wsrnn.models.warp import TransitionConfig, WarpConfig
 from wsrnn.record import read_metrics
 from wsrnn.report import report
 
@@ -175,6 +179,65 @@ def test_modes_are_one_flag(tmp_path):
     batch = data.examples(experiment.task, "test", 0, 4)
     a, b = (np.asarray(model(batch.inputs, batch.times)) for model in (scan, conv))
     np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+
+
+def test_a_mode_left_open_is_chosen_once_and_kept(tmp_path, monkeypatch):
+    run = tmp_path / "run"
+    assert recipe().experiment().model.mode == "auto"
+
+    def resolved():
+        return json.loads((run / "config.json").read_text())["config"]["model.mode"]
+
+    def prefers(mode):
+        def plans(self, *args, **sizes):
+            return [replace(p, seconds=p.mode != mode) for p in all_plans(self, *args, **sizes)]
+
+        all_plans = WarpConfig.plans
+        monkeypatch.setattr(WarpConfig, "plans", plans)
+
+    prefers("conv")
+    loop.fit(recipe("--steps", "4"), run)
+    assert resolved() == "conv"
+    monkeypatch.undo()
+    prefers("scan")  # as on another machine, or with another version's counts
+    assert recipe().experiment().resolve().model.mode == "scan"
+    loop.fit(recipe("--steps", "8"), run)
+    assert resolved() == "conv" and wsrnn.load(run)[1].model.mode == "conv"
+    loop.fit(recipe("--steps", "12", "--model.mode", "conv"), run)
+    assert len(losses(run)) == 12
+    with pytest.raises(UserError, match=r"model\.mode conv -> scan"):
+        loop.fit(recipe("--steps", "12", "--model.mode", "scan"), run)
+    # a mode that the changed model cannot run does not hide what was changed
+    with pytest.raises(UserError, match=r"conv -> scan; model\.weight_clip None -> 0\.5"):
+        loop.fit(recipe("--steps", "12", "--model.weight-clip", "0.5"), run)
+
+
+def test_a_clipped_run_with_the_mode_left_open_is_a_scan():
+    experiment = recipe("--model.weight-clip", "0.5").experiment()
+    assert experiment.model.mode == "auto" and experiment.resolve().model.mode == "scan"
+
+
+@pytest.mark.parametrize("contract", [False, True])
+@pytest.mark.parametrize("form", ["dense", "diagonal", "low_rank"])
+def test_a_contracted_A_stays_within_radius_1_through_updates(form, contract):
+    transition = {
+        "dense": TransitionConfig("dense", "orthogonal", radius=1.2, contract=contract),
+        "diagonal": TransitionConfig("diagonal", radius=1.2, contract=contract),
+        "low_rank": TransitionConfig("low_rank", rank=3, contract=contract),
+    }[form]
+    experiment = recipe("--optim.learning-rate", "0.1").experiment().resolve()
+    experiment = replace(experiment, model=replace(experiment.model, transition=transition))
+    mesh = experiment.mesh.build(8)
+    program = loop.compose(experiment, mesh)
+    state, radii = program.init(), []
+    if form == "low_rank":  # which starts at a radius of 1 and no other
+        state.params["A"]["U"] = 0.2 * state.params["A"]["V"]
+    for batch in islice(data.train_stream(experiment.task, 8, 0), 4):
+        state, log = program.train_step(state, loop.to_devices(batch, mesh))
+        assert log["skipped"] == 0
+        A = nnx.merge(program.graphdef, state.params).transition.dense(17)
+        radii.append(np.abs(np.linalg.eigvals(np.asarray(A, np.float64))).max())
+    assert (max(radii) < 1 + 1e-3) if contract else (radii[-1] > 1.02)
 
 
 def test_bad_steps_are_skipped_and_counted_and_too_many_stop_the_run(tmp_path):

@@ -99,7 +99,9 @@ class Experiment:
             end = recorded.get("optim.decay_steps", self.steps)
             filled = replace(filled, optim=replace(self.optim, decay_steps=end))
         if plans := self.plans():
-            mode = recorded.get("model.mode", min(plans, key=lambda plan: plan.seconds).mode)
+            mode = recorded.get("model.mode")
+            if mode not in {plan.mode for plan in plans}:  # no record, or of a model now changed
+                mode = min(plans, key=lambda plan: plan.seconds).mode
             filled = replace(filled, model=replace(self.model, mode=mode))
         return filled
 

@@ -19,7 +19,7 @@ from wsrnn.recurrence.convolution import (
 )
 from wsrnn.recurrence.kernel import krylov
 from wsrnn.recurrence.last import state_at
-from wsrnn.recurrence.transition import Transition
+from wsrnn.recurrence.transition import PRECISION, Transition
 
 Mode = Literal["auto", "scan", "conv", "parallel"]
 MODES: tuple[Mode, ...] = get_args(Mode)[1:]
@@ -144,7 +144,7 @@ class Plan:
         """Each sequence's state at its own step `at`, and no other."""
         if self.method == "narrow":
             W, w = transition.narrow(jnp.concatenate([B, S], 1), jnp.swapaxes(impulse(u, h), 0, 1))
-            return jnp.matmul(w[at, jnp.arange(len(u))], W.T)
+            return jnp.matmul(w[at, jnp.arange(len(u))], W.T, precision=PRECISION)
         return state_at(transition, B, S, u, h, at, self.doublings)
 
 
