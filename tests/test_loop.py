@@ -117,47 +117,6 @@ def test_killed_and_continued_equals_uninterrupted(tmp_path, number):
     assert metrics(tmp_path / "run") == metrics(tmp_path / "uninterrupted")
 
 
-DIVISIBLE = ("--task.d", "3", "--model.width", "3")  # P = 16
-
-
-@pytest.mark.parametrize("mesh", [(1, 1), (2, 1), (8, 1), (4, 2), (1, 8)])
-def test_any_mesh_gives_the_same_losses(tmp_path, mesh, monkeypatch):
-    monkeypatch.setattr("wsrnn.sharding.WORTH_SPLITTING", 100)
-    if not (reference := tmp_path.parent / "reference").exists():
-        loop.fit(recipe(*DIVISIBLE, "--mesh.data", "1"), reference)
-    flags = ("--mesh.data", str(mesh[0]), "--mesh.model", str(mesh[1]))
-    loop.fit(recipe(*DIVISIBLE, *flags), tmp_path / "run")
-    np.testing.assert_allclose(losses(tmp_path / "run"), losses(reference), rtol=1e-5)
-
-
-def test_a_large_parameter_is_split_over_the_model_axis(monkeypatch):
-    monkeypatch.setattr("wsrnn.sharding.WORTH_SPLITTING", 100)
-    experiment = recipe(*DIVISIBLE, "--mesh.model", "2").experiment().resolve()
-    program = loop.compose(experiment, experiment.mesh.build(8))
-    state = program.init()
-    batch = next(data.train_stream(experiment.task, 8, 0))
-    state, _ = program.train_step(state, loop.to_devices(batch, experiment.mesh.build(8)))
-    A = state.params["A"]["A"]
-    moments = [x for x in jax.tree.leaves(state.opt_state) if x.shape == A.shape]
-    assert len(moments) == 2
-    for array in (A, *moments):
-        assert array.addressable_shards[0].data.size == A.size // 2
-
-
-def test_a_mesh_that_cannot_split_the_largest_parameter_is_refused(monkeypatch, tmp_path):
-    monkeypatch.setattr("wsrnn.sharding.WORTH_SPLITTING", 100)
-    with pytest.raises(UserError, match=r"mesh.model 2 divides no axis of params.A.A \[17, 17\]"):
-        loop.fit(recipe("--mesh.model", "2"), tmp_path / "run")
-    assert not (tmp_path / "run").exists()
-
-
-def test_a_checkpoint_continues_on_another_mesh(tmp_path):
-    loop.fit(recipe("--steps", "6"), tmp_path / "run")
-    loop.fit(recipe("--steps", "12", "--mesh.data", "2"), tmp_path / "run")
-    loop.fit(recipe("--optim.decay-steps", "6"), tmp_path / "reference")
-    np.testing.assert_allclose(losses(tmp_path / "run"), losses(tmp_path / "reference"), rtol=1e-4)
-
-
 def test_one_compilation(whole):
     experiment = recipe().experiment().resolve()
     mesh = experiment.mesh.build(8)

@@ -11,6 +11,7 @@ from orbax.checkpoint import checkpoint_managers as policies
 
 from wsrnn.errors import RunError, UserError
 
+TRUE_SHAPES = "shapes without padding"
 NO_METRIC = math.inf  # a checkpoint without a validation loss is never the best
 
 
@@ -42,12 +43,18 @@ class Checkpoints:
         with self._writing("the last one"):
             self._manager.close()
 
-    def save(self, step: int, state: Any, loss: float | None = None) -> None:
-        """Begin to write `state` as `step`, ranked by its validation `loss`."""
+    def save(self, step: int, state: Any, loss: float | None = None, layouts: Any = None) -> None:
+        """Begin to write `state` as `step`, ranked by its validation `loss`.
+
+        `layouts` say how much of each array is padding.
+        """
         ranked = loss is not None and math.isfinite(loss)
         metrics = {"loss": loss if ranked else NO_METRIC}
         with self._writing(step):
-            begun = self._manager.save(step, args=ocp.args.StandardSave(state), metrics=metrics)
+            begun = self._manager.save(
+                step, args=ocp.args.StandardSave(state), metrics=metrics,
+                custom_metadata={TRUE_SHAPES: _shapes(layouts)},
+            )  # fmt: skip
             if not begun:
                 raise RunError(
                     f"checkpoint {self.folder}/{step} was not written: it exists already"
@@ -87,20 +94,26 @@ class Checkpoints:
             raise UserError(f"{self.folder} holds no step {which}: it has {kept}, best or last")
         return which
 
-    def restore(self, step: int, abstract: Any) -> Any:
+    def restore(self, step: int, abstract: Any, layouts: Any = None) -> Any:
         """Return the state of `step` on the shardings of `abstract`, whatever mesh wrote it.
 
-        Raises UserError for a damaged file, and for a leaf that does not fit, with both shapes.
+        `layouts` say how much of each array of `abstract` is padding. Raises UserError
+        for a damaged file, and for a leaf that does not fit, with both shapes.
         """
         with self._reading(step):
-            self._check_fit(step, abstract)
-            return self._manager.restore(step, args=ocp.args.StandardRestore(abstract))
+            self._check_fit(step, layouts or abstract)
+            # Not strict: with the padding of one mesh cut off, or that of another added.
+            return self._manager.restore(
+                step, args=ocp.args.StandardRestore(abstract, strict=False)
+            )
 
-    def restore_params(self, step: int, abstract: Any) -> Any:
+    def restore_params(self, step: int, abstract: Any, layouts: Any = None) -> Any:
         """Return the field `params` of the state of `step` alone, as `restore` does."""
         with self._reading(step), ocp.PyTreeCheckpointer() as reader:
-            self._check_fit(step, {"params": abstract})
-            arguments = ocp.checkpoint_utils.construct_restore_args({"params": abstract})
+            self._check_fit(step, {"params": layouts or abstract})
+            arguments = ocp.checkpoint_utils.construct_restore_args(
+                {"params": abstract}, strict=False
+            )
             restored = reader.restore(
                 self.folder / str(step) / "default",
                 args=ocp.args.PyTreeRestore(
@@ -122,23 +135,24 @@ class Checkpoints:
             ) from error
 
     def _check_fit(self, step: int, abstract: Any) -> None:
-        wanted, saved = _leaves(abstract), _leaves(self._manager.item_metadata(step))
+        wanted, saved = _shapes(abstract), _shapes(self._manager.item_metadata(step))
+        saved |= (self._manager.metadata(step).custom_metadata or {}).get(TRUE_SHAPES, {})
         parts = {name.partition(".")[0] for name in wanted}
         for name in sorted(saved):
             if name not in wanted and name.partition(".")[0] in parts:
                 raise UserError(
-                    f"checkpoint {self.folder}/{step} has {name} {list(saved[name].shape)}, this "
+                    f"checkpoint {self.folder}/{step} has {name} {saved[name]}, this "
                     "experiment has not: it is of another model"
                 )
-        for name, leaf in wanted.items():
+        for name, shape in wanted.items():
             if name not in saved:
                 raise UserError(
                     f"checkpoint {self.folder}/{step} has no {name}: it is of another model"
                 )
-            if tuple(saved[name].shape) != tuple(leaf.shape):
+            if saved[name] != shape:
                 raise UserError(
                     f"checkpoint {self.folder}/{step} does not fit: {name} is "
-                    f"{list(saved[name].shape)} there and {list(leaf.shape)} in this experiment"
+                    f"{saved[name]} there and {shape} in this experiment"
                 )
 
 
@@ -146,6 +160,9 @@ def _loss(metrics: dict) -> float:
     return metrics.get("loss", NO_METRIC)
 
 
-def _leaves(tree: Any) -> dict[str, Any]:
+def _shapes(tree: Any) -> dict[str, list[int]]:
     leaves = jax.tree_util.tree_leaves_with_path(tree, is_leaf=lambda x: hasattr(x, "shape"))
-    return {jax.tree_util.keystr(path, simple=True, separator="."): leaf for path, leaf in leaves}
+    return {
+        jax.tree_util.keystr(path, simple=True, separator="."): list(leaf.shape)
+        for path, leaf in leaves
+    }

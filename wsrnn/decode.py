@@ -68,7 +68,7 @@ def read(
         z = jnp.take_along_axis(z, at[:, None, None], 1)[:, 0]
     how = _plan(transition, B, u, start, mode if bound is None else "scan", last=at is not None)
     if how.mode == "scan":
-        return _scan(transition, B, u, start, root, z, at, bound)
+        return _scan(transition.whole(), B, u, start, root, z, at, bound)
     S, h = _channels(start, len(u))
     if at is not None:
         return root.apply(how.state_at(transition, B, S, u, h, at).T, z.T).T

@@ -110,9 +110,8 @@ class Experiment:
         if getattr(self.model, "mode", None) != "auto":
             return []
         task, last = self.task, self.task.reads("train") != "all"
-        return self.model.plans(
-            task.d_in, task.d_out, batch=self.batch_size, length=task.length, last=last
-        )
+        batch = max(1, self.batch_size // self.mesh.devices())
+        return self.model.plans(task.d_in, task.d_out, batch=batch, length=task.length, last=last)
 
 
 # Fields that cannot change what a run computes: free to differ when it is continued.

@@ -31,7 +31,7 @@ from wsrnn.experiment import (
 from wsrnn.monitor import Monitor
 from wsrnn.progress import Pace, Progress, StopFlag
 from wsrnn.record import Record
-from wsrnn.sharding import to_global
+from wsrnn.sharding import Layout, to_global
 from wsrnn.tasks import SPLITS, Batch, check_examples
 
 log = logging.getLogger("wsrnn")
@@ -62,7 +62,7 @@ def fit(recipe: Recipe, out: Path, init_from: Path | None = None) -> dict[str, A
     program = compose(experiment, mesh)
     initial = None
     if run.init_from and not has_checkpoint(out):
-        initial = _initial_params(run.init_from, program.abstract.params)
+        initial = _initial_params(run.init_from, program)
     lead = jax.process_index() == 0
     _meet("every process has looked at the folder")
     for change in run.changes:
@@ -84,7 +84,7 @@ def fit(recipe: Recipe, out: Path, init_from: Path | None = None) -> dict[str, A
         checkpoints = stack.enter_context(Checkpoints(out / CHECKPOINTS))
         start = checkpoints.find("last") or 0
         if start:
-            state = checkpoints.restore(start, program.abstract)
+            state = checkpoints.restore(start, program.abstract, program.layouts)
             log.info("continuing %s from step %d", out, start)
         else:
             state = program.init()
@@ -161,7 +161,9 @@ def _train(experiment, program, mesh, state, start, checkpoints, record, monitor
             if saving:
                 settle()
                 with pace.paused():
-                    checkpoints.save(number, state, validation and validation["loss"])
+                    checkpoints.save(
+                        number, state, validation and validation["loss"], program.layouts
+                    )
             if stop or final:
                 break
             batch = to_devices(next(batches), mesh)
@@ -193,7 +195,8 @@ def _look(experiment, program, params, monitor, number, validation) -> None:
     monitor.scalars(number, {f"valid/{name}": value for name, value in validation.items()})
     if jax.process_count() > 1:
         return  # diagnostics would need the parameters of the other processes
-    here = jax.device_put(jax.device_get(params), jax.local_devices()[0])
+    trimmed = jax.tree.map(Layout.trim, program.layouts.params, jax.device_get(params))
+    here = jax.device_put(trimmed, jax.local_devices()[0])
     model = nnx.merge(program.graphdef, here)
     some = data.examples(experiment.task, "valid", experiment.seed, 8)
     for tag, value in model.diagnostics(some.inputs, some.times).items():
@@ -204,12 +207,12 @@ def _look(experiment, program, params, monitor, number, validation) -> None:
     monitor.flush()
 
 
-def _initial_params(start: str, abstract: Any) -> Any:
+def _initial_params(start: str, program: step.Program) -> Any:
     """The parameters of another run, RUN@STEP, where this run's are to lie."""
     run, _, number = start.rpartition("@")
     log.info("parameters from %s, step %s", run, number)
     with open_checkpoints(run) as saved:
-        return saved.restore_params(int(number), abstract)
+        return saved.restore_params(int(number), program.abstract.params, program.layouts.params)
 
 
 def _tag(name: str) -> str:

@@ -17,7 +17,7 @@ from wsrnn.experiment import Experiment, flatten, load_step, read_record
 from wsrnn.models import Model
 from wsrnn.monitor import Monitor
 from wsrnn.record import read_metrics
-from wsrnn.sharding import MeshConfig, replicated
+from wsrnn.sharding import MeshConfig, layouts, replicated
 from wsrnn.step import eval_step
 
 log = logging.getLogger("wsrnn")
@@ -84,7 +84,7 @@ def test_loss(model: Model, experiment: Experiment) -> dict[str, float]:
         task, "test", experiment.batch_size, experiment.seed,
         batches=experiment.eval_batches if task.endless else None,
     )  # fmt: skip
-    step = eval_step(graphdef, mesh, task.loss, task.reads("test"))
+    step = eval_step(graphdef, mesh, layouts(params, mesh), task.loss, task.reads("test"))
     return loop.evaluate(step, mesh, params, stream)
 
 

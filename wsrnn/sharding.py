@@ -1,15 +1,19 @@
 """Devices as a mesh, and where each array lies on it."""
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jaxtyping import Array
 
 from wsrnn.errors import UserError
+from wsrnn.recurrence.split import AXIS
 
-AXES = ("data", "model")
+DATA, MODEL = AXES = ("data", AXIS)
 WORTH_SPLITTING = 2**14  # entries: smaller arrays are replicated
 
 
@@ -20,7 +24,8 @@ class MeshConfig:
     data: int = -1
     """Devices along the axis of whole copies of the parameters; -1 takes all that are left."""
     model: int = 1
-    """Devices along the axis that splits each large parameter and its optimiser state."""
+    """Devices along the axis that splits each large parameter and its optimiser state, and the
+    states of a convolution with a dense A."""
 
     def __post_init__(self):
         if self.model < 1 or (self.data < 1 and self.data != -1):
@@ -29,13 +34,18 @@ class MeshConfig:
                 f"got {self.data} and {self.model}"
             )
 
+    def devices(self) -> int:
+        """How many devices of those visible the mesh takes."""
+        data = len(jax.devices()) // self.model if self.data == -1 else self.data
+        return data * self.model
+
     def build(self, batch_size: int) -> Mesh:
         """Return the mesh over the visible devices.
 
         Raises UserError where the devices do not suffice or the batch does not divide over them.
         """
         devices = jax.devices()
-        data = len(devices) // self.model if self.data == -1 else self.data
+        data = self.devices() // self.model
         if data < 1 or data * self.model > len(devices):
             raise UserError(
                 f"mesh.data {self.data} x mesh.model {self.model} needs more than the "
@@ -65,32 +75,69 @@ def batch_sharding(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec(AXES))
 
 
-def state_sharding(abstract: Any, mesh: Mesh) -> Any:
-    """Return a sharding for each leaf of abstract arrays, by its shape alone.
+@dataclass(frozen=True)
+class Layout:
+    """How an array lies on a mesh: whole on every device, or in equal parts along one axis.
 
-    Large arrays are split over `model` along their longest axis that divides; small ones are
-    replicated. Raises UserError if a large one cannot be split: a mesh that left it whole would
-    keep no promise.
+    That axis is padded with zeros where the devices do not divide it. Optimisers leave the padding
+    at zero, as its gradient is, and checkpoints may be read with another padding.
     """
-    parts = mesh.shape["model"]
 
-    def spec(leaf) -> PartitionSpec:
-        if parts == 1 or leaf.size < WORTH_SPLITTING:
-            return PartitionSpec()
-        axes = [i for i, n in enumerate(leaf.shape) if n % parts == 0]
-        if not axes:
-            return PartitionSpec()
-        axis = max(axes, key=lambda i: leaf.shape[i])
-        return PartitionSpec(*[None] * axis, "model")
+    shape: tuple[int, ...]
+    """Without the padding."""
+    axis: int | None
+    """The axis that is split over `model`."""
+    parts: int
+    """Devices along `model`."""
 
-    for path, leaf in jax.tree_util.tree_leaves_with_path(abstract):
-        if parts > 1 and leaf.size >= WORTH_SPLITTING and spec(leaf) == PartitionSpec():
-            name = jax.tree_util.keystr(path, simple=True, separator=".")
-            raise UserError(
-                f"mesh.model {parts} divides no axis of {name} {list(leaf.shape)}: choose root "
-                f"sizes for which P is divisible by {parts}, or another mesh.model"
-            )
-    return jax.tree.map(lambda leaf: NamedSharding(mesh, spec(leaf)), abstract)
+    @classmethod
+    def of(cls, shape: tuple[int, ...], mesh: Mesh) -> "Layout":
+        """Split large arrays along their longest axis, keep small ones whole."""
+        parts = mesh.shape[MODEL]
+        large = parts > 1 and math.prod(shape) >= WORTH_SPLITTING
+        return cls(tuple(shape), shape.index(max(shape)) if large else None, parts)
+
+    @property
+    def spec(self) -> PartitionSpec:
+        """For jax."""
+        return PartitionSpec() if self.axis is None else PartitionSpec(*[None] * self.axis, MODEL)
+
+    @property
+    def padding(self) -> int:
+        """Zeros behind the array, along the split axis."""
+        return 0 if self.axis is None else -self.shape[self.axis] % self.parts
+
+    def pad(self, x: Array) -> Array:
+        """Add the padding."""
+        widths = [(0, self.padding if i == self.axis else 0) for i in range(x.ndim)]
+        return jnp.pad(x, widths) if self.padding else x
+
+    def trim(self, x: Array | np.ndarray) -> Array | np.ndarray:
+        """Take the padding off."""
+        return x[tuple(map(slice, self.shape))] if self.padding else x
+
+    def gather(self, part: Array) -> Array:
+        """The whole from each device's part, within `shard_map`; its adjoint scatters the sum."""
+        if self.axis is None:
+            return part
+        return self.trim(jax.lax.all_gather(part, MODEL, axis=self.axis, tiled=True))
+
+    def total(self, gradient: Array) -> Array:
+        """The sum of the devices' gradients of a part, within `shard_map`.
+
+        What concerns a part has been added up over `model` by the adjoint of gathering it.
+        """
+        return jax.lax.psum(gradient, AXES if self.axis is None else DATA)
+
+
+def layouts(abstract: Any, mesh: Mesh) -> Any:
+    """The layout of each leaf of a tree of shapes."""
+    return jax.tree.map(lambda leaf: Layout.of(leaf.shape, mesh), abstract)
+
+
+def specs(placed: Any) -> Any:
+    """The partition of each leaf of a tree of layouts, for jax."""
+    return jax.tree.map(lambda layout: layout.spec, placed)
 
 
 def to_global(batch: Any, mesh: Mesh) -> Any:

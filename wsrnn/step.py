@@ -7,12 +7,13 @@ import jax
 import jax.numpy as jnp
 import optax
 from flax import nnx
-from jax.sharding import Mesh, PartitionSpec
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Float, Int
 
 from wsrnn.metrics import LOSSES, Measures, last_valid
 from wsrnn.models import Model
-from wsrnn.sharding import AXES, replicated, state_sharding
+from wsrnn.sharding import AXES, Layout, layouts, replicated, specs
 from wsrnn.tasks import Batch
 
 
@@ -28,7 +29,8 @@ class Program(NamedTuple):
     """What is compiled for one experiment on one mesh."""
 
     graphdef: Any
-    abstract: TrainState  # shapes, dtypes and shardings of the state
+    layouts: TrainState  # how each array of the state lies on the mesh, and its true shape
+    abstract: TrainState  # shapes (padded where a layout is), dtypes and shardings of the state
     init: Callable[[], TrainState]
     gradients: Callable[[Any, Batch], tuple[Any, Measures]]
     train_step: Callable[[TrainState, Batch], tuple[TrainState, dict[str, Array]]]
@@ -47,34 +49,43 @@ def program(
 
     `build` makes the model; updates are `optimiser`'s times minus `rate` of the step; `reads` says
     for "train" and for "eval" whether the mask selects one step of each sequence. The batch is
-    split over all devices and every device works on its own part under `shard_map`, with whole
-    parameters: XLA would gather the whole batch for each Fourier transform otherwise. Raises what
-    `state_sharding` raises.
+    split over all devices and every device works on its own part under `shard_map`: XLA would
+    gather the whole batch for each Fourier transform otherwise. Large parameters are gathered for
+    it, but those of `Model.in_rows`.
     """
 
     def fresh() -> TrainState:
         params = nnx.as_pure(nnx.state(build()))
         return TrainState(jnp.zeros((), jnp.int32), params, optimiser.init(params))
 
-    graphdef = nnx.graphdef(nnx.eval_shape(build))
-    shapes = jax.eval_shape(fresh)
-    shardings = state_sharding(shapes, mesh)
+    def fresh_padded() -> TrainState:
+        return jax.tree.map(Layout.pad, placed, fresh())
+
+    blank = nnx.eval_shape(build)
+    graphdef = nnx.graphdef(blank)
+    placed = layouts(jax.eval_shape(fresh), mesh)
+    shardings = jax.tree.map(lambda spec: NamedSharding(mesh, spec), specs(placed))
     abstract = jax.tree.map(
-        lambda leaf, s: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=s), shapes, shardings
-    )
+        lambda leaf, s: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=s),
+        jax.eval_shape(fresh_padded), shardings,
+    )  # fmt: skip
 
     def gradients(params, batch):
         def total(params):
-            return measure(nnx.merge(graphdef, params), batch, loss, reads["train"])
+            model = from_parts(graphdef, placed.params, params)
+            return measure(model, batch, loss, reads["train"])
 
-        return jax.grad(total, has_aux=True)(params)
+        grads, sums = jax.grad(total, has_aux=True)(params)
+        return jax.tree.map(Layout.total, placed.params, grads), jax.lax.psum(sums, AXES)
 
     def contracted(params):
-        model = nnx.merge(graphdef, params)
-        model.contracted()
-        return nnx.as_pure(nnx.state(model))
+        if not blank.contracts:
+            return params
+        model = nnx.merge(graphdef, jax.tree.map(Layout.trim, placed.params, params))
+        model.contract()
+        return jax.tree.map(Layout.pad, placed.params, nnx.as_pure(nnx.state(model)))
 
-    gradients = over_devices(gradients, mesh)
+    gradients = over_devices(gradients, mesh, placed.params, (specs(placed.params), P()))
 
     def train_step(state: TrainState, batch: Batch):
         grads, sums = gradients(state.params, batch)
@@ -99,33 +110,50 @@ def program(
 
     return Program(
         graphdef,
+        placed,
         abstract,
-        jax.jit(fresh, out_shardings=shardings),
+        jax.jit(fresh_padded, out_shardings=shardings),
         jax.jit(gradients),
         jax.jit(train_step, donate_argnums=0, out_shardings=(shardings, replicated(mesh))),
-        eval_step(graphdef, mesh, loss, reads["eval"]),
+        eval_step(graphdef, mesh, placed.params, loss, reads["eval"]),
     )
 
 
-def eval_step(graphdef: Any, mesh: Mesh, loss: str, reads: str) -> Callable[[Any, Batch], Measures]:
-    """Return the compiled step from (parameters, global batch) to the sums of its metrics."""
+def eval_step(
+    graphdef: Any, mesh: Mesh, placed: Any, loss: str, reads: str
+) -> Callable[[Any, Batch], Measures]:
+    """Return the compiled step from (parameters, global batch) to the sums of its metrics.
+
+    The parameters lie as their layouts `placed` say.
+    """
 
     def sums(params, batch):
-        return measure(nnx.merge(graphdef, params), batch, loss, reads)[1]
+        model = from_parts(graphdef, placed, params)
+        return jax.lax.psum(measure(model, batch, loss, reads)[1], AXES)
 
-    return jax.jit(over_devices(sums, mesh))
+    return jax.jit(over_devices(sums, mesh, placed, P()))
 
 
-def over_devices(function: Callable, mesh: Mesh) -> Callable:
-    """Run function(params, batch) on each device's part of the batch, and sum what it returns."""
-
-    def part(params, batch):
-        return jax.lax.psum(function(params, batch), AXES)
-
-    specs = (PartitionSpec(), PartitionSpec(AXES))
+def over_devices(function: Callable, mesh: Mesh, placed: Any, out_specs: Any) -> Callable:
+    """Run function(parts of the parameters, part of the batch) on every device."""
     return jax.shard_map(
-        part, mesh=mesh, in_specs=specs, out_specs=PartitionSpec(), check_vma=False
+        function,
+        mesh=mesh,
+        in_specs=(specs(placed), P(AXES)),
+        out_specs=out_specs,
+        check_vma=False,
     )
+
+
+def from_parts(graphdef: Any, placed: Any, params: Any) -> Model:
+    """The model on one device: all parameters gathered but those of `Model.in_rows`."""
+    in_rows = nnx.merge(graphdef, params).in_rows
+
+    def gathered(path, layout, part):
+        name = jax.tree_util.keystr(path, simple=True, separator=".")
+        return part if name in in_rows else layout.gather(part)
+
+    return nnx.merge(graphdef, jax.tree_util.tree_map_with_path(gathered, placed, params))
 
 
 def measure(model: Model, batch: Batch, loss: str, reads: str) -> tuple[Float[Array, ""], Measures]:

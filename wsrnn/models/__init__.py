@@ -13,6 +13,12 @@ from wsrnn.recurrence import Plan
 class Model(nnx.Module):
     """A sequence model whose only state is `nnx.Param`."""
 
+    in_rows: tuple[str, ...] = ()
+    """Parameters, by name, that reach the model as this device's rows where the mesh splits them;
+    all others reach it whole."""
+    contracts: bool = False
+    """Whether `contract` does anything."""
+
     @abstractmethod
     def __call__(
         self,
@@ -42,7 +48,7 @@ class Model(nnx.Module):
         """
         return score(self(inputs, times), *labels)
 
-    def contracted(self) -> None:
+    def contract(self) -> None:
         """Bring parameters back to where they should stay; called after every update."""
 
     def sizes(self, length: int) -> dict[str, int]:

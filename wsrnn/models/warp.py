@@ -13,7 +13,7 @@ from wsrnn.models import Model, ModelConfig
 from wsrnn.models.head import Head, HeadConfig
 from wsrnn.models.lift import LiftConfig
 from wsrnn.models.phi import PhiConfig
-from wsrnn.recurrence import FORMS, MODES, Mode, Transition, plans
+from wsrnn.recurrence import FORMS, MODES, Dense, Mode, Rows, Transition, plans
 from wsrnn.recurrence.transition import PRECISION, TransitionStart
 from wsrnn.root import Activation, Root, RootNet
 
@@ -230,19 +230,26 @@ class Warp(Model):
         self.A = nnx.Dict({_name(path): nnx.Param(leaf) for path, leaf in leaves})
         self.head = Head(config.head)
 
+    in_rows = ("A.A",)  # a dense A
+
+    @property
+    def contracts(self) -> bool:
+        """Where the config asks for it."""
+        return self.config.transition.contract
+
     @property
     def transition(self) -> Transition:
         """A, as the recurrence takes it."""
         shapes = jax.eval_shape(lambda: self.config.transition.init(self.root, jax.random.key(0)))
         leaves, tree = jax.tree_util.tree_flatten_with_path(shapes)
-        return jax.tree.unflatten(tree, [self.A[_name(path)][...] for path, _ in leaves])
+        transition = jax.tree.unflatten(tree, [self.A[_name(path)][...] for path, _ in leaves])
+        split = isinstance(transition, Dense) and len(transition.A) < self.root.size
+        return Rows(transition.A) if split else transition
 
-    def contracted(self):
-        """Keep the spectral radius of A at most 1, where the config asks for it."""
-        if self.config.transition.contract:
-            leaves = jax.tree_util.tree_leaves_with_path(self.transition.contracted())
-            for path, leaf in leaves:
-                self.A[_name(path)][...] = leaf
+    def contract(self):
+        """Keep the spectral radius of A at most 1."""
+        for path, leaf in jax.tree_util.tree_leaves_with_path(self.transition.contracted()):
+            self.A[_name(path)][...] = leaf
 
     def __call__(
         self,

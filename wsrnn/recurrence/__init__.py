@@ -11,6 +11,7 @@ from wsrnn.recurrence.kernel import krylov
 from wsrnn.recurrence.last import state_at
 from wsrnn.recurrence.plan import MODES, Mode, Plan, plan, plans
 from wsrnn.recurrence.scan import recur
+from wsrnn.recurrence.split import Rows
 from wsrnn.recurrence.transition import FORMS, Dense, Diagonal, Identity, Transition
 from wsrnn.recurrence.unroll import unroll
 
@@ -23,6 +24,7 @@ __all__ = [
     "Identity",
     "Mode",
     "Plan",
+    "Rows",
     "Spectral",
     "Trajectories",
     "Transition",

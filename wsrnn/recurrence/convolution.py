@@ -13,7 +13,7 @@ of the same cost.
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -25,6 +25,9 @@ from wsrnn.recurrence.transition import PRECISION
 
 class Trajectories(ABC):
     """A map from drives to states, as a pytree. Time is the last axis, in the map's own order."""
+
+    sequences: ClassVar[int] = 0
+    """The axis of the states along which sequences follow each other."""
 
     @abstractmethod
     def states(
@@ -114,6 +117,8 @@ class Blocked(Trajectories):
 
     spectrum: Any  # [F, P, 2 C c]: F = J frequencies; real parts, then imaginary ones negated
     start: Any  # [R, J, P, c]
+
+    sequences = -1
 
     @classmethod
     def of(cls, kernel: Float[Array, "T CR P"], channels: int, block: int) -> "Blocked":

@@ -19,6 +19,7 @@ from wsrnn.recurrence.convolution import (
 )
 from wsrnn.recurrence.kernel import krylov
 from wsrnn.recurrence.last import state_at
+from wsrnn.recurrence.split import Exchanged, Rows
 from wsrnn.recurrence.transition import PRECISION, Transition
 
 Mode = Literal["auto", "scan", "conv", "parallel"]
@@ -127,10 +128,14 @@ class Plan:
             return Narrow(W), jnp.swapaxes(w, 0, 1), h
         if self.method == "cumulative":
             return Cumulative(transition, V), u, h
+        if isinstance(transition, Rows):
+            V = transition.mine(V)
         kernel = krylov(transition, V.T, u.shape[1], self.doublings)
         if self.method == "blocked":
-            return Blocked.of(kernel, B.shape[1], self.block), u, h
-        return Spectral.of(kernel, B.shape[1]), u, h
+            found = Blocked.of(kernel, B.shape[1], self.block)
+        else:
+            found = Spectral.of(kernel, B.shape[1])
+        return Exchanged(found) if isinstance(transition, Rows) else found, u, h
 
     def state_at(
         self,
@@ -145,7 +150,7 @@ class Plan:
         if self.method == "narrow":
             W, w = transition.narrow(jnp.concatenate([B, S], 1), jnp.swapaxes(impulse(u, h), 0, 1))
             return jnp.matmul(w[at, jnp.arange(len(u))], W.T, precision=PRECISION)
-        return state_at(transition, B, S, u, h, at, self.doublings)
+        return state_at(transition.whole(), B, S, u, h, at, self.doublings)
 
 
 def plan(

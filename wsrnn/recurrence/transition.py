@@ -76,6 +76,10 @@ class Transition(ABC):
         """`apply`, for a loop: what does not depend on the state is done here, before it."""
         return self.apply
 
+    def whole(self) -> "Transition":
+        """The same A, where its parts lie on several devices (`split.Rows`) on each of them."""
+        return self
+
     @property
     @abstractmethod
     def T(self) -> "Transition":
