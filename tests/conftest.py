@@ -1,9 +1,15 @@
 """Eight simulated devices and strict numerics, decided before jax is imported."""
 
 import os
+from importlib.metadata import version
 
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["JAX_NUM_CPU_DEVICES"] = "8"
+# Compiling hundreds of small programs well would take longer than all their runs.
+QUICK = ["--xla_backend_optimization_level=0"]
+if version("jax").startswith("0.10."):  # where emitters of fusions take most of the time
+    QUICK.append("--xla_cpu_use_fusion_emitters=false")
+os.environ["XLA_FLAGS"] = " ".join([os.environ.get("XLA_FLAGS", ""), *QUICK])
 
 from jaxtyping import install_import_hook
 

@@ -5,9 +5,6 @@ import numpy as np
 
 from wsrnn.recurrence import FORMS, MODES
 
-# Compiling a hundred small programs well would take longer than all their runs.
-QUICK = {"xla_backend_optimization_level": 0}
-
 
 def modes(form):
     """The modes that a form of A can run."""

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from numerics import QUICK, close, modes, small_sizes
+from numerics import close, modes, small_sizes
 
 from wsrnn import decode
 from wsrnn.decode import Affine, Shared
@@ -74,7 +74,7 @@ def values_and_gradients(mode, read):
         return (normal(9, *y.shape) * jnp.sin(y)).sum(), y
 
     derivatives = jax.value_and_grad(loss, range(5), has_aux=True)
-    return jax.jit(derivatives, compiler_options=QUICK)
+    return jax.jit(derivatives)
 
 
 def check(form, start, read, T, tolerances):
@@ -152,7 +152,7 @@ def test_folding_is_reading_and_scoring_with_the_same_gradients(
         return score(decode.read(A, B, u, start, ROOT, z, mode="scan"), *LABELS, scale)
 
     def run(f, *args):
-        return jax.jit(f, compiler_options=QUICK)(*args)
+        return jax.jit(f)(*args)
 
     close(run(folded, *args), run(plain, *args), 1e-9)
     every = range(len(args))

@@ -1,14 +1,14 @@
 """GRU, LSTM, state-space model and Transformer against the same models written in plain numpy."""
 
 from dataclasses import replace
-from functools import lru_cache, partial
+from functools import lru_cache
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
-from numerics import QUICK, close
+from numerics import close
 
 from wsrnn.models import rnn
 from wsrnn.models.head import HeadConfig
@@ -31,7 +31,6 @@ MATCHED = {
     "ssm": SsmConfig(width=320, states=160, layers=4, spectra=5),
     "transformer": TransformerConfig(width=184, depth=4, heads=4),
 }
-compiled = partial(jax.jit, compiler_options=QUICK)
 each = pytest.mark.parametrize("name", PEERS)
 
 
@@ -65,7 +64,7 @@ def value_and_gradients(model, *args, **options):
         y = nnx.merge(graph, params)(*args, **options)
         return jnp.sum(jnp.cos(jnp.arange(y.size)).reshape(y.shape) * (y + y**2)), y
 
-    (_, y), gradients = compiled(jax.value_and_grad(loss, has_aux=True))(params)
+    (_, y), gradients = jax.jit(jax.value_and_grad(loss, has_aux=True))(params)
     return y, gradients
 
 
@@ -180,7 +179,7 @@ def reference(name, model, inputs, times):
 def test_the_outputs_are_those_of_the_equations(name, layout, read_time, monkeypatch):
     monkeypatch.setattr("wsrnn.models.transformer.BLOCK", 8)  # several, the last of them short
     model = build(replace(PEERS[name], layout=layout, read_time=read_time))
-    y = compiled(model)(*batch())
+    y = jax.jit(model)(*batch())
     close(y, reference(name, model, *batch()), 1e-12)
 
 
@@ -238,7 +237,7 @@ def test_the_adjoint_is_that_of_the_scan(cell):
         return jnp.stack(h)
 
     def gradients(f):
-        return compiled(jax.grad(lambda *args: jnp.sum(f(*args) ** 2), argnums=(0, 1, 2)))(
+        return jax.jit(jax.grad(lambda *args: jnp.sum(f(*args) ** 2), argnums=(0, 1, 2)))(
             U, start, inputs
         )
 
@@ -257,7 +256,7 @@ def test_no_output_depends_on_the_future(name, layout):
     later = inputs.at[:, k + 1 :].add(1.0), times.at[:, k + 1 :].add(1.0)
     values = inputs.at[:, k, D - O :].add(1.0), times
     for mode in (None, *model.config.modes):
-        f = compiled(lambda *args, mode=mode: model(*args, mode=mode))
+        f = jax.jit(lambda *args, mode=mode: model(*args, mode=mode))
         before, after, answered = f(inputs, times), f(*later), f(*values)
         close(after[:, : k + 1], before[:, : k + 1], 1e-12, mode)
         assert (np.abs(after - before)[:, k + 1 :].max((1, 2)) > 1e-4).all()
@@ -271,15 +270,15 @@ def test_no_output_depends_on_the_future(name, layout):
 def test_reading_one_step_is_that_step_of_the_full_output(name):
     model = build(PEERS[name])
     at = jnp.array([0, T - 1, 12])
-    expected = compiled(model)(*batch())[jnp.arange(N), at]
-    close(compiled(model)(*batch(), at=at), expected, 1e-12)
+    expected = jax.jit(model)(*batch())[jnp.arange(N), at]
+    close(jax.jit(model)(*batch(), at=at), expected, 1e-12)
 
 
 @each
 def test_an_uncertain_model_predicts_means_and_scales(name):
     config = replace(PEERS[name], head=HeadConfig("tanh", uncertain=True))
     assert config.uncertain and not PEERS[name].uncertain
-    y = compiled(build(config))(*batch())
+    y = jax.jit(build(config))(*batch())
     assert y.shape == (N, T, 2 * O)
     raw = reference(name, build(config), *batch())
     close(y[..., :O], np.tanh(raw[..., :O]), 1e-12)
@@ -310,7 +309,7 @@ def test_the_start_is_drawn_from_the_seed(name):
 def test_integers_are_read_as_floats(name):
     inputs, times = batch()
     whole = jnp.round(3 * inputs)
-    f = compiled(build(PEERS[name]))
+    f = jax.jit(build(PEERS[name]))
     close(f(whole.astype(int), times), f(whole, times), 1e-12)
 
 

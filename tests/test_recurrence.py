@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from numerics import QUICK, close, modes, small_sizes
+from numerics import close, modes, small_sizes
 
 from wsrnn.recurrence import (
     FORMS,
@@ -102,7 +102,7 @@ def test_every_mode_is_the_loop_and_has_its_gradients(form, T, tolerances):
     derivatives = {
         m: jax.value_and_grad(functional(m), (0, 1, 2, 3), has_aux=True) for m in modes(form)
     }
-    run = {m: jax.jit(f, compiler_options=QUICK) for m, f in derivatives.items()}
+    run = {m: jax.jit(f) for m, f in derivatives.items()}
     for name, A in regimes(form, T).items():
         truth = loop(A.dense(P), B, u, theta0)
         scale = jnp.asarray(np.abs(truth).max(), B.dtype)
@@ -165,7 +165,7 @@ def test_the_adjoint_of_the_kernel_is_that_of_a_naive_loop(form, T, doublings, x
     def custom(A, V):
         return jnp.sin(weights * krylov(A, V, T, doublings)).sum()
 
-    derivatives = [jax.jit(jax.grad(f, (0, 1)), compiler_options=QUICK) for f in (custom, naive)]
+    derivatives = [jax.jit(jax.grad(f, (0, 1))) for f in (custom, naive)]
     close(derivatives[0](A, V), derivatives[1](A, V), 1e-11)
 
 
@@ -184,10 +184,9 @@ def test_the_recurrence_and_its_adjoint_are_a_naive_loop(form, T, x64):
         return A.cumulate(drive)
 
     results = [
-        jax.jit(
-            jax.value_and_grad(lambda *a, f=f: jnp.sin(weights * f(*a)).sum(), (0, 1)),
-            compiler_options=QUICK,
-        )(A, drive)
+        jax.jit(jax.value_and_grad(lambda *a, f=f: jnp.sin(weights * f(*a)).sum(), (0, 1)))(
+            A, drive
+        )
         for f in (naive, recur, cumulated)
     ]
     close(results[1], results[0], 1e-11)
@@ -247,7 +246,7 @@ def test_state_at_is_that_row_of_the_trajectory(form, T, doublings, x64):
     at = np.random.default_rng(3).integers(0, T, N)
     at[:2] = 0, T - 1
     rows = [loop(A.dense(P), B, u[n], S @ h[n])[at[n]] for n in range(N)]
-    run = jax.jit(state_at, static_argnums=6, compiler_options=QUICK)
+    run = jax.jit(state_at, static_argnums=6)
     close(run(A, B, S, u, h, jnp.asarray(at), doublings), np.stack(rows), 1e-12)
 
 

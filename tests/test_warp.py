@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
-from numerics import QUICK, close, modes
+from numerics import close, modes
 
 from wsrnn.models.head import Head, HeadConfig
 from wsrnn.models.lift import LiftConfig
@@ -93,15 +93,13 @@ def call(model, *args, method="__call__", **options):
     def f(params, *args):
         return getattr(nnx.merge(graph, params), method)(*args, **options)
 
-    return jax.jit(f, compiler_options=QUICK)(params, *args)
+    return jax.jit(f)(params, *args)
 
 
 def stream(model, inputs, times):
     """The states and outputs of `advance`, step by step; a missing input is the last mean."""
     graph, params = nnx.split(model)
-    advance = jax.jit(
-        lambda params, *args: nnx.merge(graph, params).advance(*args), compiler_options=QUICK
-    )
+    advance = jax.jit(lambda params, *args: nnx.merge(graph, params).advance(*args))
     state, states, outputs = call(model, inputs[:, 0], method="start"), [], []
     for t in range(times.shape[1]):
         x = inputs[:, t] if t < inputs.shape[1] else outputs[-1][:, : model.d_out]
@@ -197,7 +195,7 @@ def test_every_mode_is_the_reference_and_has_the_same_gradients(config):
         y = nnx.merge(graph, params)(inputs, times, mode=mode)
         return (weights * (y + jnp.sin(y))).sum(), y
 
-    f = jax.jit(jax.value_and_grad(loss, has_aux=True), static_argnums=1, compiler_options=QUICK)
+    f = jax.jit(jax.value_and_grad(loss, has_aux=True), static_argnums=1)
     results = {mode: f(params, mode) for mode in modes(config.transition.form)}
     truth = reference(model, inputs, times)[1]
     for mode, ((_, y), gradients) in results.items():
@@ -260,7 +258,7 @@ def test_no_output_depends_on_the_future(config, mode):
     def loss(x, t):
         return jnp.sin(jnp.take(model(x, times, mode=mode), t, axis=1)).sum()
 
-    gradient = jax.jit(jax.grad(loss), compiler_options=QUICK)
+    gradient = jax.jit(jax.grad(loss))
     for t in (0, 1, 16, T - 2):
         g = np.abs(gradient(inputs, jnp.asarray(t)))
         assert g[:, t + 1 :].max() <= zero * g.max()
@@ -316,8 +314,7 @@ def test_the_total_is_the_score_of_the_outputs_with_the_same_gradients(form, mod
         return score(nnx.merge(graph, params)(inputs, times, mode="scan"), *labels)
 
     (value, gradients), (expected, expected_gradients) = (
-        jax.jit(jax.value_and_grad(f, has_aux=True), compiler_options=QUICK)(params)
-        for f in (total, scored)
+        jax.jit(jax.value_and_grad(f, has_aux=True))(params) for f in (total, scored)
     )
     close(value, expected, 2e-5)
     expected_gradients = dict(nnx.to_flat_state(expected_gradients))
