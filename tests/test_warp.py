@@ -15,6 +15,7 @@ from numerics import close, modes
 from wsrnn.models.head import Head, HeadConfig
 from wsrnn.models.lift import LiftConfig
 from wsrnn.models.phi import PhiConfig
+from wsrnn.models.textbook import TextbookConfig
 from wsrnn.models.warp import TransitionConfig, WarpConfig
 from wsrnn.recurrence import FORMS, MODES
 
@@ -514,6 +515,54 @@ def test_weights_are_clipped_in_the_scan_and_in_streaming(mode):
     close(states[-1].theta, truth[0][:, -1], 2e-5)
 
 
+PLAIN = {
+    "plain": {},
+    "clipped": {"weight_clip": 0.4},
+    "bfloat16": {"bfloat16": True},
+    "checkpointed": {"layout": "read_before_write"},
+}
+
+
+@pytest.mark.parametrize("case", PLAIN)
+def test_the_textbook_is_the_same_model(case, x64):
+    model = build(small(drive="value", mode="scan", **PLAIN[case]))
+    graph, params = nnx.split(jax.tree.map(lambda p: p.astype(jnp.float64), model))
+    options = {f.name: getattr(model.config, f.name) for f in dataclasses.fields(WarpConfig)}
+    config = TextbookConfig(**options, checkpoint=case == "checkpointed")
+    plain = nnx.graphdef(config.build(D, O, rngs=nnx.Rngs(0)))
+    inputs, times = (x.astype(jnp.float64) for x in batch())
+    # a product in bfloat16 keeps 8 bits, and the two sum it in different orders
+    tolerance = 2e-2 if case == "bfloat16" else 1e-12
+
+    def values(graph, at):
+        def loss(params):
+            y = nnx.merge(graph, params)(inputs, times, at=at)
+            return jnp.sin(y).sum(), y
+
+        f = jax.value_and_grad(loss, has_aux=True)
+        return jax.jit(f, compiler_options=QUICK)(params)
+
+    for at in (None, jnp.arange(N) * 10):
+        (_, y), gradients = values(plain, at)
+        (_, expected), expected_gradients = values(graph, at)
+        assert y.dtype == jnp.float64
+        close(y, expected, tolerance)
+        close(nnx.as_pure(gradients), nnx.as_pure(expected_gradients), tolerance)
+    seen, expected = (nnx.merge(g, params).diagnostics(inputs, times) for g in (plain, graph))
+    close(seen, expected, 1e-12)
+    assert (np.abs(seen["theta"]).max() == 0.4) == (case == "clipped")
+
+
+@pytest.mark.parametrize("case", ["bfloat16", "clipped"])
+def test_what_the_textbook_is_asked_for_changes_its_outputs(case):
+    inputs, times = batch()
+    configs = [
+        TextbookConfig(width=3, depth=1, input_scale=0.2, **PLAIN[c]) for c in ("plain", case)
+    ]
+    y, other = (call(config.build(D, O, rngs=nnx.Rngs(0)), inputs, times) for config in configs)
+    assert np.abs(y - other).max() > 1e-3
+
+
 NONLINEAR = [mode for mode in MODES if mode != "scan"]
 
 
@@ -598,7 +647,7 @@ def test_a_part_that_cannot_work_is_refused_with_the_cure(config, options, cure)
     [
         (TransitionConfig("block_diagonal", block=4), "4 does not divide .* P = 14 .* a divisor"),
         (TransitionConfig("low_rank", rank=15), "P = 14 needs a rank of 1 to P, got 15"),
-        (TransitionConfig("low_rank"), "P = 14 needs a rank of 1 to P, got 16"),
+        (TransitionConfig("low_rank"), "of 1 to P, got 16: set transition.rank to at most 14"),
     ],
 )
 def test_a_transition_that_does_not_fit_the_root_is_refused(transition, cure):

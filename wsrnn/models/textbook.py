@@ -1,10 +1,12 @@
 """The plainest honest execution of WARP: the yardstick of the fast ones, in benchmarks and tests.
 
 One `lax.scan` over time, the batch as one matrix product with a dense A at each step, the root
-network as matrix-vector products under `vmap`, everything differentiated automatically.
+network as matrix-vector products under `vmap`, everything differentiated automatically, all
+products in full precision as the other executions take them.
 """
 
 from dataclasses import dataclass
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +15,7 @@ from flax import nnx
 from wsrnn.decode import initial
 from wsrnn.models import Model
 from wsrnn.models.warp import Warp, WarpConfig
-from wsrnn.root import ACTIVATIONS, RootNet
+from wsrnn.root import ACTIVATIONS, Root, RootNet
 
 
 @dataclass(frozen=True)
@@ -41,35 +43,43 @@ class Textbook(Warp):
 
     def _read(self, root, inputs, times, read, mode):
         transition, B, u, start, _, z = self._recurrence(inputs, times)
-        A = transition.dense(len(B))
-        at = None if isinstance(read, str) else read
+        A, bound = transition.dense(len(B)), self.config.weight_clip
+        last = jnp.full(len(u), u.shape[1] - 1)
+        at = {"all": None, "last": last}[read] if isinstance(read, str) else read
+        outputs = jax.vmap(partial(network, root))
 
         def step(theta, xs):
             t, u_t, z_t = xs
             before, kept = theta
             after = jnp.where(t == 0, before, before @ A.T) + u_t @ B.T
+            after = after if bound is None else jnp.clip(after, -bound, bound)
             if at is None:
-                return (after, kept), jax.vmap(lambda w, x: network(self.root, w, x))(after, z_t)
+                return (after, kept), outputs(after, z_t)
             return (after, jnp.where((t == at)[:, None], after, kept)), None
 
         theta = jnp.broadcast_to(initial(start), (len(u), len(B)))
-        kept = jnp.zeros_like(theta) if at is not None else None
+        kept = None if at is None else jnp.zeros_like(theta)
         step = jax.checkpoint(step) if self.config.checkpoint else step
         steps = jnp.arange(u.shape[1])
         over_time = (steps, jnp.swapaxes(u, 0, 1), jnp.swapaxes(z, 0, 1))
-        (_, kept), y = jax.lax.scan(step, (theta, kept), over_time)
-        if at is None:
-            return jnp.swapaxes(y, 0, 1)
-        z = jnp.take_along_axis(z, at[:, None, None], 1)[:, 0]
-        return jax.vmap(lambda w, x: network(self.root, w, x))(kept, z)
+        with jax.default_matmul_precision("highest"):
+            (_, kept), y = jax.lax.scan(step, (theta, kept), over_time)
+            if at is None:
+                return jnp.swapaxes(y, 0, 1)
+            return outputs(kept, jnp.take_along_axis(z, at[:, None, None], 1)[:, 0])
 
 
-def network(root: RootNet, theta, z):
+def network(root: Root, theta, z):
     """The root network of one vector of weights [P] at one input [d_in]."""
+    if not isinstance(root, RootNet):  # such as one that returns the weights themselves
+        return root.apply(theta[:, None], z[:, None])[:, 0]
+    dtype = theta.dtype
+    if root.bfloat16:
+        theta, z = theta.astype(jnp.bfloat16), z.astype(jnp.bfloat16)
     row = 0
     for layer, (i, o) in enumerate(root.layers):
         kernel, bias = theta[row : row + o * i].reshape(o, i), theta[row + o * i :][:o]
         z = kernel @ z + bias
         z = ACTIVATIONS[root.activation](z) if layer < root.depth else z
         row += o * i + o
-    return z
+    return z.astype(dtype)

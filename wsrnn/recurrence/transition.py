@@ -585,7 +585,8 @@ class LowRank(Transition):
         """On r random orthonormal directions: I (U = 0), a random rotation, or decays."""
         if not 1 <= rank <= size:
             raise ValueError(
-                f"a low rank transition of P = {size} needs a rank of 1 to P, got {rank}"
+                f"a low rank transition of P = {size} needs a rank of 1 to P, got {rank}: set "
+                f"transition.rank to at most {size}, or choose a larger root network"
             )
         turn, key = jax.random.split(key)
         V = jnp.linalg.qr(jax.random.normal(key, (size, rank)))[0]
