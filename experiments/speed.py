@@ -70,6 +70,20 @@ last = replace(
     task=Noise(length=4096, d_in=6, d_out=5, last=True),
     model=replace(experiment.model, width=128, depth=1),
 )
+
+
+def wide(name: str, **sizes) -> Experiment:
+    """A root network of P = 99,853 weights: no room for a P x P matrix, and little for states."""
+    return replace(
+        experiment,
+        task=Noise(length=1024),
+        model=replace(
+            experiment.model, width=314, depth=2, transition=TransitionConfig(name, **sizes)
+        ),
+        batch_size=4,
+    )
+
+
 variants = {
     "n128": replace(experiment, batch_size=128),
     "identity": form("identity"),
@@ -79,6 +93,8 @@ variants = {
     "shift": form("shift"),
     "block_diagonal": form("block_diagonal", start="orthogonal", radius=0.998),
     "low_rank": form("low_rank", rank=16, start="orthogonal"),
+    "wide_low_rank": wide("low_rank", start="orthogonal"),
+    "wide_diagonal": wide("diagonal", start="decay"),
     "last": last,
     "eigenworms": replace(last, task=replace(last.task, length=17_984)),
 }

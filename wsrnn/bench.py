@@ -1,5 +1,7 @@
-"""What executions and models cost, measured side by side in one process."""
+"""What executions and models cost and how they round, side by side in one process."""
 
+import resource
+import sys
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, fields, replace
@@ -12,14 +14,20 @@ import numpy as np
 from flax import nnx
 
 from wsrnn import data, loop
-from wsrnn.experiment import Experiment
+from wsrnn.errors import UserError
+from wsrnn.experiment import Experiment, Recipe
+from wsrnn.metrics import last_valid
 from wsrnn.models import ModelConfig
 from wsrnn.models.rnn import RnnConfig
 from wsrnn.models.ssm import SsmConfig
 from wsrnn.models.textbook import TextbookConfig
 from wsrnn.models.transformer import TransformerConfig
 from wsrnn.models.warp import TransitionConfig, WarpConfig
+from wsrnn.recurrence import MODES
 from wsrnn.recurrence.plan import Plan
+from wsrnn.sharding import MeshConfig
+from wsrnn.step import Program
+from wsrnn.tasks import Batch
 
 
 @dataclass
@@ -44,6 +52,25 @@ class Machine:
     copy: float  # bytes a second read and written
 
 
+@dataclass
+class Errors:
+    """The largest errors of one row, relative to the largest value of the reference."""
+
+    outputs: float  # in float32
+    gradients: float  # in float32, of the parameter where it is largest
+    parameter: str  # that parameter
+    gradients_float64: float | None  # None of the reference itself
+
+
+def executions(recipe: Recipe) -> dict[str, Experiment]:
+    """The experiment in every mode, or in the one that a flag names (auto: that it chooses)."""
+    experiment = recipe.experiment()
+    if any(flag.partition("=")[0] == "--model.mode" for flag in recipe.flags):
+        experiment = experiment.resolve()
+        return {experiment.model.mode: experiment}
+    return modes(experiment)
+
+
 def modes(experiment: Experiment) -> dict[str, Experiment]:
     """The experiment in each mode that its model can run."""
     variants = {}
@@ -55,17 +82,28 @@ def modes(experiment: Experiment) -> dict[str, Experiment]:
     return variants or {"only": experiment}
 
 
+def chosen(experiment: Experiment) -> str | None:
+    """The mode that `auto` chooses; None for a model that has no auto."""
+    if not (isinstance(experiment.model, WarpConfig) and experiment.model.modes):
+        return None
+    return replace(experiment, model=replace(experiment.model, mode="auto")).resolve().model.mode
+
+
 def textbooks(experiment: Experiment) -> dict[str, Experiment]:
     """The plain executions of the same model with a dense A, for a WARP; of others none."""
-    model = experiment.model
-    if not isinstance(model, WarpConfig):
+    if not isinstance(experiment.model, WarpConfig):
         return {}
-    own = {f.name: getattr(model, f.name) for f in fields(WarpConfig)}
-    own |= {"transition": TransitionConfig("dense"), "mode": "scan"}
-    plain = TextbookConfig(**own)
-    checkpointed = replace(plain, checkpoint=True)
-    rows = {"textbook": plain, "textbook, checkpoint": checkpointed}
-    return {name: replace(experiment, model=row) for name, row in rows.items()}
+    dense = TransitionConfig("dense")
+    return {
+        "textbook": textbook(experiment, transition=dense),
+        "textbook, checkpoint": textbook(experiment, transition=dense, checkpoint=True),
+    }
+
+
+def textbook(experiment: Experiment, **changes: Any) -> Experiment:
+    """The plain execution of a WARP, with changes of its config."""
+    own = {f.name: getattr(experiment.model, f.name) for f in fields(WarpConfig)}
+    return replace(experiment, model=TextbookConfig(**own | {"mode": "scan"} | changes))
 
 
 def peers(experiment: Experiment) -> dict[str, Experiment]:
@@ -198,9 +236,89 @@ def measure(
     return result
 
 
-def text(timings: dict[str, Timing]) -> str:
-    """The table for a terminal; `times` is the slowest row's step over the row's."""
-    width = max(12, *(len(name) + 2 for name in timings))
+def peak_memory() -> float:
+    """MiB that this process has held in memory at most, so far."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (2**20 if sys.platform == "darwin" else 2**10)
+
+
+def errors(experiments: dict[str, Experiment]) -> dict[str, Errors]:
+    """How executions of one WARP round, and `textbook`, against `textbook` in float64.
+
+    Outputs and gradients of the training loss on the first batch, on one device; the parameters are
+    drawn in float32. `textbook` forms A as a matrix. Raises UserError for another model.
+    """
+    first = next(iter(experiments.values()))
+    if not isinstance(first.model, WarpConfig):
+        raise UserError(
+            f"--errors compares the executions of a WARP, and {type(first.model).__name__} has no "
+            "textbook to be compared with: name another experiment"
+        )
+    rows = experiments | {"textbook": textbook(first)}
+    batch = next(data.train_stream(first.task, first.batch_size, first.seed))
+    given = jax.device_get(_on_one_device(first).init().params), batch._replace(latents={})
+    truth = _outputs_and_gradients(rows["textbook"], *given, np.float64)
+    result = {}
+    for name, row in rows.items():
+        narrow = _outputs_and_gradients(row, *given, np.float32)
+        (_, outputs), (parameter, gradients) = map(_largest_error, narrow, truth)
+        wide = None
+        if name != "textbook":
+            wide = _outputs_and_gradients(row, *given, np.float64)[1]
+            wide = _largest_error(wide, truth[1])[1]
+        result[name] = Errors(outputs, gradients, parameter, wide)
+    return result
+
+
+def _on_one_device(experiment: Experiment) -> Program:
+    return loop.compose(experiment.resolve(), MeshConfig(data=1).build(experiment.batch_size))
+
+
+def _outputs_and_gradients(experiment: Experiment, params: Any, batch: Batch, dtype) -> tuple:
+    """What training computes of a batch, everything in one precision."""
+    params, batch = jax.tree.map(
+        lambda x: x.astype(dtype) if np.issubdtype(x.dtype, np.floating) else x, (params, batch)
+    )
+    with jax.enable_x64(dtype == np.float64):
+        program = _on_one_device(experiment)
+        at = None if experiment.task.reads("train") == "all" else last_valid(batch.mask)
+
+        def outputs(params):
+            return nnx.merge(program.graphdef, params)(batch.inputs, batch.times, at=at)
+
+        return jax.device_get((jax.jit(outputs)(params), program.gradients(params, batch)[0]))
+
+
+def _largest_error(values: Any, truth: Any) -> tuple[str, float]:
+    """The array of a tree that is off the most, relative to its largest value, and how much.
+
+    A gradient that is zero but for rounding, as of a bias that differences cancel, is compared with
+    the largest value of the whole tree instead.
+    """
+    paths, truth = zip(*jax.tree_util.tree_leaves_with_path(truth), strict=True)
+    sizes = [np.abs(x).max(initial=0) for x in truth]
+    off = {}
+    for path, value, x, size in zip(paths, jax.tree.leaves(values), truth, sizes, strict=True):
+        size = size if size > 1e-10 * max(sizes) else max(sizes)
+        error = float(np.abs(value - x).max(initial=0) / (size or 1))
+        off[jax.tree_util.keystr(path, simple=True, separator=".")] = error
+    worst = max(off, key=lambda name: np.nan_to_num(off[name], nan=np.inf))
+    return worst, off[worst]
+
+
+def against_best(auto: str | None, timings: dict[str, Timing]) -> float | None:
+    """The step time of the mode that auto chooses over that of the quickest mode."""
+    steps = [timings[mode].step_ms for mode in MODES if mode in timings]
+    return timings[auto].step_ms / min(steps) if auto in timings else None
+
+
+def text(timings: dict[str, Timing], auto: str | None = None) -> str:
+    """The table for a terminal; `times` is the slowest row's step over the row's.
+
+    The mode that auto chooses is marked, and compared with the quickest.
+    """
+    marked = {name + " (auto)" * (name == auto): timing for name, timing in timings.items()}
+    width = _width(marked)
     titles = {"step ms": 10, "least..most": 20, "times": 8, "tokens/s": 12, "temporary MiB": 15}
     titles |= {"parameters": 12, "operations": 12, "of peak": 9, "compile s": 11}
     head = " " * width + "".join(f"{name:>{w}}" for name, w in titles.items())
@@ -210,19 +328,31 @@ def text(timings: dict[str, Timing]) -> str:
         f"{slowest / t.step_ms:8.2f}{t.tokens_per_s:12,.0f}{t.temporary_mib:15.1f}"
         f"{t.parameters:12,}{_optional(t.operations, '.2e'):>12}"
         f"{_optional(t.fraction, '.0%'):>9}{t.compile_s:11.1f}"
-        for name, t in timings.items()
+        for name, t in marked.items()
     ]
+    if auto:
+        times = against_best(auto, timings)
+        against = f"{times:.2f} times the step of the quickest mode" if times else "not timed here"
+        rows.append(f"auto chooses {auto}: {against}")
     return "\n".join([head, *rows])
+
+
+def errors_text(errors: dict[str, Errors]) -> str:
+    """The table of errors for a terminal."""
+    width = _width(errors)
+    titles = {"outputs": 11, "gradients": 11, "in float64": 12}
+    head = " " * width + "".join(f"{name:>{w}}" for name, w in titles.items())
+    rows = [
+        f"{name:{width}}{e.outputs:11.1e}{e.gradients:11.1e}"
+        f"{_optional(e.gradients_float64, '.1e'):>12}  {e.parameter}"
+        for name, e in errors.items()
+    ]
+    return "\n".join([head + "  largest in", *rows])
+
+
+def _width(names: Iterable[str]) -> int:
+    return max(12, *(len(name) + 2 for name in names))
 
 
 def _optional(value: float | None, form: str) -> str:
     return "" if value is None else format(value, form)
-
-
-def scaled(recipe, field: str, values: Iterable[str]) -> dict[str, Experiment]:
-    """The experiment's modes for each value of one of its fields."""
-    rows = {}
-    for value in values:
-        experiment = replace(recipe, flags=(*recipe.flags, f"--{field}", value)).experiment()
-        rows |= {f"{mode} {field}={value}": row for mode, row in modes(experiment).items()}
-    return rows

@@ -58,20 +58,23 @@ COMMANDS: dict[str, tuple[str, list, list]] = {
     ),
     "show": (
         "Show an experiment's resolved config and sizes: P, parameters by part, floats that\n"
-        "streaming carries, bytes of the convolution kernel. Makes no arrays.",
+        "streaming carries, bytes of the convolution kernel, and the executions among which mode\n"
+        "auto chooses. Makes no arrays.",
         [("file", FILE)],
         [VARIANT, DATA, JSON],
     ),
     "bench": (
         "Time value and gradient of the training loss in every mode, in turns: step time,\n"
         "tokens/s, temporary memory, operations by formula, their part of what large matrix\n"
-        "products do. Writes a table, JSON and a figure.",
+        "products do. Writes a table, JSON and a figure. --model.mode M times that mode alone.\n"
+        "With --errors: how each mode rounds, against the plainest lax.scan in float64.",
         [("file", FILE)],
         [
             VARIANT,
             ("--repeats", dict(type=int, default=7, metavar="N", help="timed steps of each row")),
             ("--textbook", dict(action="store_true", help="beside the plainest lax.scan")),
             ("--peers", dict(action="store_true", help="beside GRU, LSTM, SSM and Transformer")),
+            ("--errors", dict(action="store_true", help="round-off of the modes, not their costs")),
             ("--over", dict(nargs="+", metavar=("FIELD", "VALUE"),
                             help="for several values of a field, such as task.length")),
             ("--out", dict(metavar="DIR", help="folder; default runs/bench-FILE[-VARIANT]")),
@@ -379,7 +382,8 @@ def _show(args, flags):
 
     from wsrnn.experiment import flatten
 
-    experiment = _recipe(args, flags).experiment().resolve()
+    experiment = _recipe(args, flags).experiment()
+    plans, experiment = experiment.plans(), experiment.resolve()
     model = nnx.eval_shape(experiment.build_model)
     parts: dict[str, int] = {}
     for path, leaf in jax.tree_util.tree_leaves_with_path(nnx.as_pure(nnx.state(model))):
@@ -392,10 +396,17 @@ def _show(args, flags):
         "sizes": sizes,
         "parameters": parts | {"total": sum(parts.values())},
     }
+    if plans:
+        best = min(plans, key=lambda plan: plan.seconds)
+        document["plans"] = [{"plan": str(plan), "chosen": plan is best} for plan in plans]
     lines = [f"{name:32}{value}" for name, value in document["config"].items()]
     lines += ["", *(f"{name:32}{value:,}" for name, value in sizes.items())]
     lines += [
         f"{'parameters ' + name:32}{value:,}" for name, value in document["parameters"].items()
+    ]
+    lines += [""] * bool(plans) + [
+        f"{'chosen by auto' if row['chosen'] else 'considered':32}{row['plan']}"
+        for row in document.get("plans", [])
     ]
     return document, "\n".join(lines), 0
 
@@ -409,45 +420,108 @@ def _bench(args, flags):
     if args.repeats < 1:
         raise UserError(f"--repeats must be at least 1, got {args.repeats}")
     recipe = _recipe(args, flags)
-    rows = _rows(bench, recipe, args)
+    recipes = _over(recipe, args.over)
+    groups = {value: _rows(bench, recipe, args) for value, recipe in recipes.items()}
     out = Path(
         args.out or f"runs/bench-{recipe.name}" + (f"-{args.variant}" if args.variant else "")
     )
     if out.is_file():
         raise UserError(f"--out {out} is a file: name a folder")
+    document = {"device": jax.devices()[0].device_kind, "jax": jax.__version__}
+    if args.errors:
+        found = {value: bench.errors(rows) for value, rows in groups.items()}
+        document |= {"reference": "textbook in float64"}
+        document |= _by_value(args.over, {value: _as_rows(rows) for value, rows in found.items()})
+        out.mkdir(parents=True, exist_ok=True)
+        write_json(out / "errors.json", document)
+        texts = {value: bench.errors_text(rows) for value, rows in found.items()}
+        note = (
+            "largest errors in float32, relative to the largest value, against textbook in "
+            f"float64; wrote {out}/errors.json"
+        )
+        return document, "\n".join([*_under_titles(args.over, texts), note]), 0
+
     machine = bench.machine()
-    timings = bench.measure(rows, args.repeats, machine)
-    document = {
-        "device": jax.devices()[0].device_kind,
-        "jax": jax.__version__,
-        "machine": dataclasses.asdict(machine),
-        "rows": {name: dataclasses.asdict(timing) for name, timing in timings.items()},
-    }
+    timings = {value: bench.measure(rows, args.repeats, machine) for value, rows in groups.items()}
+    autos = {value: bench.chosen(recipe.experiment()) for value, recipe in recipes.items()}
+    document |= {"machine": dataclasses.asdict(machine), "peak_mib": bench.peak_memory()}
+    document |= _by_value(
+        args.over,
+        {
+            value: _as_rows(rows)
+            | {"auto": autos[value], "auto_over_best": bench.against_best(autos[value], rows)}
+            for value, rows in timings.items()
+        },
+    )
     out.mkdir(parents=True, exist_ok=True)
     write_json(out / "bench.json", document)
-    times = {name: timing.step_ms for name, timing in timings.items()}
-    memory = {name: timing.temporary_mib for name, timing in timings.items()}
-    figures.costs(times, memory, recipe.name).savefig(out / "bench.png")
-    lines = [
-        bench.text(timings),
+    _cost_figure(figures, timings, args.over, recipe.name).savefig(out / "bench.png")
+    texts = {value: bench.text(rows, autos[value]) for value, rows in timings.items()}
+    note = (
         f"machine: {machine.product / 1e9:,.0f} GFLOP/s in large float32 products, "
-        f"{machine.copy / 1e9:,.1f} GB/s copied; wrote {out}/bench.json and bench.png",
-    ]
-    return document, "\n".join(lines), 0
+        f"{machine.copy / 1e9:,.1f} GB/s copied; wrote {out}/bench.json and bench.png; "
+        f"at most {document['peak_mib']:,.0f} MiB resident"
+    )
+    return document, "\n".join([*_under_titles(args.over, texts), note]), 0
 
 
-def _rows(bench, recipe, args):
+def _over(recipe, over: list[str] | None) -> dict:
+    """The recipe for each value of --over; without it the recipe alone."""
+    if not over:
+        return {"": recipe}
+    field, *values = over
+    if not values:
+        raise UserError("--over takes a field and its values: --over task.length 784 1568")
+    return {
+        value: dataclasses.replace(recipe, flags=(*recipe.flags, f"--{field}", value))
+        for value in values
+    }
+
+
+def _rows(bench, recipe, args) -> dict:
+    """What is measured beside one another."""
+    rows = bench.executions(recipe)
+    if args.errors:
+        if args.peers:
+            raise UserError("--errors compares executions of one model: leave out --peers")
+        return rows
+    experiment = recipe.experiment()
     try:
-        if args.over:
-            if len(args.over) < 2:
-                raise UserError("--over takes a field and its values: --over task.length 784 1568")
-            return bench.scaled(recipe, args.over[0], args.over[1:])
-        experiment = recipe.experiment()
-        rows = bench.modes(experiment)
         rows |= bench.textbooks(experiment) if args.textbook else {}
         return rows | (bench.peers(experiment) if args.peers else {})
     except ValueError as error:
         raise UserError(str(error)) from None
+
+
+def _as_rows(rows: dict) -> dict:
+    return {"rows": {name: dataclasses.asdict(row) for name, row in rows.items()}}
+
+
+def _by_value(over: list[str] | None, documents: dict) -> dict:
+    """Part of a document: one of a kind, or one for each value of a field."""
+    return {"field": over[0], "values": documents} if over else documents[""]
+
+
+def _under_titles(over: list[str] | None, tables: dict[str, str]) -> list[str]:
+    return [f"{over[0]} {value}\n{table}\n" if over else table for value, table in tables.items()]
+
+
+def _cost_figure(figures, timings, over: list[str] | None, title: str):
+    """Curves over the values of a field where they are numbers, else bars."""
+    costs = {
+        what: {
+            value: {name: getattr(timing, what) for name, timing in rows.items()}
+            for value, rows in timings.items()
+        }
+        for what in ("step_ms", "temporary_mib")
+    }
+    if over and all(_is_number(value) and float(value) > 0 for value in timings):
+        return figures.scaling(over[0], costs["step_ms"], costs["temporary_mib"], title)
+    flat = [
+        {f"{name} {value}".strip(): y for value, rows in c.items() for name, y in rows.items()}
+        for c in costs.values()
+    ]
+    return figures.costs(*flat, title)
 
 
 RUN = {"train": _train, "eval": _eval, "predict": _predict, "show": _show, "bench": _bench}

@@ -7,6 +7,7 @@ from jaxtyping import Float
 from matplotlib.figure import Figure
 
 OURS = "#c1272d"
+LINES = [OURS, "#4477aa", "#228833", "#222222", "#9a9a9a", "#ccbb44", "#aa3377", "#66ccee"]
 GREYS = ["#222222", "#6b6b6b", "#9a9a9a", "#c4c4c4"]
 
 
@@ -135,5 +136,38 @@ def costs(times: dict[str, float], memory: dict[str, float], title: str) -> Figu
         axes.spines[["top", "right"]].set_visible(False)
     left.set_yticks(range(len(times)), list(times), fontsize=8)
     left.invert_yaxis()
+    figure.suptitle(f"{title}: value and gradient")
+    return figure
+
+
+def scaling(
+    field: str,
+    times: dict[str, dict[str, float]],
+    memory: dict[str, dict[str, float]],
+    title: str,
+) -> Figure:
+    """Step time and temporary memory against the values of a field, a line for each row.
+
+    Both are logarithmic in both axes; times and memory hold {row: cost} for each value.
+    """
+    figure = Figure(figsize=(9, 4), layout="constrained", dpi=120)
+    names = list(dict.fromkeys(name for rows in times.values() for name in rows))
+    values = sorted(times, key=float)
+    for axes, costs, label in zip(
+        figure.subplots(1, 2), (times, memory), ("step time (ms)", "temporary memory (MiB)"),
+        strict=True,
+    ):  # fmt: skip
+        for name, colour, mark in zip(names, LINES, "os^DvPX*ph", strict=False):
+            at = [value for value in values if name in costs[value]]
+            axes.plot(
+                [float(value) for value in at], [costs[value][name] for value in at],
+                f"{mark}-", color=colour, label=name, lw=1.5, ms=5,
+            )  # fmt: skip
+        axes.set(xlabel=field, ylabel=label, xscale="log", yscale="log")
+        axes.set_xticks([float(value) for value in values], values)
+        axes.minorticks_off()
+        axes.grid(color="#eeeeee")
+        axes.spines[["top", "right"]].set_visible(False)
+    figure.axes[0].legend(frameon=False, fontsize=8)
     figure.suptitle(f"{title}: value and gradient")
     return figure
