@@ -194,12 +194,23 @@ def test_predict_on_a_csv_with_sequences_of_unequal_length(run, trained, tmp_pat
     assert np.isnan(written["outputs"][0, 2:]).all()
 
 
-def test_bench_measures_every_mode_that_the_model_can_run(run, tmp_path):
-    def rows(*flags):
+@pytest.fixture
+def bench(run, tmp_path):
+    """Benchmark the tiny experiment with flags; returns the document and where it was written."""
+
+    def call(*flags):
         folder = tmp_path / str(len(list(tmp_path.iterdir())))
         code, out, _ = run("bench", TINY, "--repeats", "1", "--json", "--out", folder, *flags)
-        document = json.loads(out)
-        assert code == 0 and document["machine"]["product"] > 0
+        assert code == 0
+        return json.loads(out), folder
+
+    return call
+
+
+def test_bench_measures_every_mode_that_the_model_can_run(bench):
+    def rows(*flags):
+        document, folder = bench(*flags)
+        assert document["machine"]["product"] > 0 and document["peak_mib"] > 50
         assert json.loads((folder / "bench.json").read_text()) == document
         assert (folder / "bench.png").read_bytes()[:4] == b"\x89PNG"
         for row in document["rows"].values():
@@ -210,6 +221,111 @@ def test_bench_measures_every_mode_that_the_model_can_run(run, tmp_path):
     assert rows("--textbook") == {"scan", "conv", "textbook", "textbook, checkpoint"}
     assert rows("--model.transition.form", "rotation") == {"scan", "conv", "parallel"}
     assert rows("--model.weight-clip", "1") == {"scan"}
+    assert len(rows("--model.mode=auto")) == 1
+
+
+def test_bench_says_how_the_mode_that_auto_chooses_compares(run, bench, tmp_path):
+    chosen = json.loads(run("show", TINY, "--json")[1])["config"]["model.mode"]
+    document, _ = bench()
+    steps = {name: row["step_ms"] for name, row in document["rows"].items()}
+    assert document["auto"] == chosen
+    assert document["auto_over_best"] == pytest.approx(steps[chosen] / min(steps.values()))
+    (other,) = steps.keys() - {chosen}
+    document, _ = bench("--model.mode", other)
+    assert document["auto"] == chosen and document["auto_over_best"] is None
+    argv = ["bench", TINY, "--repeats", "1", "--out", tmp_path / "b", "--model.mode"]
+    assert f"auto chooses {chosen}: not timed here" in run(*argv, other)[1]
+    assert f"auto chooses {chosen}: 1.00 times the step" in run(*argv, chosen)[1]
+
+
+def test_bench_over_a_field_has_rows_of_each_value(bench):
+    flags = ["--model.mode", "conv", "--textbook"]
+    document, folder = bench("--over", "task.examples", "4", "6", *flags)
+    assert document["field"] == "task.examples" and [*document["values"]] == ["4", "6"]
+    for value in document["values"].values():
+        assert set(value["rows"]) == {"conv", "textbook", "textbook, checkpoint"}
+        assert value["auto"] in ("scan", "conv")
+    assert (folder / "bench.png").read_bytes()[:4] == b"\x89PNG"
+    document, _ = bench("--over", "model.mode", "scan", "conv")  # which have no scale
+    assert [[*value["rows"]] for value in document["values"].values()] == [["scan"], ["conv"]]
+
+
+def errors(run, file, folder, *flags):
+    code, out, _ = run("bench", file, "--errors", "--json", "--out", folder, *flags)
+    document = json.loads(out)
+    assert code == 0 and json.loads((folder / "errors.json").read_text()) == document
+    assert [path.name for path in folder.iterdir()] == ["errors.json"]
+    return document
+
+
+def check_errors(rows):
+    for name, row in rows.items():
+        # in float32 something is always rounded, and in float64 far less
+        assert 1e-9 < row["outputs"] < 1e-5 and 1e-9 < row["gradients"] < 1e-4
+        assert row["parameter"]
+        wide = row["gradients_float64"]
+        assert wide is None if name == "textbook" else wide < 1e-12
+
+
+def test_bench_of_errors_compares_every_mode_with_float64(run, tmp_path):
+    document = errors(run, TINY, tmp_path / "e", "--model.transition.form", "rotation")
+    assert set(document["rows"]) == {"scan", "conv", "parallel", "textbook"}
+    check_errors(document["rows"])
+
+
+def test_bench_of_errors_where_every_step_is_read(run, tmp_path):
+    source = TINY.read_text()
+    task = "experiment = Experiment(\n    task=LinearRegression(d=2, examples=3)"
+    assert task in source
+    every = (
+        "class Every(LinearRegression):\n"
+        "    def reads(self, split):\n"
+        "        return 'all'\n\n\n"
+        "experiment = Experiment(\n    task=Every(d=2, examples=3)"
+    )
+    file = text(tmp_path / "every.py", source.replace(task, every))
+    flags = ["--model.mode", "conv", "--over", "task.examples", "4", "6"]
+    document = errors(run, file, tmp_path / "e", *flags)
+    assert document["field"] == "task.examples" and [*document["values"]] == ["4", "6"]
+    for value in document["values"].values():
+        assert set(value["rows"]) == {"conv", "textbook"}
+        check_errors(value["rows"])
+
+
+def test_the_largest_error_is_of_the_worst_parameter_and_beside_what_is_not_rounding():
+    from wsrnn.bench import _largest_error
+
+    truth = {"a": np.array([4.0, -8.0]), "b": np.array([1.0]), "c": np.array([1e-15])}
+    values = {"a": np.array([4.0, -7.0]), "b": np.array([1.25]), "c": np.array([1e-7])}
+    assert _largest_error(values, truth) == ("b", 0.25)
+    values["a"][1] = np.nan
+    name, error = _largest_error(values, truth)
+    assert name == "a" and np.isnan(error)
+    assert _largest_error(np.zeros(3), np.zeros(3))[1] == 0
+
+
+def test_bench_of_errors_names_what_it_cannot_compare(run, tmp_path):
+    source = TINY.read_text() + (
+        "\nfrom wsrnn.models.ssm import SsmConfig\n"
+        "experiment = replace(experiment, model=SsmConfig(\n"
+        "    width=8, states=4, layers=1, spectra=1, layout='read_before_write'))\n"
+    )
+    file = text(tmp_path / "ssm.py", source)
+    result = run("bench", file, "--errors", "--out", tmp_path / "e")
+    refused(result, "--errors", "of a WARP", "SsmConfig", "name another experiment")
+    assert not (tmp_path / "e").exists()
+    refused(run("bench", TINY, "--errors", "--peers"), "--errors", "leave out --peers")
+
+
+def test_show_lists_the_plans_that_auto_chooses_from(run):
+    code, out, _ = run("show", TINY)
+    document = json.loads(run("show", TINY, "--json")[1])
+    mode = document["config"]["model.mode"]
+    (chosen,) = [row["plan"] for row in document["plans"] if row["chosen"]]
+    assert code == 0 and chosen.startswith(mode + " (")
+    assert {row["plan"].split()[0] for row in document["plans"]} == {"scan", "conv"}
+    assert all(row["plan"] in out for row in document["plans"])
+    assert "plans" not in json.loads(run("show", TINY, "--json", "--model.mode", "scan")[1])
 
 
 def npz(path, **arrays):
@@ -247,6 +363,10 @@ MISTAKES = {
     "a block that does not fit": (
         ["show", TINY, *["--model.transition.form=block_diagonal", "--model.transition.block=3"]],
         ["transition.block 3 does not divide", "P = 17"],
+    ),
+    "a rank above P": (
+        ["show", TINY, "--model.transition.form=low_rank", "--model.transition.rank=18"],
+        ["P = 17", "got 18", "set transition.rank to at most 17"],
     ),
     "loss without its head": (["train", TINY, "--model.head.uncertain", "True"], ["nll"]),
     "batch and mesh": (

@@ -280,13 +280,15 @@ def _outputs_and_gradients(experiment: Experiment, params: Any, batch: Batch, dt
         lambda x: x.astype(dtype) if np.issubdtype(x.dtype, np.floating) else x, (params, batch)
     )
     with jax.enable_x64(dtype == np.float64):
-        program = _on_one_device(experiment)
-        at = None if experiment.task.reads("train") == "all" else last_valid(batch.mask)
+        program, reads = _on_one_device(experiment), experiment.task.reads("train")
 
-        def outputs(params):
+        @jax.jit
+        def outputs(params, batch):
+            at = None if reads == "all" else last_valid(batch.mask)
             return nnx.merge(program.graphdef, params)(batch.inputs, batch.times, at=at)
 
-        return jax.device_get((jax.jit(outputs)(params), program.gradients(params, batch)[0]))
+        gradients, _ = program.gradients(params, batch)
+        return jax.device_get((outputs(params, batch), gradients))
 
 
 def _largest_error(values: Any, truth: Any) -> tuple[str, float]:

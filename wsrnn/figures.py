@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullLocator
 
 OURS = "#c1272d"
 LINES = [OURS, "#4477aa", "#228833", "#222222", "#9a9a9a", "#ccbb44", "#aa3377", "#66ccee"]
@@ -165,7 +166,10 @@ def scaling(
             )  # fmt: skip
         axes.set(xlabel=field, ylabel=label, xscale="log", yscale="log")
         axes.set_xticks([float(value) for value in values], values)
-        axes.minorticks_off()
+        axes.xaxis.set_minor_locator(NullLocator())
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_major_formatter("{x:,.6g}")
+        axes.yaxis.set_minor_locator(NullLocator())
         axes.grid(color="#eeeeee")
         axes.spines[["top", "right"]].set_visible(False)
     figure.axes[0].legend(frameon=False, fontsize=8)
