@@ -12,6 +12,7 @@ from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.custom_derivatives import SymbolicZero
 from jaxtyping import Array, Float, Int
 
 from wsrnn.recurrence import Mode, Plan, Trajectories, Transition, plan
@@ -51,7 +52,7 @@ def read(
     0..T-1 (not checked: it may be traced). `bound` clips every weight to +-bound after every step,
     which only `scan` can do: it is not linear in the state.
 
-    Cost of `scan`: T steps one after another; memory N T P floats when differentiated. Cost of the
+    Cost of `scan` with a dense A: T steps, and N T P floats held when differentiated. Cost of the
     other modes: see `recurrence.plan`; memory for a few sequences' states, which the backward pass
     computes again. Raises ValueError for an unknown mode, one that the transition cannot run, and
     for `bound` with another mode than `scan`.
@@ -67,7 +68,7 @@ def read(
     if at is not None:
         z = jnp.take_along_axis(z, at[:, None, None], 1)[:, 0]
     how = _plan(transition, B, u, start, mode if bound is None else "scan", last=at is not None)
-    if how.mode == "scan":
+    if how.method == "whole" or bound is not None:
         return _scan(transition.whole(), B, u, start, root, z, at, bound)
     S, h = _channels(start, len(u))
     if at is not None:
@@ -97,15 +98,16 @@ def fold(
     states are computed once, and neither they nor anything of their size is kept.
     """
     how = _plan(transition, B, u, start, mode if bound is None else "scan", last=False)
-    if how.mode == "scan":
+    if how.method == "whole" or bound is not None:
         y = read(transition, B, u, start, root, z, mode=mode, bound=bound)
-        return score(y, *labels)
+        total, more = score(y, *labels)
+        return total, jax.lax.stop_gradient(more)
     S, h = _channels(start, len(u))
     trajectories, v, h = how.trajectories(transition, B, S, u, h)
     inputs = jax.tree.map(lambda x: x[: how.at_once], (v, h, z, labels))
     y = jax.eval_shape(lambda v, h, z, _: _some(root, trajectories, v, h, z), *inputs)
     score, constants = jax.closure_convert(score, y, *inputs[3])
-    return _fold(score, root, how.at_once, trajectories, v, h, z, constants, labels)
+    return _fold(score, root, how.at_once, (trajectories, constants), (v, h, z, labels))
 
 
 def initial(start: Shared | Affine) -> Float[Array, "#N P"]:
@@ -163,58 +165,44 @@ _read.defvjp(
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0, 1, 2))
-def _fold(score, root, at_once, trajectories, v, h, z, constants, labels):
-    def some(inputs):
-        v, h, z, labels = inputs
-        return score(_some(root, trajectories, v, h, z), *labels, *constants)
+def _fold(score, root, at_once, shared, each):
+    """`shared`: trajectories and constants; `each`: v, h, z and labels, of every sequence."""
 
-    return _sums(jax.lax.map(some, _in_groups(at_once, (v, h, z, labels))))
+    def some(each):
+        return _score(score, root, shared, each)
+
+    return _sums(jax.lax.map(some, _in_groups(at_once, each)))
 
 
-def _fold_forward(score, root, at_once, *arguments):
+def _score(score, root, shared, each):
+    (trajectories, constants), (v, h, z, labels) = shared, each
+    return score(_some(root, trajectories, v, h, z), *labels, *constants)
+
+
+def _fold_forward(score, root, at_once, shared, each):
     """The value, and as residuals the gradients for a cotangent of 1."""
-    needs = [any(leaf.perturbed for leaf in jax.tree.leaves(x)) for x in arguments[1:4]]
-    arguments = jax.tree.map(lambda x: x.value, arguments)
-    trajectories, v, h, z, constants, labels = arguments
+    needed = jax.tree.map(lambda x: x.perturbed, each)
+    shared, each = jax.tree.map(lambda x: x.value, (shared, each))
 
-    def add(carry, inputs):
-        total, dconstants = carry
-        v, h, z, labels = inputs
-        theta, pull_states = jax.vjp(*_needed(trajectories, v, h, needs))
-        y, pull_root = root.vjp(theta, trajectories.split(z))
-        value, pull_score, more = jax.vjp(
-            lambda y, constants: score(trajectories.join(y, v.shape[1]), *labels, *constants),
-            y, constants, has_aux=True,
-        )  # fmt: skip
-        dy, dconstant = pull_score(jnp.ones_like(value))
-        dtheta, dz = pull_root(dy)
-        dtrajectories, *dinputs = pull_states(dtheta)
-        dz = trajectories.join(dz, v.shape[1]) if needs[2] else None
-        total = jax.tree.map(jnp.add, total, dtrajectories)
-        dconstants = jax.tree.map(jnp.add, dconstants, dconstant)
-        return (total, dconstants), ((value, more), (dinputs, dz))
+    def some(shared, each):
+        each = jax.tree.map(lambda x, n: x if n else jax.lax.stop_gradient(x), each, needed)
+        return _score(score, root, shared, each)
 
-    zeros = jax.tree.map(jnp.zeros_like, (trajectories, constants))
-    groups = _in_groups(at_once, (v, h, z, labels))
-    (total, dconstants), (sums, inputs) = jax.lax.scan(add, zeros, groups)
-    dinputs, dz = _ungrouped(inputs)
-    dinputs = iter(dinputs)
-    dv, dh = (next(dinputs) if need else None for need in needs[:2])
-    return _sums(sums), (total, dv, dh, dz, dconstants)
+    def add(total, each):
+        value, pull, more = jax.vjp(some, shared, each, has_aux=True)
+        dshared, deach = pull(jnp.ones_like(value))
+        deach = jax.tree.map(lambda g, n: g if n else None, deach, needed)
+        return jax.tree.map(jnp.add, total, dshared), ((value, more), deach)
 
-
-def _needed(trajectories, v, h, needs):
-    """`states` as a function of what it is to be differentiated for, and these arguments."""
-    inputs = {name: x for name, x, need in zip("vh", (v, h), needs[:2], strict=True) if need}
-
-    def states(trajectories, *given):
-        return trajectories.states(**{"v": v, "h": h} | dict(zip(inputs, given, strict=True)))
-
-    return states, trajectories, *inputs.values()
+    zeros = jax.tree.map(jnp.zeros_like, shared)
+    dshared, (sums, deach) = jax.lax.scan(add, zeros, _in_groups(at_once, each))
+    return _sums(sums), (dshared, _ungrouped(deach))
 
 
 def _fold_backward(score, root, at_once, gradients, cotangent):
-    return *jax.tree.map(lambda g: cotangent[0] * g, gradients), None
+    if isinstance(cotangent[0], SymbolicZero):
+        return None, None
+    return jax.tree.map(lambda g: cotangent[0] * g, gradients)
 
 
 _fold.defvjp(_fold_forward, _fold_backward, symbolic_zeros=True)
@@ -235,7 +223,8 @@ def _scan(transition, B, u, start, root, z, at, bound):
     def step_and_keep(carry, inputs):
         theta, kept = carry
         t, u_t = inputs
-        theta = limit(transition.apply(theta) + drive(u_t))
+        # What comes after the step that is read may be anything, also not a number.
+        theta = limit(transition.apply(theta) + drive(jnp.where((t <= at)[:, None], u_t, 0)))
         return (theta, jnp.where((t == at)[:, None], theta, kept)), None
 
     first = limit(initial(start) + drive(u[:, 0]))

@@ -26,7 +26,7 @@ def mse(
     outputs: Float[Array, "*N O"], targets: Float[Array, "*N O"], mask: Float[Array, "*N"]
 ) -> Measures:
     """Mean squared (not half of it) and absolute error over masked steps and all channels."""
-    error = outputs - targets
+    error = jnp.where(mask[..., None] > 0, outputs - targets, 0)
     return {"loss": _mean(error**2, mask[..., None]), "mae": _mean(jnp.abs(error), mask[..., None])}
 
 
@@ -38,7 +38,8 @@ def nll(
     The constant log(2 pi) / 2 is left out, as in the paper's code.
     """
     mean, scale = jnp.split(outputs, 2, -1)
-    each = jnp.log(scale) + 0.5 * ((targets - mean) / scale) ** 2
+    error = jnp.where(mask[..., None] > 0, targets - mean, 0)
+    each = jnp.log(scale) + 0.5 * (error / scale) ** 2
     return {"loss": _mean(each, mask[..., None]), "mse": mse(mean, targets, mask)["loss"]}
 
 
@@ -60,5 +61,5 @@ LOSSES = {"mse": mse, "nll": nll, "cross_entropy": cross_entropy}
 
 def _mean(values: Array, mask: Array) -> Mean:
     mask = jnp.broadcast_to(mask, values.shape)
-    # where, not a product: what is masked out may be infinite
+    # where, not a product: what is masked out may be infinite (its gradient is the caller's care)
     return Mean(jnp.where(mask > 0, values * mask, 0).sum(), mask.sum())

@@ -37,9 +37,11 @@ class TransitionConfig:
     """Weights in each block (block_diagonal); None makes one block of each layer of the root."""
     contract: bool = False
     """After every update shrink A to a spectral radius of 1 where it is above. For a dense A this
-    takes 20 P^3 operations, about as long as the rest of a small batch."""
+    takes 32 P^3 operations, longer than the rest of a small batch."""
 
     def __post_init__(self):
+        if self.form not in FORMS:
+            raise ValueError(f"transition.form {self.form!r} is unknown: use {' or '.join(FORMS)}")
         if not self.radius > 0:
             raise ValueError(f"transition.radius must be above 0, got {self.radius}")
         for name, form in (("rank", "low_rank"), ("block", "block_diagonal")):

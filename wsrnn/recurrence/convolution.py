@@ -20,6 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from wsrnn.recurrence.scan import recur
 from wsrnn.recurrence.transition import PRECISION
 
 
@@ -53,22 +54,47 @@ class Narrow(Trajectories):
 
     def states(self, v, h):
         """One matrix product; the start is in w already."""
-        return jnp.einsum("pr,ntr->npt", self.W, v, precision=PRECISION)
+        # Batched, lest it be one product of all sequences whose result is transposed.
+        W = jnp.broadcast_to(self.W, (len(v), *self.W.shape))
+        return jnp.matmul(W, jnp.swapaxes(v, 1, 2), precision=PRECISION)
 
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Cumulative(Trajectories):
-    """The drive projected by B, then the recurrence in log depth (`Transition.cumulate`)."""
+    """The drive projected by B, then the recurrence: step by step or in log depth.
+
+    Where all steps of a sequence do not fit a cache, in blocks of time one after another, which are
+    computed again for gradients.
+    """
 
     transition: Any
     V: Any  # [P, C + R]: B and the start's columns
+    block: int = field(metadata={"static": True})
+    log_depth: bool = field(metadata={"static": True})
+
+    def split(self, x):
+        """[n, T, d] to [J, n, d, c], zeros after T."""
+        x = _pad_time(jnp.swapaxes(x, 0, 1), self.block)
+        return jnp.transpose(x.reshape(-1, self.block, *x.shape[1:]), (0, 2, 3, 1))
+
+    def join(self, y, length):
+        """[J, n, d, c] to [n, T, d]."""
+        y = jnp.transpose(y, (1, 0, 3, 2))
+        return y.reshape(len(y), -1, y.shape[-1])[:, :length]
 
     def states(self, v, h):
-        """2 T products with powers of A, and P C T for the drive."""
-        drive = jnp.einsum("pc,ntc->tnp", self.V[:, : v.shape[2]], v, precision=PRECISION)
-        start = jnp.matmul(h, self.V[:, v.shape[2] :].T, precision=PRECISION)
-        return jnp.moveaxis(self.transition.cumulate(drive.at[0].add(start)), 0, -1)
+        """T products with A, or 2 T with its powers, and 2 P C T operations for the drive."""
+        B, S = jnp.split(self.V, [v.shape[2]], 1)
+        recurrence = type(self.transition).cumulate if self.log_depth else recur
+
+        @jax.checkpoint
+        def block(carried, v):
+            drive = jnp.einsum("pc,nct->tnp", B, v, precision=PRECISION).at[0].add(carried)
+            theta = recurrence(self.transition, drive)
+            return self.transition.apply(theta[-1]), jnp.moveaxis(theta, 0, -1)
+
+        return jax.lax.scan(block, jnp.matmul(h, S.T, precision=PRECISION), self.split(v))[1]
 
 
 @jax.tree_util.register_dataclass
@@ -128,7 +154,7 @@ class Blocked(Trajectories):
         J, _, _, P = kernel.shape
         real, imaginary = (
             jnp.einsum("fj,jicp->fpci", part, kernel[:, :, :channels], precision=PRECISION)
-            for part in _transform(J)
+            for part in _transform(J, kernel.dtype)
         )
         spectrum = jnp.stack([real, -imaginary], 2).reshape(J, P, -1)
         return cls(spectrum, jnp.transpose(kernel[:, :, channels:], (2, 0, 3, 1)))
@@ -158,7 +184,8 @@ class Blocked(Trajectories):
         _, J, _, block = self.start.shape
         v = jnp.pad(v, ((0, 0), (block - 1, J * block - v.shape[1]), (0, 0)))
         rows = block * np.arange(J)[:, None] + np.arange(2 * block - 1)
-        parts = jnp.einsum("xfj,njkc->xfnkc", _transform(J), v[:, rows], precision=PRECISION)
+        transform = _transform(J, v.dtype)
+        parts = jnp.einsum("xfj,njkc->xfnkc", transform, v[:, rows], precision=PRECISION)
         lags = np.arange(block) - np.arange(block)[:, None] + block - 1  # [s, i]
         real, imaginary = jnp.transpose(parts[:, :, :, lags], (0, 1, 5, 3, 2, 4))  # [F, C, s, n, i]
         return tuple(
@@ -182,7 +209,9 @@ def _products(
             jnp.matmul(spectrum, matrix, precision=PRECISION).reshape(len(spectrum), -1),
             precision=PRECISION,
         )
-        for back, matrix in zip(_inverse(len(spectrum)), (real, imaginary), strict=True)
+        for back, matrix in zip(
+            _inverse(len(spectrum), spectrum.dtype), (real, imaginary), strict=True
+        )
     )
 
 
@@ -194,7 +223,7 @@ def _products_backward(inputs, g):
     spectrum, *matrices = inputs
     F, P, _ = spectrum.shape
     dspectrum, dmatrices = 0, []
-    for back, matrix in zip(_inverse(F), matrices, strict=True):
+    for back, matrix in zip(_inverse(F, spectrum.dtype), matrices, strict=True):
         dproduct = jnp.matmul(back.T, g, precision=PRECISION).reshape(F, P, -1)
         dspectrum += jnp.matmul(dproduct, jnp.swapaxes(matrix, 1, 2), precision=PRECISION)
         dmatrices.append(jnp.matmul(jnp.swapaxes(spectrum, 1, 2), dproduct, precision=PRECISION))
@@ -204,21 +233,17 @@ def _products_backward(inputs, g):
 _products.defvjp(_products_forward, _products_backward)
 
 
-def _transform(J: int) -> Float[np.ndarray, "2 F J"]:
+def _transform(J: int, dtype: Any) -> Float[np.ndarray, "2 F J"]:
     """Real and imaginary part of the transform of J blocks, padded to length 2 J - 1."""
     angles = 2 * np.pi * np.outer(np.arange(J), np.arange(J)) / (2 * J - 1)
-    return np.stack([np.cos(angles), -np.sin(angles)]).astype(_float())
+    return np.stack([np.cos(angles), -np.sin(angles)]).astype(dtype)
 
 
-def _inverse(J: int) -> Float[np.ndarray, "2 J F"]:
+def _inverse(J: int, dtype: Any) -> Float[np.ndarray, "2 J F"]:
     """Of both parts, back to the first J blocks; frequency k > 0 stands for its conjugate too."""
     weight = np.where(np.arange(J) > 0, 2, 1) / (2 * J - 1)
     angles = 2 * np.pi * np.outer(np.arange(J), np.arange(J)) / (2 * J - 1)
-    return np.stack([weight * np.cos(angles), -weight * np.sin(angles)]).astype(_float())
-
-
-def _float() -> np.dtype:
-    return np.dtype(jnp.zeros(()).dtype)
+    return np.stack([weight * np.cos(angles), -weight * np.sin(angles)]).astype(dtype)
 
 
 def _mixed(a: Float[Array, "R *P t"], h: Float[Array, "n R"]) -> Float[Array, "n *P t"]:

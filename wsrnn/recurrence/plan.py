@@ -19,7 +19,6 @@ from wsrnn.recurrence.convolution import (
 )
 from wsrnn.recurrence.kernel import krylov
 from wsrnn.recurrence.last import state_at
-from wsrnn.recurrence.split import Exchanged, Rows
 from wsrnn.recurrence.transition import PRECISION, Transition
 
 Mode = Literal["auto", "scan", "conv", "parallel"]
@@ -84,8 +83,8 @@ class Plan:
 
     mode: Mode
     method: str
-    """What `conv` and `parallel` do: narrow, blocked, spectral or cumulative; powers, where they
-    read one step."""
+    """scan: whole (all sequences at once) or stepped; conv: narrow, blocked or spectral; parallel:
+    cumulative; powers, where these read one step."""
     counts: Counts
     """For value and gradient of the whole batch, the root network left out."""
     seconds: float
@@ -95,7 +94,7 @@ class Plan:
     doublings: int = 0
     """Of the kernel: see `krylov` and `state_at`."""
     block: int = 1
-    """Of the method `blocked`: its steps c."""
+    """Steps of a block, of the methods `blocked`, `stepped` and `cumulative`."""
 
     def __str__(self) -> str:
         names = {
@@ -126,16 +125,15 @@ class Plan:
         if self.method == "narrow":
             W, w = transition.narrow(V, jnp.swapaxes(impulse(u, h), 0, 1))
             return Narrow(W), jnp.swapaxes(w, 0, 1), h
-        if self.method == "cumulative":
-            return Cumulative(transition, V), u, h
-        if isinstance(transition, Rows):
-            V = transition.mine(V)
-        kernel = krylov(transition, V.T, u.shape[1], self.doublings)
+        if self.method in ("stepped", "cumulative"):
+            log_depth = self.method == "cumulative"
+            return Cumulative(transition, V, self.block, log_depth), u, h
+        kernel = krylov(transition, transition.mine(V).T, u.shape[1], self.doublings)
         if self.method == "blocked":
             found = Blocked.of(kernel, B.shape[1], self.block)
         else:
             found = Spectral.of(kernel, B.shape[1])
-        return Exchanged(found) if isinstance(transition, Rows) else found, u, h
+        return transition.gathered(found), u, h
 
     def state_at(
         self,
@@ -190,13 +188,13 @@ def plans(
     modes = [m for m in MODES if mode in ("auto", m) and (transition.structured or m != "parallel")]
     found = []
     for m in modes:
-        if m == "scan":
+        if m == "scan" and (last or not transition.structured):
             counts = _scan(transition, sizes, last)
-            found.append(Plan(m, "scan", counts, counts.seconds(rates)))
+            found.append(Plan(m, "whole", counts, counts.seconds(rates)))
         elif last:
             found.append(_last(m, transition, sizes, rates))
-        elif m == "parallel":
-            found.append(_cumulative(transition, sizes, rates))
+        elif m in ("scan", "parallel"):
+            found.append(_cumulative(m, transition, sizes, rates))
         else:
             found += _convolutions(transition, sizes, rates)
     return found
@@ -237,15 +235,19 @@ def _at_once(sizes: Sizes, rates: Rates) -> int:
     return max(n for n in range(1, min(sizes.N, most) + 1) if sizes.N % n == 0)
 
 
-def _cumulative(transition: Transition, sizes: Sizes, rates: Rates) -> Plan:
+def _cumulative(mode: Mode, transition: Transition, sizes: Sizes, rates: Rates) -> Plan:
     N, T, P, D, _ = sizes
     at_once = _at_once(sizes, rates)
-    counts = _apply(transition, N * T, P) * 6 + Counts(
+    block = max(8, min(T, rates.room // (4 * at_once * P)))
+    blocks = -(-T // block)
+    log_depth = mode == "parallel"
+    counts = _apply(transition, N * T, P) * (8 if log_depth else 4) + Counts(
         product=6 * N * T * P * D,
-        passing=32 * N * T * P,
-        steps=6 * T.bit_length() * N / at_once,
+        passing=(80 if log_depth else 40) * N * T * P,
+        steps=6 * (block.bit_length() * blocks if log_depth else T) * N / at_once,
     )
-    return Plan("parallel", "cumulative", counts, counts.seconds(rates), at_once)
+    method = "cumulative" if log_depth else "stepped"
+    return Plan(mode, method, counts, counts.seconds(rates), at_once, block=block)
 
 
 def _convolutions(transition: Transition, sizes: Sizes, rates: Rates) -> list[Plan]:

@@ -71,13 +71,17 @@ class Rows(Dense):
         return 2 * self.A.size
 
     def mine(self, V: Float[Array, "P C"]) -> Float[Array, "p C"]:
-        """This device's rows of a matrix that every device holds."""
+        """As many, zeros after P."""
         rows = len(self.A)
         V = jnp.pad(V, ((0, self._padding), (0, 0)))
         return jax.lax.dynamic_slice_in_dim(V, rows * jax.lax.axis_index(AXIS), rows)
 
+    def gathered(self, states):
+        """Exchanged for the weights of other devices."""
+        return Exchanged(states)
+
     def whole(self):
-        """A on every device, for what must apply it to whole states."""
+        """Gathered, for what must apply A to whole states."""
         A = Dense(self._gathered())
         return A.T if self.transposed else A
 
@@ -95,6 +99,10 @@ class Rows(Dense):
     def distance_to_identity(self, size):
         """Of the whole."""
         return self.whole().distance_to_identity(size)
+
+    def contracted(self):
+        """By the radius of the whole."""
+        return Rows(self.A / jnp.maximum(self.spectral_radius(), 1), self.transposed)
 
 
 @jax.tree_util.register_dataclass

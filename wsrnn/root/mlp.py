@@ -105,13 +105,9 @@ class RootNet(Root):
                 outer = delta[..., :, None, :] * a[..., None, :, :]
                 gradients += [delta, outer.reshape(*outer.shape[:-3], -1, outer.shape[-1])]
                 g = contract(kernel, delta, -3)
-            dtheta, row = theta, 0
-            for part in gradients[::-1]:
-                dtheta = jax.lax.dynamic_update_slice_in_dim(
-                    dtheta, part.astype(theta.dtype), row, theta.ndim - 2
-                )
-                row += part.shape[-2]
-            return dtheta.at[..., row:, :].set(0), g.astype(z.dtype)
+            ignored = jnp.zeros_like(theta[..., self.size :, :])
+            parts = [part.astype(theta.dtype) for part in gradients[::-1]]
+            return jnp.concatenate([*parts, ignored], -2), g.astype(z.dtype)
 
         return inputs[-1].astype(theta.dtype), pull
 
