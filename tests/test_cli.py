@@ -374,6 +374,14 @@ MISTAKES = {
         ["batch_size 9 is not divisible by the mesh's 8"],
     ),
     "too few devices": (["train", TINY, "--mesh.data", "9"], ["mesh.data 9", "8 visible"]),
+    "more of an axis than devices": (
+        ["show", TINY, "--mesh.model", "16"],
+        ["mesh.model 16", "8 visible"],
+    ),
+    "a mesh that splits nothing": (
+        ["train", TINY, "--mesh.model", "2"],
+        ["mesh.model 2 would split nothing", "set mesh.model 1"],
+    ),
     "no such file": (["train", "nothing.py"], ["nothing.py", "No such file"]),
     "not an experiment file": (["train", "runs"], [".py", "runs"]),
     "unknown variant": (["train", TINY, "--variant", "posioned"], ["posioned", "poisoned"]),

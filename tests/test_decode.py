@@ -124,43 +124,70 @@ def test_gradients_are_finite_differences(mode, x64):
         np.testing.assert_allclose((g * direction).sum(), slope, rtol=1e-6, atol=1e-6)
 
 
-LABELS = normal(20, N, 11, 2), jnp.arange(N)
-
-
 def score(y, target, number, scale):
     """A scalar with gradients, and more numbers: all add up over sequences."""
     error = jnp.sin(scale * y) - target
     return (error**2).sum(), {"worst": jnp.abs(error).sum(), "numbers": number.sum()}
 
 
-@pytest.mark.parametrize("room", [1, 2**23])
-@pytest.mark.parametrize("start", STARTS)
+def folded(mode):
+    """`fold` as a function of all that it can be differentiated for, also by closure."""
+
+    def f(A, B, u, start, z, target, scale):
+        def scaled(y, *labels):
+            return score(y, *labels, scale)
+
+        labels = target, jnp.arange(N)
+        return decode.fold(A, B, u, start, ROOT, z, scaled, labels, mode=mode)
+
+    return f
+
+
+def plain(A, B, u, start, z, target, scale):
+    return score(decode.read(A, B, u, start, ROOT, z, mode="scan"), target, jnp.arange(N), scale)
+
+
+@pytest.mark.parametrize(("start", "room"), [("shared", 1), ("affine", 2**23)])
 @pytest.mark.parametrize(("form", "mode"), [(f, m) for f in FORMS for m in modes(f)])
 def test_folding_is_reading_and_scoring_with_the_same_gradients(
     form, mode, start, room, x64, monkeypatch
 ):
     monkeypatch.setitem(RATES, "cpu", RATES["cpu"]._replace(room=room))
-    args = (*case(form, start, 11), jnp.asarray(0.7))
-
-    def folded(A, B, u, start, z, scale):
-        def scaled(y, *labels):
-            return score(y, *labels, scale)
-
-        return decode.fold(A, B, u, start, ROOT, z, scaled, LABELS, mode=mode)
-
-    def plain(A, B, u, start, z, scale):
-        return score(decode.read(A, B, u, start, ROOT, z, mode="scan"), *LABELS, scale)
-
-    def run(f, *args):
-        return jax.jit(f)(*args)
-
-    close(run(folded, *args), run(plain, *args), 1e-9)
-    every = range(len(args))
-    derivatives = [jax.value_and_grad(f, every, has_aux=True) for f in (folded, plain)]
-    close(run(derivatives[0], *args), run(derivatives[1], *args), 1e-9)
+    args = (*case(form, start, 11), normal(20, N, 11, 2), jnp.asarray(0.7))
+    both = folded(mode), plain
+    derivatives = [jax.jit(jax.value_and_grad(f, range(7), has_aux=True)) for f in both]
+    close(derivatives[0](*args), derivatives[1](*args), 1e-9)
     # of some of the arguments only, and scaled by what comes after
-    derivatives = [jax.grad(lambda *a, f=f: 3 * f(*a)[0], (0, 1)) for f in (folded, plain)]
-    close(run(derivatives[0], *args), run(derivatives[1], *args), 1e-9)
+    some = [jax.jit(jax.grad(lambda *a, f=f: 3 * f(*a)[0], (0, 1))) for f in both]
+    close(some[0](*args), some[1](*args), 1e-9)
+
+
+@pytest.mark.parametrize("mode", modes("diagonal"))
+def test_only_the_scalar_of_a_fold_has_gradients(mode):
+    args = (*case("diagonal", "shared", 11), normal(20, N, 11, 2), jnp.asarray(0.7))
+    gradients = jax.grad(lambda *a: folded(mode)(*a)[1]["worst"], range(7))(*args)
+    assert not any(np.abs(leaf).max() for leaf in jax.tree.leaves(gradients))
+
+
+@pytest.mark.parametrize("mode", modes("diagonal"))
+def test_float32_stays_where_float64_is_enabled(mode, x64):
+    args = (*case("diagonal", "affine", 11), normal(20, N, 11, 2), jnp.asarray(0.7))
+    args = jax.tree.map(lambda x: x.astype(jnp.float32), args)
+    results = jax.value_and_grad(folded(mode), range(7), has_aux=True)(*args)
+    del results[0][1]["numbers"]
+    assert {leaf.dtype for leaf in jax.tree.leaves(results)} == {np.dtype("float32")}
+
+
+@pytest.mark.parametrize(("form", "mode"), [(f, m) for f in FORMS for m in modes(f)])
+def test_what_comes_after_the_step_that_is_read_may_be_anything(form, mode):
+    A, B, u, start, z = case(form, "shared", 11)
+    at = jnp.asarray([4] * len(u))
+
+    def loss(A, B, u, start, z):
+        return decode.read(A, B, u, start, ROOT, z, mode=mode, read=at).sum()
+
+    gradients = jax.grad(loss, range(5))
+    close(gradients(A, B, u.at[:, 5:].set(np.nan), start, z), gradients(A, B, u, start, z), 1e-5)
 
 
 @pytest.mark.parametrize("method", ["spectral", "blocked"])

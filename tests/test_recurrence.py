@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import Mesh, PartitionSpec
 from numerics import close, modes, small_sizes
 
 from wsrnn.recurrence import (
@@ -14,6 +15,7 @@ from wsrnn.recurrence import (
     MODES,
     Blocked,
     Dense,
+    Rows,
     Spectral,
     krylov,
     plan,
@@ -26,7 +28,7 @@ from wsrnn.recurrence.plan import RATES
 from wsrnn.recurrence.transition import TransitionStart
 
 P, D = 12, 3
-LENGTHS = [1, 2, 7, 64, 784]
+LENGTHS = [1, 2, 7, 300]
 STARTS = get_args(TransitionStart)
 
 
@@ -275,7 +277,7 @@ def test_contracting_brings_the_radius_to_1_and_leaves_smaller_ones_alone(form, 
     radius = np.abs(np.linalg.eigvals(np.asarray(A.dense(P)))).max()
     contracted = A.contracted()
     now = np.abs(np.linalg.eigvals(np.asarray(contracted.dense(P)))).max()
-    np.testing.assert_allclose(now, min(radius, 1), rtol=2e-2)
+    np.testing.assert_allclose(now, min(radius, 1), rtol=1e-3)
     if form in ("dense", "block_diagonal", "scalar", "diagonal"):
         tame = jax.tree.map(lambda p: 0.9 * p / max(radius, 1), A)
         close(tame.contracted(), tame, 1e-12)
@@ -303,7 +305,7 @@ def test_spectral_radius_and_distance_to_identity(form, seed):
     matrix = np.asarray(A.dense(P), np.float64)
     # the eigenvalues of largest modulus may be a pair, around which the norms of powers oscillate
     expected = np.abs(np.linalg.eigvals(matrix)).max()
-    np.testing.assert_allclose(A.spectral_radius(), expected, rtol=1e-2, atol=1e-6)
+    np.testing.assert_allclose(A.spectral_radius(), expected, rtol=1e-3, atol=1e-6)
     expected = np.linalg.norm(matrix - np.eye(P))
     np.testing.assert_allclose(A.distance_to_identity(P), expected, rtol=1e-5)
 
@@ -422,9 +424,31 @@ def test_sequences_in_flight_divide_the_batch_and_fit_the_room(N):
         assert at_once == 1 or 4 * at_once * T * P <= RATES["cpu"].room
 
 
-def test_a_huge_state_needs_no_square_array():
-    size = 100_000
-    for form in ("low_rank", "diagonal", "rotation", "scalar", "identity", "shift"):
-        A = jax.eval_shape(lambda form=form: FORMS[form].init(jax.random.key(0), size))
-        assert sum(leaf.size for leaf in jax.tree.leaves(A)) <= 32 * size
-        assert plan(A, (4, 1024, size, 1, 1)).seconds < 60
+@pytest.mark.parametrize("doublings", [0, 2])
+def test_rows_of_A_on_several_devices_make_the_kernel_of_the_whole(doublings, x64):
+    devices, size, length = 3, 17, 9
+    A, V, weights = 0.2 * normal(0, size, size), normal(1, 2, size), normal(2, length, 2, size)
+    padded = jnp.pad(A, ((0, 1), (0, 0))), V, jnp.pad(weights, ((0, 0), (0, 0), (0, 1)))
+
+    def whole(A, V, weights):
+        return jnp.sin(weights * krylov(Dense(A), V, length, doublings)).sum()
+
+    def part(A, V, weights):
+        rows = Rows(A)
+        mine = krylov(rows, rows.mine(V.T).T, length, doublings)
+        return jnp.sin(weights * mine).sum()
+
+    def split(A, V, weights):
+        value, (dA, dV) = jax.value_and_grad(part, (0, 1))(A, V, weights)
+        return jax.lax.psum(value, "model"), (dA, jax.lax.psum(dV, "model"))
+
+    mesh = Mesh(np.array(jax.devices()[:devices]), ("model",))
+    of_rows, of_all = PartitionSpec("model"), PartitionSpec()
+    split = jax.shard_map(
+        split, mesh=mesh, in_specs=(of_rows, of_all, PartitionSpec(None, None, "model")),
+        out_specs=(of_all, (of_rows, of_all)), check_vma=False,
+    )  # fmt: skip
+    value, (dA, dV) = jax.jit(split)(*padded)
+    np.testing.assert_array_equal(dA[size:], 0)
+    expected = jax.value_and_grad(whole, (0, 1))(A, V, weights)
+    close((value, (dA[:size], dV)), expected, 1e-12)

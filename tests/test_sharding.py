@@ -86,7 +86,9 @@ def test_split_parameters_have_the_same_gradients(form, read, mode, split_all):
 @pytest.mark.parametrize("method", ["blocked", "spectral"])
 def test_states_are_exchanged_once_and_transformed_where_they_are(method, monkeypatch):
     if method == "spectral":
-        monkeypatch.setitem(RATES, "cpu", RATES["cpu"]._replace(thin=1.0, transform=1e15))
+        cpu = RATES["cpu"]
+        preferred = cpu.per_second._replace(thin=1.0, transform=1e15)
+        monkeypatch.setitem(RATES, "cpu", cpu._replace(per_second=preferred))
     N, T, P, parts = 16, 24, 1273, 2
     n, rows = N // 8, 637
     program, batch = speed((4, parts), "--model.mode", "conv", N=N, T=T)
@@ -127,6 +129,16 @@ def instructions_of(text):
 
 def entries(shapes):
     return sum(map(np.prod, shapes))
+
+
+@pytest.mark.parametrize("form", ["low_rank", "diagonal"])
+def test_a_hundred_thousand_weights_fit_a_small_machine(form):
+    experiment = Recipe.read(SPEED, f"wide_{form}", ("--mesh.data", "1")).experiment().resolve()
+    program = loop.compose(experiment, experiment.mesh.build(4))
+    batch = next(data.train_stream(experiment.task, 4, 0))._replace(latents={})
+    compiled = program.gradients.lower(program.abstract.params, batch).compile()
+    assert experiment.task.length == 1024 and batch.inputs.shape == (4, 1024, 1)
+    assert compiled.memory_analysis().temp_size_in_bytes < 1.2e9  # the states of one take 0.4e9
 
 
 def test_a_dense_A_takes_its_share_of_the_bytes_on_each_device():

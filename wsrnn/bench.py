@@ -42,6 +42,7 @@ class Timing:
     parameters: int
     operations: float | None  # of a step by formula, those in matrix products; None if not known
     fraction: float | None  # of the operations that large matrix products do in this time
+    fraction_copied: float | None  # counted bytes, of those that copying moves in this time
 
 
 @dataclass
@@ -111,8 +112,8 @@ def peers(experiment: Experiment) -> dict[str, Experiment]:
 
     Raises ValueError where the model is too small to be matched.
     """
-    common = {"head": getattr(experiment.model, "head", None), "layout": experiment.model.layout}
-    common = {name: value for name, value in common.items() if value is not None}
+    own = vars(experiment.model)
+    common = {name: own[name] for name in ("head", "layout") if name in own}
     families = {
         "gru": lambda w: RnnConfig(cell="gru", width=w, **common),
         "lstm": lambda w: RnnConfig(cell="lstm", width=w, **common),
@@ -151,17 +152,33 @@ def parameters(experiment: Experiment) -> int:
 
 
 def operations(experiment: Experiment) -> float | None:
-    """Operations of value and gradient in matrix products, by formula; a scan's body T times."""
+    """Operations of value and gradient by formula: of products and transforms, all devices."""
     task, N = experiment.task, experiment.batch_size
     model: ModelConfig = experiment.model
     if isinstance(model, TextbookConfig):
         P, C = model.root(task.d_in, task.d_out).size, model.lift.channels(task.d_in)
-        return 6.0 * N * task.length * (P**2 + P * C + P)
+        return 6.0 * N * task.length * (P**2 + P * C) + _root_operations(experiment)
     if isinstance(model, WarpConfig):
         counts = _plan(experiment).counts
-        return counts.product + counts.thin + counts.transform
+        return counts.product + counts.thin + counts.transform + _root_operations(experiment)
     per_token = nnx.eval_shape(experiment.build_model).operations(task.length)
     return 3.0 * N * task.length * per_token
+
+
+def _root_operations(experiment: Experiment) -> float:
+    """A multiplication and an addition for each weight, read once and differentiated twice."""
+    task = experiment.task
+    steps = task.length if task.reads("train") == "all" else 1
+    P = experiment.model.root(task.d_in, task.d_out).size
+    return 6.0 * experiment.batch_size * steps * P
+
+
+def _bytes(experiment: Experiment) -> float | None:
+    """Bytes that the execution of a WARP reads and writes, by its plan's counts."""
+    if not isinstance(experiment.model, WarpConfig) or not experiment.model.modes:
+        return None
+    counts = _plan(experiment).counts
+    return counts.reading + counts.passing
 
 
 def _plan(experiment: Experiment) -> Plan:
@@ -174,20 +191,22 @@ def _plan(experiment: Experiment) -> Plan:
 
 def machine() -> Machine:
     """Measure the rates that rows are compared with."""
-    a = jnp.ones((2048, 2048))
-    product = jax.jit(lambda a: jnp.matmul(a, a, precision="highest"))
-    long = jnp.ones(2**24)
-    copy = jax.jit(lambda x: x + 1, donate_argnums=0)
-    jax.block_until_ready(product(a))
-    products, copies = [], []
-    for _ in range(7):
-        began = time.perf_counter()
-        jax.block_until_ready(product(a))
-        products.append(time.perf_counter() - began)
-        began = time.perf_counter()
-        long = jax.block_until_ready(copy(long))
-        copies.append(time.perf_counter() - began)
-    return Machine(2 * 2048**3 / median(products), 8 * 2**24 / median(copies))
+    a, long = jnp.full((2048, 2048), 1 / 2048), jnp.ones(2**24)
+    work = {  # often enough that starting it takes no time beside it
+        "product": lambda: jax.lax.fori_loop(
+            0, 4, lambda _, x: jnp.matmul(x, a, precision="highest"), a
+        ),
+        "copy": lambda: jax.lax.fori_loop(0, 4, lambda _, x: x + 1, long),
+    }
+    seconds = {}
+    for name, function in work.items():
+        compiled, times = jax.jit(function).lower().compile(), []
+        for _ in range(7):
+            began = time.perf_counter()
+            jax.block_until_ready(compiled())
+            times.append(time.perf_counter() - began)
+        seconds[name] = median(times) / 4
+    return Machine(2 * 2048**3 / seconds["product"], 8 * 2**24 / seconds["copy"])
 
 
 def measure(
@@ -222,7 +241,7 @@ def measure(
     result = {}
     for name, (compiled, _, _, took) in ready.items():
         experiment, seconds = experiments[name], times[name]
-        counted = operations(experiment)
+        counted, moved = operations(experiment), _bytes(experiment)
         result[name] = Timing(
             took,
             1e3 * median(seconds),
@@ -232,6 +251,7 @@ def measure(
             parameters(experiment),
             counted,
             counted / median(seconds) / rates.product if counted and rates else None,
+            moved / median(seconds) / rates.copy if moved and rates else None,
         )
     return result
 
@@ -322,14 +342,15 @@ def text(timings: dict[str, Timing], auto: str | None = None) -> str:
     marked = {name + " (auto)" * (name == auto): timing for name, timing in timings.items()}
     width = _width(marked)
     titles = {"step ms": 10, "least..most": 20, "times": 8, "tokens/s": 12, "temporary MiB": 15}
-    titles |= {"parameters": 12, "operations": 12, "of peak": 9, "compile s": 11}
+    titles |= {"parameters": 12, "operations": 12, "of peak": 9, "of copy": 9, "compile s": 11}
     head = " " * width + "".join(f"{name:>{w}}" for name, w in titles.items())
     slowest = max(t.step_ms for t in timings.values())
     rows = [
         f"{name:{width}}{t.step_ms:10.2f}{t.spread_ms[0]:10.2f}..{t.spread_ms[1]:<8.2f}"
         f"{slowest / t.step_ms:8.2f}{t.tokens_per_s:12,.0f}{t.temporary_mib:15.1f}"
         f"{t.parameters:12,}{_optional(t.operations, '.2e'):>12}"
-        f"{_optional(t.fraction, '.0%'):>9}{t.compile_s:11.1f}"
+        f"{_optional(t.fraction, '.0%'):>9}{_optional(t.fraction_copied, '.0%'):>9}"
+        f"{t.compile_s:11.1f}"
         for name, t in marked.items()
     ]
     if auto:

@@ -110,7 +110,7 @@ class Experiment:
         if getattr(self.model, "mode", None) != "auto":
             return []
         task, last = self.task, self.task.reads("train") != "all"
-        batch = max(1, self.batch_size // max(1, self.mesh.devices()))
+        batch = max(1, self.batch_size // self.mesh.devices())
         return self.model.plans(task.d_in, task.d_out, batch=batch, length=task.length, last=last)
 
 

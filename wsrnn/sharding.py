@@ -35,8 +35,14 @@ class MeshConfig:
             )
 
     def devices(self) -> int:
-        """How many devices of those visible the mesh takes."""
-        data = len(jax.devices()) // self.model if self.data == -1 else self.data
+        """How many devices the mesh takes; UserError where fewer are visible."""
+        visible = len(jax.devices())
+        data = visible // self.model if self.data == -1 else self.data
+        if data < 1 or data * self.model > visible:
+            raise UserError(
+                f"mesh.data {self.data} x mesh.model {self.model} needs more than the "
+                f"{visible} visible device(s): lower one of them"
+            )
         return data * self.model
 
     def build(self, batch_size: int) -> Mesh:
@@ -46,11 +52,6 @@ class MeshConfig:
         """
         devices = jax.devices()
         data = self.devices() // self.model
-        if data < 1 or data * self.model > len(devices):
-            raise UserError(
-                f"mesh.data {self.data} x mesh.model {self.model} needs more than the "
-                f"{len(devices)} visible device(s): lower one of them"
-            )
         if jax.process_count() > 1 and data * self.model < len(devices):
             raise UserError(
                 f"mesh.data {data} x mesh.model {self.model} leaves some of the {len(devices)} "
@@ -131,8 +132,18 @@ class Layout:
 
 
 def layouts(abstract: Any, mesh: Mesh) -> Any:
-    """The layout of each leaf of a tree of shapes."""
-    return jax.tree.map(lambda leaf: Layout.of(leaf.shape, mesh), abstract)
+    """The layout of each leaf of a tree of shapes.
+
+    Raises UserError for a mesh that would leave all of them whole: it keeps no promise.
+    """
+    placed = jax.tree.map(lambda leaf: Layout.of(leaf.shape, mesh), abstract)
+    parts = mesh.shape[MODEL]
+    if parts > 1 and all(layout.axis is None for layout in jax.tree.leaves(placed)):
+        raise UserError(
+            f"mesh.model {parts} would split nothing, as no parameter has {WORTH_SPLITTING:,} "
+            "entries: set mesh.model 1, or train a larger model"
+        )
+    return placed
 
 
 def specs(placed: Any) -> Any:

@@ -37,7 +37,11 @@ class Sizes(NamedTuple):
 
 
 class Counts(NamedTuple):
-    """What an execution does for value and gradient, in units that machines are fast or slow in."""
+    """What an execution does for value and gradient, in units that machines are fast or slow in.
+
+    Operations follow from the equations. Bytes passed and steps are those of the compiled loops:
+    how often an array is written or read there, as found by timing single parts.
+    """
 
     product: float = 0.0  # operations in wide matrix products
     thin: float = 0.0  # operations in products of many small matrices
@@ -54,27 +58,22 @@ class Counts(NamedTuple):
 
     def seconds(self, rates: "Rates") -> float:
         """The time that these counts take one after another."""
-        return sum(count / rate for count, rate in zip(self, rates[: len(self)], strict=True))
+        return sum(count / rate for count, rate in zip(self, rates.per_second, strict=True))
 
 
 class Rates(NamedTuple):
-    """How many of each of `Counts` a backend does in a second, roughly: only ratios decide."""
+    """What a backend does in a second, roughly: only ratios decide."""
 
-    product: float
-    thin: float
-    transform: float
-    reading: float
-    passing: float
-    steps: float
+    per_second: Counts
     room: int  # bytes for the states of the sequences in flight
 
 
 RATES = {
-    "cpu": Rates(3.5e11, 1.6e11, 3e10, 1.2e11, 2e10, 4e5, 2**23),
-    "gpu": Rates(4e13, 1e13, 4e12, 2e12, 1.5e12, 1e5, 2**29),
-    "tpu": Rates(3e13, 1e13, 5e11, 1e12, 1e12, 3e5, 2**29),
+    "cpu": Rates(Counts(3.5e11, 1.6e11, 3e10, 1.2e11, 2e10, 2e6), 2**23),
+    "gpu": Rates(Counts(4e13, 1e13, 4e12, 2e12, 1.5e12, 1e5), 2**29),
+    "tpu": Rates(Counts(3e13, 1e13, 5e11, 1e12, 1e12, 3e5), 2**29),
 }
-"""cpu: measured on two cores. gpu, tpu: from data sheets, to be measured."""
+"""cpu: measured on two cores. gpu, tpu: from data sheets, not measured; others count as cpu."""
 
 
 @dataclass(frozen=True)
@@ -184,7 +183,7 @@ def plans(
             "as dear as P steps: use auto, scan or conv"
         )
     sizes = Sizes(*sizes)
-    rates = RATES[backend or jax.default_backend()]
+    rates = RATES.get(backend or jax.default_backend(), RATES["cpu"])
     modes = [m for m in MODES if mode in ("auto", m) and (transition.structured or m != "parallel")]
     found = []
     for m in modes:
@@ -215,7 +214,7 @@ def _apply(transition: Transition, vectors: int, P: int) -> Counts:
 def _scan(transition: Transition, sizes: Sizes, last: bool) -> Counts:
     """Forwards and backwards step by step; dA is added to at every step."""
     N, T, P, D, _ = sizes
-    step = _apply(transition, N, P) * 3 + Counts(product=6 * N * P * D, steps=4 if last else 12)
+    step = _apply(transition, N, P) * 3 + Counts(product=6 * N * P * D, steps=4)
     gradients = 8 * (_parameters(transition) + P * D)
     return (step + Counts(passing=gradients + (8 if last else 60) * N * P)) * T
 
@@ -243,7 +242,7 @@ def _cumulative(mode: Mode, transition: Transition, sizes: Sizes, rates: Rates) 
     log_depth = mode == "parallel"
     counts = _apply(transition, N * T, P) * (8 if log_depth else 4) + Counts(
         product=6 * N * T * P * D,
-        passing=(80 if log_depth else 40) * N * T * P,
+        passing=(120 if log_depth else 40) * N * T * P,
         steps=6 * (block.bit_length() * blocks if log_depth else T) * N / at_once,
     )
     method = "cumulative" if log_depth else "stepped"
@@ -253,7 +252,7 @@ def _cumulative(mode: Mode, transition: Transition, sizes: Sizes, rates: Rates) 
 def _convolutions(transition: Transition, sizes: Sizes, rates: Rates) -> list[Plan]:
     N, T, P, D, _ = sizes
     at_once = _at_once(sizes, rates)
-    groups = Counts(steps=20 * N / at_once)
+    groups = Counts(steps=1000 * N / at_once)  # some hundred operations each
 
     def made(method, counts, **choices):
         counts += groups
