@@ -117,7 +117,12 @@ def peers(experiment: Experiment) -> dict[str, Experiment]:
     families = {
         "gru": lambda w: RnnConfig(cell="gru", width=w, **common),
         "lstm": lambda w: RnnConfig(cell="lstm", width=w, **common),
-        "ssm": lambda w: SsmConfig(width=w, states=w // 2, layers=4, spectra=4, **common),
+        **{
+            f"ssm, {mode}": lambda w, mode=mode: SsmConfig(
+                width=w, states=w // 2, layers=4, spectra=4, mode=mode, **common
+            )
+            for mode in SsmConfig.modes
+        },
         "transformer": lambda w: TransformerConfig(width=w, depth=4, heads=4, **common),
     }
     wanted = parameters(experiment)
@@ -192,20 +197,20 @@ def _plan(experiment: Experiment) -> Plan:
 def machine() -> Machine:
     """Measure the rates that rows are compared with."""
     a, long = jnp.full((2048, 2048), 1 / 2048), jnp.ones(2**24)
-    work = {  # often enough that starting it takes no time beside it
+    work = {  # of some size, that starting it may take no time beside it
         "product": lambda: jax.lax.fori_loop(
-            0, 4, lambda _, x: jnp.matmul(x, a, precision="highest"), a
+            0, 2, lambda _, x: jnp.matmul(x, a, precision="highest"), a
         ),
-        "copy": lambda: jax.lax.fori_loop(0, 4, lambda _, x: x + 1, long),
+        "copy": lambda: jax.lax.fori_loop(0, 2, lambda _, x: x + 1, long),
     }
     seconds = {}
     for name, function in work.items():
         compiled, times = jax.jit(function).lower().compile(), []
-        for _ in range(7):
+        for _ in range(3):
             began = time.perf_counter()
             jax.block_until_ready(compiled())
             times.append(time.perf_counter() - began)
-        seconds[name] = median(times) / 4
+        seconds[name] = median(times) / 2
     return Machine(2 * 2048**3 / seconds["product"], 8 * 2**24 / seconds["copy"])
 
 
@@ -241,6 +246,7 @@ def measure(
     result = {}
     for name, (compiled, _, _, took) in ready.items():
         experiment, seconds = experiments[name], times[name]
+        devices = experiment.mesh.devices()
         counted, moved = operations(experiment), _bytes(experiment)
         result[name] = Timing(
             took,
@@ -250,8 +256,8 @@ def measure(
             compiled.memory_analysis().temp_size_in_bytes / 2**20,
             parameters(experiment),
             counted,
-            counted / median(seconds) / rates.product if counted and rates else None,
-            moved / median(seconds) / rates.copy if moved and rates else None,
+            counted / median(seconds) / rates.product / devices if counted and rates else None,
+            moved / median(seconds) / rates.copy / devices if moved and rates else None,
         )
     return result
 

@@ -67,6 +67,8 @@ def read(
         at = read
     if at is not None:
         z = jnp.take_along_axis(z, at[:, None, None], 1)[:, 0]
+        # What comes after the step that is read may be anything, also not a number.
+        u = jnp.where((jnp.arange(u.shape[1])[None] <= at[:, None])[..., None], u, 0)
     how = _plan(transition, B, u, start, mode if bound is None else "scan", last=at is not None)
     if how.method == "whole" or bound is not None:
         return _scan(transition.whole(), B, u, start, root, z, at, bound)
@@ -223,8 +225,7 @@ def _scan(transition, B, u, start, root, z, at, bound):
     def step_and_keep(carry, inputs):
         theta, kept = carry
         t, u_t = inputs
-        # What comes after the step that is read may be anything, also not a number.
-        theta = limit(transition.apply(theta) + drive(jnp.where((t <= at)[:, None], u_t, 0)))
+        theta = limit(transition.apply(theta) + drive(u_t))
         return (theta, jnp.where((t == at)[:, None], theta, kept)), None
 
     first = limit(initial(start) + drive(u[:, 0]))

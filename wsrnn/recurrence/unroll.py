@@ -1,4 +1,4 @@
-"""One sequence, every state: the oracle against which the batched hot path is tested."""
+"""One sequence, every state, in any mode: for tests and for looking at a trajectory."""
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float
