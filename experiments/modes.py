@@ -7,7 +7,8 @@ training chaotic within 100 steps; round-off then grows into other losses, as it
 machines.
 
 Reached, 500 steps on two CPU cores: largest relative difference of the loss 1.4e-6; a step takes
-21.5 ms by scan and 7.6 ms by conv, with 11.0 and 9.9 MiB of temporary memory.
+37.1 ms by scan and 15.6 ms by conv, with 10.8 and 7.3 MiB of temporary memory (a slow hour of the
+machine; the ratio counts).
 
 Command: wsrnn train experiments/modes.py              trains both as sibling runs and compares them
          wsrnn train experiments/modes.py --model.mode scan                       trains one of them

@@ -1,7 +1,12 @@
 """How fast: every execution of one model beside its plainest form and beside other models.
 
 The sequences are noise: nothing is learned here, `wsrnn bench` times value and gradient of the
-training loss (dA, dB and dtheta_0 included).
+training loss (dA, dB and dtheta_0 included). What it printed is in the README.
+
+Command: wsrnn bench experiments/speed.py --textbook --peers
+         wsrnn bench experiments/speed.py --variant n128 --textbook --model.mode auto
+         wsrnn bench experiments/speed.py --over task.length 784 1568 3136 6272 --model.mode conv
+         wsrnn bench experiments/speed.py --errors --batch-size 2
 """
 
 from dataclasses import dataclass, field, replace
