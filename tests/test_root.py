@@ -85,8 +85,7 @@ def test_other_axes_are_a_batch_of_networks(root_type, lead, x64):
         close(y[*m, :, n], one[:, 0], 1e-12)
 
 
-@pytest.mark.parametrize("pad", [0, 3])
-@pytest.mark.parametrize("lead", [(), (2,)])
+@pytest.mark.parametrize(("pad", "lead"), [(0, (2,)), (3, ())])
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 @pytest.mark.parametrize("depth", [0, 2])
 @pytest.mark.parametrize("root_type", ROOTS)

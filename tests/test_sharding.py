@@ -37,7 +37,7 @@ def split_all(monkeypatch):
     monkeypatch.setattr("wsrnn.sharding.WORTH_SPLITTING", 30)
 
 
-@pytest.mark.parametrize("mesh", [(1, 1), (2, 1), (8, 1), (4, 2), (1, 8)])
+@pytest.mark.parametrize("mesh", [(8, 1), (4, 2), (1, 8)])
 def test_any_mesh_gives_the_same_losses(tmp_path, mesh, split_all):
     if not (reference := tmp_path.parent / "reference").exists():
         loop.fit(recipe("--mesh.data", "1"), reference)
@@ -68,14 +68,17 @@ def speed(mesh, *flags, N=12, T=24):
     return loop.compose(experiment, mesh), loop.to_devices(batch, mesh)
 
 
-@pytest.mark.parametrize("form", ["dense", "rotation", "block_diagonal"])
+@pytest.mark.parametrize("form", ["dense", "block_diagonal"])
 @pytest.mark.parametrize("read", ["all", "last"])
 @pytest.mark.parametrize("mode", ["conv", "scan"])
 def test_split_parameters_have_the_same_gradients(form, read, mode, split_all):
     flags = ("--model.width", "4", "--model.depth", "2", "--model.mode", mode)
     flags += ("--model.transition.form", form, "--task.last", str(read == "last"))
     found = []
-    for mesh in ((1, 1), (2, 3)):  # three devices share P = 33 without padding, 17 + 16 with it
+    for mesh in (
+        (1, 1),
+        (2, 3),
+    ):  # three devices share P = 33, but not the blocks of a layer
         program, batch = speed(mesh, *flags)
         gradients, sums = program.gradients(program.init().params, batch)
         gradients = jax.device_get(gradients)
