@@ -224,6 +224,13 @@ def test_bench_measures_every_mode_that_the_model_can_run(bench):
     assert len(rows("--model.mode=auto")) == 1
 
 
+@pytest.mark.parametrize("flag", ["--textbook", "--errors"])
+def test_a_matrix_that_would_not_fit_is_refused(run, tmp_path, monkeypatch, flag):
+    monkeypatch.setattr("wsrnn.bench.memory", lambda: 3000)
+    refused(run("bench", TINY, flag, "--out", tmp_path / "b"), "P = 17", "leave out --textbook")
+    assert not (tmp_path / "b").exists()
+
+
 def test_bench_says_how_the_mode_that_auto_chooses_compares(run, bench, tmp_path):
     chosen = json.loads(run("show", TINY, "--json")[1])["config"]["model.mode"]
     document, _ = bench()

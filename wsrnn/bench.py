@@ -1,5 +1,6 @@
 """What executions and models cost and how they round, side by side in one process."""
 
+import os
 import resource
 import sys
 import time
@@ -102,7 +103,16 @@ def textbooks(experiment: Experiment) -> dict[str, Experiment]:
 
 
 def textbook(experiment: Experiment, **changes: Any) -> Experiment:
-    """The plain execution of a WARP, with changes of its config."""
+    """The plain execution of a WARP, with changes of its config.
+
+    Raises UserError where A, as a matrix, and its gradient would not fit the machine.
+    """
+    P = experiment.model.root(experiment.task.d_in, experiment.task.d_out).size
+    if memory() < 3 * 4 * P**2:
+        raise UserError(
+            f"textbook holds A as a matrix, {4 * P**2 / 1e9:.3g} GB for P = {P:,}, with its "
+            "gradient: leave out --textbook and --errors, or choose a smaller root network"
+        )
     own = {f.name: getattr(experiment.model, f.name) for f in fields(WarpConfig)}
     return replace(experiment, model=TextbookConfig(**own | {"mode": "scan"} | changes))
 
@@ -260,6 +270,11 @@ def measure(
             moved / median(seconds) / rates.copy / devices if moved and rates else None,
         )
     return result
+
+
+def memory() -> int:
+    """Bytes of memory that the machine has."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def peak_memory() -> float:
