@@ -46,6 +46,7 @@ extras="$(cut -d' ' -f1 "$venv/.stamp" 2>/dev/null || true)"
 install "${extras:-cpu}"
 if [ "$command" = test ]; then
   cd "$here"
-  exec "$venv/bin/python" -m pytest "$@"
+  # Compiling takes most of the time and one core: -n 0 runs all in one process, as debuggers need.
+  exec "$venv/bin/python" -m pytest -n auto --maxprocesses 4 --dist worksteal "$@"
 fi
 exec "$venv/bin/python" -m wsrnn "$command" "$@"
