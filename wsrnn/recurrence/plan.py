@@ -252,7 +252,7 @@ def _cumulative(mode: Mode, transition: Transition, sizes: Sizes, rates: Rates) 
 def _convolutions(transition: Transition, sizes: Sizes, rates: Rates) -> list[Plan]:
     N, T, P, D, _ = sizes
     at_once = _at_once(sizes, rates)
-    groups = Counts(steps=1000 * N / at_once)  # some hundred operations each
+    groups = Counts(steps=1500 * N / at_once)  # the many small operations around each
 
     def made(method, counts, **choices):
         counts += groups
