@@ -299,6 +299,21 @@ def test_bench_of_errors_where_every_step_is_read(run, tmp_path):
         check_errors(value["rows"])
 
 
+@pytest.mark.parametrize("form", ["dense", "diagonal", "low_rank"])
+def test_float32_gradients_round_at_most_twice_as_much_as_the_textbook(form):
+    """Or stay within 1e-5 of the largest value, where the textbook rounds hardly at all."""
+    from wsrnn import bench
+    from wsrnn.experiment import Recipe
+
+    flags = ["--task.length", "400", "--model.width", "6", "--model.activation", "swish"]
+    variant = None if form == "dense" else form
+    file = TINY.parents[1] / "experiments" / "speed.py"
+    experiment = Recipe.read(file, variant, [*flags, "--batch-size", "2"]).experiment()
+    rows = bench.errors(bench.modes(experiment))
+    allowed = max(2 * rows["textbook"].gradients, 1e-5)
+    assert all(row.gradients <= allowed and row.outputs <= allowed for row in rows.values())
+
+
 def test_the_largest_error_is_of_the_worst_parameter_and_beside_what_is_not_rounding():
     from wsrnn.bench import _largest_error
 

@@ -18,24 +18,29 @@ def krylov(
 
     The first m = 2^doublings powers come by doubling, [K, A^(m/2) K], the others by one product of
     A^m with m C vectors after another: each doubling costs one squaring of A and halves the number
-    of thin products. Cost for a dense A: 2 T C P^2 operations, and 2 P^3 for each doubling, here
-    and once more (the same, transposed) in the adjoint; T C P floats.
+    of thin products. Cost for a dense A: 2 T C P^2 operations, and 2 P^3 and P^2 floats for each
+    doubling; T C P floats.
 
     Automatic differentiation would go through the squarings and add a P x P outer product to dA at
-    every step; the adjoint below does it in one matrix product.
+    every step; the adjoint below takes the powers as they are and adds up dA in one product.
     """
-    K, power = V, transition
+    return _built(transition, V, length, doublings)[0]
+
+
+def _built(transition, V, length, doublings):
+    K, powers = V, [transition]
     for _ in range(doublings):
-        K, power = jnp.concatenate([K, power.apply(K)]), power.squared
+        K = jnp.concatenate([K, powers[-1].apply(K)])
+        powers.append(powers[-1].squared)
+    step = powers[-1].repeatedly()
     blocks = -(-length >> doublings)
-    step = power.repeatedly()
     K = jax.lax.scan(lambda K, _: (step(K), K), K, length=blocks)[1]
-    return K.reshape(-1, *V.shape)[:length]
+    return K.reshape(-1, *V.shape)[:length], powers
 
 
 def _forward(transition, V, length, doublings):
-    K = krylov(transition, V, length, doublings)
-    return K, (transition, K)
+    K, powers = _built(transition, V, length, doublings)
+    return K, (K, powers)
 
 
 def _backward(length, doublings, residuals, g):
@@ -44,17 +49,16 @@ def _backward(length, doublings, residuals, g):
     Doubling: lambda_t = (A^T)^m lambda_{t+m} + sum_{i<m} (A^T)^i g_{t+i}, the sums by wide
     products.
     """
-    transition, K = residuals
+    K, powers = residuals
     _, C, P = g.shape
     blocks = -(-length >> doublings)
-    power = transition.T
     sums = jnp.pad(g, ((0, (blocks << doublings) - length), (0, 0), (0, 0)))
-    for i in range(doublings):
+    for i, power in enumerate(powers[:-1]):
         later = jnp.pad(sums[1 << i :], ((0, 1 << i), (0, 0), (0, 0)))
-        sums, power = sums + power.apply(later), power.squared
+        sums += power.T.apply(later)
 
-    adjoint = adjoints(power.T, sums.reshape(blocks, -1, P)).reshape(-1, C, P)[:length]
-    return pull_transition(transition, K, adjoint), adjoint[0]
+    adjoint = adjoints(powers[-1], sums.reshape(blocks, -1, P)).reshape(-1, C, P)[:length]
+    return pull_transition(powers[0], K, adjoint), adjoint[0]
 
 
 krylov.defvjp(_forward, _backward)

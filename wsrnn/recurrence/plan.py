@@ -46,8 +46,8 @@ class Counts(NamedTuple):
     product: float = 0.0  # operations in wide matrix products
     thin: float = 0.0  # operations in products of many small matrices
     transform: float = 0.0  # operations in Fourier transforms
-    reading: float = 0.0  # bytes of a matrix that is read again for every few vectors
-    passing: float = 0.0  # bytes of long arrays in elementwise passes
+    reading: float = 0.0  # bytes of a matrix in the cache, read again for every few vectors
+    passing: float = 0.0  # bytes of longer arrays, in elementwise passes or read as above
     steps: float = 0.0  # iterations of loops, one after another
 
     def __add__(self, other: "Counts") -> "Counts":
@@ -66,12 +66,13 @@ class Rates(NamedTuple):
 
     per_second: Counts
     room: int  # bytes for the states of the sequences in flight
+    cache: int  # bytes of a matrix that is read at the rate `reading`
 
 
 RATES = {
-    "cpu": Rates(Counts(3.5e11, 1.6e11, 3e10, 2e11, 2e10, 2e6), 2**23),
-    "gpu": Rates(Counts(4e13, 1e13, 4e12, 2e12, 1.5e12, 1e5), 2**29),
-    "tpu": Rates(Counts(3e13, 1e13, 5e11, 1e12, 1e12, 3e5), 2**29),
+    "cpu": Rates(Counts(3.5e11, 1.6e11, 3e10, 2e11, 2e10, 2e6), 2**23, 2**24),
+    "gpu": Rates(Counts(4e13, 1e13, 4e12, 2e12, 1.5e12, 1e5), 2**29, 2**25),
+    "tpu": Rates(Counts(3e13, 1e13, 5e11, 1e12, 1e12, 3e5), 2**29, 2**26),
 }
 """cpu: measured on two cores. gpu, tpu: from data sheets, not measured; others count as cpu."""
 
@@ -100,8 +101,8 @@ class Plan:
             "product": "operations in matrix products",
             "thin": "in small ones",
             "transform": "in transforms",
-            "reading": "bytes of A read",
-            "passing": "bytes of states passed",
+            "reading": "bytes of A read in cache",
+            "passing": "bytes passed",
             "steps": "steps",
         }
         counts = [
@@ -188,7 +189,7 @@ def plans(
     found = []
     for m in modes:
         if m == "scan" and (last or not transition.structured):
-            counts = _scan(transition, sizes, last)
+            counts = _scan(transition, sizes, rates, last)
             found.append(Plan(m, "whole", counts, counts.seconds(rates)))
         elif last:
             found.append(_last(m, transition, sizes, rates))
@@ -203,27 +204,28 @@ def _parameters(transition: Transition) -> int:
     return sum(leaf.size for leaf in jax.tree.leaves(transition))
 
 
-def _apply(transition: Transition, vectors: int, P: int) -> Counts:
+def _apply(transition: Transition, vectors: int, P: int, rates: Rates) -> Counts:
     """One product of A with some vectors."""
-    operations = vectors * transition.operations(P)
-    if _parameters(transition) > 4 * P:
-        return Counts(product=operations, reading=4 * _parameters(transition))
-    return Counts(passing=8 * vectors * P)
+    if _parameters(transition) <= 4 * P:
+        return Counts(passing=8 * vectors * P)
+    matrix = 4 * _parameters(transition)
+    read = Counts(reading=matrix) if matrix <= rates.cache else Counts(passing=matrix)
+    return Counts(product=vectors * transition.operations(P)) + read
 
 
-def _scan(transition: Transition, sizes: Sizes, last: bool) -> Counts:
+def _scan(transition: Transition, sizes: Sizes, rates: Rates, last: bool) -> Counts:
     """Forwards and backwards step by step; dA is added to at every step."""
     N, T, P, D, _ = sizes
-    step = _apply(transition, N, P) * 3 + Counts(product=6 * N * P * D, steps=4)
+    step = _apply(transition, N, P, rates) * 3 + Counts(product=6 * N * P * D, steps=4)
     gradients = 8 * (_parameters(transition) + P * D)
     return (step + Counts(passing=gradients + (8 if last else 60) * N * P)) * T
 
 
-def _kernel(transition: Transition, doublings: int, sizes: Sizes) -> Counts:
+def _kernel(transition: Transition, doublings: int, sizes: Sizes, rates: Rates) -> Counts:
     """The kernel and its adjoint: see `krylov`."""
     _, T, P, D, R = sizes
-    thin = _apply(transition, (D + R) << doublings, P) + Counts(steps=1)
-    wide = _apply(transition, T * (D + R), P)
+    thin = _apply(transition, (D + R) << doublings, P, rates) + Counts(steps=1)
+    wide = _apply(transition, T * (D + R), P, rates)
     squarings = Counts(product=0 if transition.structured else 2.0 * P**3) + wide
     return thin * (2 * -(-T >> doublings)) + squarings * doublings + wide
 
@@ -240,7 +242,7 @@ def _cumulative(mode: Mode, transition: Transition, sizes: Sizes, rates: Rates) 
     block = max(8, min(T, rates.room // (4 * at_once * P)))
     blocks = -(-T // block)
     log_depth = mode == "parallel"
-    counts = _apply(transition, N * T, P) * (8 if log_depth else 4) + Counts(
+    counts = _apply(transition, N * T, P, rates) * (8 if log_depth else 4) + Counts(
         product=6 * N * T * P * D,
         passing=(120 if log_depth else 40) * N * T * P,
         steps=6 * (block.bit_length() * blocks if log_depth else T) * N / at_once,
@@ -263,7 +265,7 @@ def _convolutions(transition: Transition, sizes: Sizes, rates: Rates) -> list[Pl
         return [made("narrow", counts)]
 
     def kernel(doublings):
-        return _kernel(transition, doublings, sizes)
+        return _kernel(transition, doublings, sizes, rates)
 
     doublings = min(range(max(1, T.bit_length() - 1)), key=lambda k: kernel(k).seconds(rates))
     n = fast_length(2 * T - 1)
@@ -289,8 +291,8 @@ def _last(mode: Mode, transition: Transition, sizes: Sizes, rates: Rates) -> Pla
 
     def counts(doublings):
         squarings = Counts(product=0 if transition.structured else 6.0 * P**3) * doublings
-        kernel = _apply(transition, (D + R) << doublings, P) * 3
-        steps = (_apply(transition, N, P) * 3 + Counts(steps=2)) * -(-T >> doublings)
+        kernel = _apply(transition, (D + R) << doublings, P, rates) * 3
+        steps = (_apply(transition, N, P, rates) * 3 + Counts(steps=2)) * -(-T >> doublings)
         return squarings + kernel + steps + Counts(product=6 * N * T * D * P)
 
     doublings = min(range(T.bit_length()), key=lambda k: counts(k).seconds(rates))
