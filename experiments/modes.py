@@ -6,8 +6,8 @@ rate, so the spectral norm by up to P times that, and ten times the rate (with a
 training chaotic within 100 steps; round-off then grows into other losses, as it would between two
 machines.
 
-Reached, 500 steps on two CPU cores: largest relative difference of the loss 1.4e-6; a step takes
-37.1 ms by scan and 15.6 ms by conv, with 10.8 and 7.3 MiB of temporary memory (a slow hour of the
+Reached, 500 steps on two CPU cores: largest relative difference of the loss 1.9e-6; a step takes
+36.3 ms by scan and 14.8 ms by conv, with 10.5 and 7.3 MiB of temporary memory (a slow hour of the
 machine; the ratio counts).
 
 Command: wsrnn train experiments/modes.py              trains both as sibling runs and compares them
