@@ -33,6 +33,13 @@ class Noise(Synthetic):
     """Score the last step only."""
     loss: str = field(default="mse", init=False)
 
+    def __post_init__(self):
+        if min(self.length, self.d_in, self.d_out) < 1:
+            raise ValueError(
+                f"task.length, d_in and d_out must be at least 1, "
+                f"got {self.length}, {self.d_in} and {self.d_out}"
+            )
+
     def reads(self, split):
         """One step if it is the last."""
         return "one" if self.last else "all"

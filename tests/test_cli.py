@@ -299,9 +299,9 @@ def test_bench_of_errors_where_every_step_is_read(run, tmp_path):
         check_errors(value["rows"])
 
 
-@pytest.mark.parametrize("form", ["dense", "diagonal", "low_rank"])
-def test_float32_gradients_round_at_most_twice_as_much_as_the_textbook(form):
-    """Or stay within 1e-5 of the largest value, where the textbook rounds hardly at all."""
+@pytest.mark.parametrize(("form", "least"), [("dense", 0), ("low_rank", 0), ("diagonal", 1e-5)])
+def test_float32_gradients_round_at_most_twice_as_much_as_the_textbook(form, least):
+    """At T = 400; where the textbook rounds hardly at all, within `least` of the largest value."""
     from wsrnn import bench
     from wsrnn.experiment import Recipe
 
@@ -310,8 +310,8 @@ def test_float32_gradients_round_at_most_twice_as_much_as_the_textbook(form):
     file = TINY.parents[1] / "experiments" / "speed.py"
     experiment = Recipe.read(file, variant, [*flags, "--batch-size", "2"]).experiment()
     rows = bench.errors(bench.modes(experiment))
-    allowed = max(2 * rows["textbook"].gradients, 1e-5)
-    assert all(row.gradients <= allowed and row.outputs <= allowed for row in rows.values())
+    allowed = max(2 * rows["textbook"].gradients, least)
+    assert all(row.gradients <= allowed for row in rows.values())
 
 
 def test_the_largest_error_is_of_the_worst_parameter_and_beside_what_is_not_rounding():
@@ -535,6 +535,20 @@ def test_a_task_that_fails_is_one_line_with_its_place(run, tmp_path):
     refused(result, "Failing cannot make its first train example: ZeroDivisionError", "failing.py")
 
 
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--task.length", "abc"], ["abc", "--task.length"]),
+        (["--task.length", "0"], ["must be at least 1", "got 0"]),
+        (["--model.transition.radius", "inf"], ["radius", "finite"]),
+    ],
+)
+def test_wrong_values_for_a_class_of_the_file_are_one_line(run, tmp_path, flags, words):
+    speed = TINY.parents[1] / "experiments" / "speed.py"
+    refused(run("train", speed, *flags, "--out", tmp_path / "r"), *words)
+    assert not (tmp_path / "r").exists()
+
+
 def test_two_processes_do_not_train_in_one_folder(run, tmp_path):
     (tmp_path / "r").mkdir()
     with (tmp_path / "r" / ".lock").open("w") as file:
@@ -552,5 +566,7 @@ def test_mistakes_in_an_experiment_file(run, tmp_path):
     line = 1 + source[: source.index("model=WarpConfig(")].count("\n")
     refused(run("train", broken), f"broken.py line {line}", "-4")
     refused(run("train", text(tmp_path / "empty.py", "x = 1\n")), "defines no `experiment")
+    leaves = text(tmp_path / "leaves.py", "import sys\nsys.exit(0)\n")
+    refused(run("train", leaves), "leaves.py line 2: SystemExit")
     refused(run("train", text(tmp_path / "syntax.py", "x = (\n")), "syntax.py line 1: SyntaxError")
     refused(run("train", text(tmp_path / "name.py", "\nimport nothing_here\n")), "name.py line 2")

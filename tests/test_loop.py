@@ -171,6 +171,13 @@ def test_a_mode_left_open_is_chosen_once_and_kept(tmp_path, monkeypatch):
         loop.fit(recipe("--steps", "12", "--model.weight-clip", "0.5"), run)
 
 
+def test_a_recorded_mode_does_not_ask_for_the_devices_of_the_mesh():
+    experiment = recipe("--mesh.data", "2", "--mesh.model", "64").experiment()
+    assert experiment.resolve({"model.mode": "scan"}).model.mode == "scan"
+    with pytest.raises(UserError, match="visible device"):
+        experiment.resolve()
+
+
 def test_a_clipped_run_with_the_mode_left_open_is_a_scan():
     experiment = recipe("--model.weight-clip", "0.5").experiment()
     assert experiment.model.mode == "auto" and experiment.resolve().model.mode == "scan"

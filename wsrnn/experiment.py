@@ -7,6 +7,7 @@ import fcntl
 import importlib.util
 import io
 import json
+import linecache
 import re
 import sys
 import traceback
@@ -98,19 +99,23 @@ class Experiment:
         if self.optim.decay_steps is None:
             end = recorded.get("optim.decay_steps", self.steps)
             filled = replace(filled, optim=replace(self.optim, decay_steps=end))
-        if plans := self.plans():
+        # What is recorded must not depend on the devices that happen to be here now.
+        if offered := {plan.mode for plan in self.plans(devices=1)}:
             mode = recorded.get("model.mode")
-            if mode not in {plan.mode for plan in plans}:  # no record, or of a model now changed
-                mode = min(plans, key=lambda plan: plan.seconds).mode
+            if mode not in offered:  # no record, or of a model now changed
+                mode = min(self.plans(), key=lambda plan: plan.seconds).mode
             filled = replace(filled, model=replace(self.model, mode=mode))
         return filled
 
-    def plans(self) -> list[Plan]:
-        """The executions among which `resolve` chooses; none where the experiment names one."""
+    def plans(self, devices: int | None = None) -> list[Plan]:
+        """The executions among which `resolve` chooses; none where the experiment names one.
+
+        The batch is split over `devices`, those of the mesh if None.
+        """
         if getattr(self.model, "mode", None) != "auto":
             return []
         task, last = self.task, self.task.reads("train") != "all"
-        batch = max(1, self.batch_size // self.mesh.devices())
+        batch = max(1, self.batch_size // (devices or self.mesh.devices()))
         return self.model.plans(task.d_in, task.d_out, batch=batch, length=task.length, last=last)
 
 
@@ -221,9 +226,14 @@ class Recipe:
         module = importlib.util.module_from_spec(importlib.util.spec_from_loader(name, None))
         sys.modules[name] = module
         cloudpickle.register_pickle_by_value(module)  # workers cannot import it
+        # tyro looks for docstrings in the text of the file's own classes.
+        module.__file__ = f"{self.name}.py"
+        linecache.cache[module.__file__] = (
+            len(self.source), None, self.source.splitlines(True), module.__file__,
+        )  # fmt: skip
         try:
             exec(compile(self.source, f"{self.name}.py", "exec"), module.__dict__)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             frames = traceback.extract_tb(error.__traceback__)
             lines = [f.lineno for f in frames if f.filename == f"{self.name}.py"]
             line = lines[-1] if lines else getattr(error, "lineno", "?")

@@ -42,8 +42,8 @@ class TransitionConfig:
     def __post_init__(self):
         if self.form not in FORMS:
             raise ValueError(f"transition.form {self.form!r} is unknown: use {' or '.join(FORMS)}")
-        if not self.radius > 0:
-            raise ValueError(f"transition.radius must be above 0, got {self.radius}")
+        if not 0 < self.radius < float("inf"):
+            raise ValueError(f"transition.radius must be above 0 and finite, got {self.radius}")
         for name, form in (("rank", "low_rank"), ("block", "block_diagonal")):
             value = getattr(self, name)
             if value is not None and (self.form != form or value < 1):
@@ -263,9 +263,10 @@ class Warp(Model):
     ) -> Float[Array, "N T O"] | Float[Array, "N O"]:
         """Return the prediction at every step, or at step `at`. Cost: see `decode.read`."""
         inputs, times = _floats(inputs), _floats(times)
-        if inputs.ndim != 3 or inputs.shape[2] != self.d_in or times.shape != inputs.shape[:2]:
+        sound = inputs.ndim == 3 and inputs.shape[1] and inputs.shape[2] == self.d_in
+        if not sound or times.shape != inputs.shape[:2]:
             raise ValueError(
-                f"inputs must be [N, T, {self.d_in}] and times [N, T], "
+                f"inputs must be [N, T, {self.d_in}] and times [N, T], T at least 1, "
                 f"got {list(inputs.shape)} and {list(times.shape)}"
             )
         at = None if at is None else jnp.asarray(at)
