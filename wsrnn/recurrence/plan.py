@@ -292,7 +292,9 @@ def _last(mode: Mode, transition: Transition, sizes: Sizes, rates: Rates) -> Pla
     def counts(doublings):
         squarings = Counts(product=0 if transition.structured else 6.0 * P**3) * doublings
         kernel = _apply(transition, (D + R) << doublings, P, rates) * 3
-        steps = (_apply(transition, N, P, rates) * 3 + Counts(steps=2)) * -(-T >> doublings)
+        # Each product lays out its matrix anew, which takes as long as some more vectors.
+        step = _apply(transition, N + 13, P, rates) * 3 + Counts(steps=2)
+        steps = step * -(-T >> doublings)
         return squarings + kernel + steps + Counts(product=6 * N * T * D * P)
 
     doublings = min(range(T.bit_length()), key=lambda k: counts(k).seconds(rates))
