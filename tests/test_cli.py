@@ -2,6 +2,7 @@
 
 import fcntl
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -339,6 +340,47 @@ def test_bench_of_errors_names_what_it_cannot_compare(run, tmp_path):
     refused(run("bench", TINY, "--errors", "--peers"), "--errors", "leave out --peers")
 
 
+@pytest.mark.parametrize(
+    ("words", "parts"),
+    [
+        (["show", "--textbook"], ["--textbook", "wsrnn bench"]),
+        (["show", "--mesh", "2"], ["--mesh holds several fields", "--mesh.data"]),
+        (["show", "--model.wdith", "2"], ["--model.width?"]),
+        (["bench", "--over", "--task.examples", "3"], ["without dashes"]),
+        (["bench", "--over", "task.examples", "3", "3"], ["a value twice"]),
+        (["bench", "--over", "seed", "1", "--over", "steps", "2"], ["one field"]),
+        (["bench", "--errors", "--repeats", "2"], ["--errors times nothing"]),
+        (["bench", "--mesh.data", "99"], ["visible device"]),
+        (["bench", "--over", "mesh.data", "1", "99"], ["visible device"]),
+    ],
+)
+def test_mistakes_are_found_before_anything_is_measured(run, tmp_path, words, parts):
+    command, *rest = words
+    out = ["--out", tmp_path / "out"] if command == "bench" else []
+    refused(run(command, TINY, *rest, *out), *parts)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_wrong_value_is_one_line_in_any_encoding():
+    for encoding in ("utf-8", "latin-1"):
+        result = subprocess.run(
+            [sys.executable, "-m", "wsrnn", "show", TINY, "--model.width", "x"],
+            env=os.environ | {"PYTHONIOENCODING": encoding}, capture_output=True, text=True,
+        )  # fmt: skip
+        assert result.returncode == 2
+        assert result.stderr.startswith("wsrnn: --model.width: invalid"), result.stderr
+        assert len(result.stderr.splitlines()) == 1 and "---" not in result.stderr
+
+
+def test_an_array_too_large_for_the_machine_is_one_line(run, monkeypatch, tmp_path):
+    def huge(*_):
+        raise MemoryError("Unable to allocate 1 PiB")
+
+    monkeypatch.setattr("wsrnn.tasks.regression.LinearRegression.sample", huge)
+    code, _, err = run("bench", TINY, "--out", tmp_path / "b")
+    assert code == 1 and err.startswith("wsrnn: out of memory: lower batch_size")
+
+
 def test_show_lists_the_plans_that_auto_chooses_from(run):
     code, out, _ = run("show", TINY)
     document = json.loads(run("show", TINY, "--json")[1])
@@ -347,7 +389,9 @@ def test_show_lists_the_plans_that_auto_chooses_from(run):
     assert code == 0 and chosen.startswith(mode + " (")
     assert {row["plan"].split()[0] for row in document["plans"]} == {"scan", "conv"}
     assert all(row["plan"] in out for row in document["plans"])
-    assert "plans" not in json.loads(run("show", TINY, "--json", "--model.mode", "scan")[1])
+    named = json.loads(run("show", TINY, "--json", "--model.mode", "scan")[1])["plans"]
+    assert [row["plan"] for row in named] == [row["plan"] for row in document["plans"]]
+    assert all(row["chosen"] == row["plan"].startswith("scan") for row in named)
 
 
 def npz(path, **arrays):

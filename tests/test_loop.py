@@ -206,6 +206,12 @@ def test_a_contracted_A_stays_within_radius_1_through_updates(form, contract):
     assert (max(radii) < 1 + 1e-3) if contract else (radii[-1] > 1.02)
 
 
+def test_a_run_of_bad_steps_alone_has_failed(tmp_path):
+    flags = ["--task.sound", "0", "--steps", "2", "--eval-every", "6"]
+    with pytest.raises(RunError, match="no step of 2 had a finite loss"):
+        loop.fit(recipe(*flags, variant="poisoned"), tmp_path / "run")
+
+
 def test_bad_steps_are_skipped_and_counted_and_too_many_stop_the_run(tmp_path):
     run = tmp_path / "run"
     with pytest.raises(RunError, match="stopped at step 10: 4 steps in a row"):

@@ -144,7 +144,8 @@ def peers(experiment: Experiment) -> dict[str, Experiment]:
         row = min(_bracket(candidates, wanted), key=lambda row: abs(parameters(row) - wanted))
         if abs(parameters(row) / wanted - 1) > 0.05:
             raise ValueError(
-                f"no {name} comes within 5 % of {wanted:,} parameters: choose a larger model"
+                f"--peers: no {name} comes within 5 % of {wanted:,} parameters (the nearest has "
+                f"{parameters(row):,}): choose a larger model"
             )
         rows[name] = row
     return rows
@@ -197,11 +198,7 @@ def _bytes(experiment: Experiment) -> float | None:
 
 
 def _plan(experiment: Experiment) -> Plan:
-    task, last = experiment.task, experiment.task.reads("train") != "all"
-    plans = experiment.model.plans(
-        task.d_in, task.d_out, batch=experiment.batch_size, length=task.length, last=last
-    )
-    return min(plans, key=lambda plan: plan.seconds)
+    return min(experiment.plans(devices=1), key=lambda plan: plan.seconds)
 
 
 def machine() -> Machine:
@@ -287,18 +284,14 @@ def errors(experiments: dict[str, Experiment]) -> dict[str, Errors]:
     """How executions of one WARP round, and `textbook`, against `textbook` in float64.
 
     Outputs and gradients of the training loss on the first batch, on one device; the parameters are
-    drawn in float32. `textbook` forms A as a matrix. Raises UserError for another model.
+    drawn in float32. Raises UserError where there is no `reference`.
     """
     first = next(iter(experiments.values()))
-    if not isinstance(first.model, WarpConfig):
-        raise UserError(
-            f"--errors compares the executions of a WARP, and {type(first.model).__name__} has no "
-            "textbook to be compared with: name another experiment"
-        )
+    exact = reference(first)
     rows = experiments | {"textbook": textbook(first)}
     batch = next(data.train_stream(first.task, first.batch_size, first.seed))
     given = jax.device_get(_on_one_device(first).init().params), batch._replace(latents={})
-    truth = _outputs_and_gradients(rows["textbook"], *given, np.float64)
+    truth = _outputs_and_gradients(exact, *given, np.float64)
     result = {}
     for name, row in rows.items():
         narrow = _outputs_and_gradients(row, *given, np.float32)
@@ -309,6 +302,20 @@ def errors(experiments: dict[str, Experiment]) -> dict[str, Errors]:
             wide = _largest_error(wide, truth[1])[1]
         result[name] = Errors(outputs, gradients, parameter, wide)
     return result
+
+
+def reference(experiment: Experiment) -> Experiment:
+    """What `errors` compares with, to be run in float64.
+
+    Raises UserError for another model than a WARP, and where A as a matrix would not fit.
+    """
+    if not isinstance(experiment.model, WarpConfig):
+        raise UserError(
+            "--errors compares the executions of a WARP, and "
+            f"{type(experiment.model).__name__} has no textbook to be compared with: name another "
+            "experiment"
+        )
+    return textbook(experiment, bfloat16=False)
 
 
 def _on_one_device(experiment: Experiment) -> Program:

@@ -58,8 +58,8 @@ COMMANDS: dict[str, tuple[str, list, list]] = {
     ),
     "show": (
         "Show an experiment's resolved config and sizes: P, parameters by part, floats that\n"
-        "streaming carries, bytes of the convolution kernel, and the executions among which mode\n"
-        "auto chooses. Makes no arrays.",
+        "streaming carries, bytes of the convolution kernel, what each execution is counted to\n"
+        "cost and which mode auto takes. Makes no arrays.",
         [("file", FILE)],
         [VARIANT, DATA, JSON],
     ),
@@ -71,11 +71,11 @@ COMMANDS: dict[str, tuple[str, list, list]] = {
         [("file", FILE)],
         [
             VARIANT,
-            ("--repeats", dict(type=int, default=7, metavar="N", help="timed steps of each row")),
+            ("--repeats", dict(type=int, metavar="N", help="timed steps of each row; default 7")),
             ("--textbook", dict(action="store_true", help="beside the plainest lax.scan")),
             ("--peers", dict(action="store_true", help="beside GRU, LSTM, SSM and Transformer")),
             ("--errors", dict(action="store_true", help="round-off of the modes, not their costs")),
-            ("--over", dict(nargs="+", metavar=("FIELD", "VALUE"),
+            ("--over", dict(nargs="*", action="append", metavar=("FIELD", "VALUE"),
                             help="for several values of a field, such as task.length")),
             ("--out", dict(metavar="DIR", help="folder; default runs/bench-FILE[-VARIANT]")),
             DATA,
@@ -101,6 +101,20 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     except OSError as error:  # a full disk, a folder that may not be written
         where = f"{error.filename}: " if error.filename else ""
         sys.exit(_complain(f"{where}{error.strerror or error}", 2))
+    except Exception as error:
+        if not _lacks_memory(error):
+            raise
+        sys.exit(
+            _complain(f"out of memory: lower batch_size, the length or the width ({error})", 1)
+        )
+
+
+def _lacks_memory(error: Exception) -> bool:
+    """Whether numpy or a device had no room for an array."""
+    return isinstance(error, MemoryError) or (
+        type(error).__name__ in ("JaxRuntimeError", "XlaRuntimeError")
+        and ("RESOURCE_EXHAUSTED" in str(error) or "Out of memory" in str(error))
+    )
 
 
 def entry() -> NoReturn:
@@ -155,6 +169,12 @@ def _run(argv: list[str]) -> int:
     own, flags = _split(argv[1:], [option for option, _ in COMMANDS[argv[0]][2]])
     if "-h" in own or "--help" in own:
         return _help(commands.choices[argv[0]], [word for word in own if word.endswith(".py")])
+    for word in flags:
+        others = [n for n, (_, _, options) in COMMANDS.items() if word in dict(options)]
+        if others:
+            raise UserError(
+                f"{word} is an option of wsrnn {' and '.join(others)}, not of {argv[0]}"
+            )
     args = parser.parse_args([argv[0], *own])
     if getattr(args, "file", None) and not args.file.endswith(".py"):
         raise UserError(f"{args.command} takes an experiment file (.py), not {args.file}")
@@ -380,10 +400,14 @@ def _show(args, flags):
     import numpy as np
     from flax import nnx
 
+    from wsrnn import bench
     from wsrnn.experiment import flatten
 
     experiment = _recipe(args, flags).experiment()
-    plans, experiment = experiment.plans(), experiment.resolve()
+    every = [plan for named in bench.modes(experiment).values() for plan in named.plans()]
+    chosen = min(experiment.plans(), key=lambda plan: plan.seconds, default=None)
+    how = f"chosen by {'auto' if experiment.model.mode == 'auto' else 'name'}" if chosen else ""
+    experiment = experiment.resolve()
     model = nnx.eval_shape(experiment.build_model)
     parts: dict[str, int] = {}
     for path, leaf in jax.tree_util.tree_leaves_with_path(nnx.as_pure(nnx.state(model))):
@@ -396,16 +420,15 @@ def _show(args, flags):
         "sizes": sizes,
         "parameters": parts | {"total": sum(parts.values())},
     }
-    if plans:
-        best = min(plans, key=lambda plan: plan.seconds)
-        document["plans"] = [{"plan": str(plan), "chosen": plan is best} for plan in plans]
+    if every:
+        document["plans"] = [{"plan": str(plan), "chosen": plan == chosen} for plan in every]
     lines = [f"{name:32}{value}" for name, value in document["config"].items()]
     lines += ["", *(f"{name:32}{value:,}" for name, value in sizes.items())]
     lines += [
         f"{'parameters ' + name:32}{value:,}" for name, value in document["parameters"].items()
     ]
-    lines += [""] * bool(plans) + [
-        f"{'chosen by auto' if row['chosen'] else 'considered':32}{row['plan']}"
+    lines += [""] * bool(every) + [
+        f"{how if row['chosen'] else 'considered':32}{row['plan']}"
         for row in document.get("plans", [])
     ]
     return document, "\n".join(lines), 0
@@ -417,52 +440,80 @@ def _bench(args, flags):
     from wsrnn import bench, figures
     from wsrnn.report import write_json
 
-    if args.repeats < 1:
-        raise UserError(f"--repeats must be at least 1, got {args.repeats}")
+    if args.repeats is not None and (args.errors or args.repeats < 1):
+        what = "--errors times nothing: leave it out" if args.errors else f"got {args.repeats}"
+        raise UserError(f"--repeats must be at least 1, and goes with timings: {what}")
     recipe = _recipe(args, flags)
-    recipes = _over(recipe, args.over)
+    over = _over_field(args.over)
+    recipes = _over(recipe, over)
     groups = {value: _rows(bench, recipe, args) for value, recipe in recipes.items()}
     out = Path(
         args.out or f"runs/bench-{recipe.name}" + (f"-{args.variant}" if args.variant else "")
     )
-    if out.is_file():
-        raise UserError(f"--out {out} is a file: name a folder")
+    _make_folder(out)  # before minutes of measuring
     document = {"device": jax.devices()[0].device_kind, "jax": jax.__version__}
     if args.errors:
         found = {value: bench.errors(rows) for value, rows in groups.items()}
         document |= {"reference": "textbook in float64"}
-        document |= _by_value(args.over, {value: _as_rows(rows) for value, rows in found.items()})
-        out.mkdir(parents=True, exist_ok=True)
+        document |= _by_value(over, {value: _as_rows(rows) for value, rows in found.items()})
         write_json(out / "errors.json", document)
         texts = {value: bench.errors_text(rows) for value, rows in found.items()}
         note = (
             "largest errors in float32, relative to the largest value, against textbook in "
             f"float64; wrote {out}/errors.json"
         )
-        return document, "\n".join([*_under_titles(args.over, texts), note]), 0
+        return document, "\n".join([*_under_titles(over, texts), note]), 0
 
     machine = bench.machine()
-    timings = {value: bench.measure(rows, args.repeats, machine) for value, rows in groups.items()}
+    timings = {
+        value: bench.measure(rows, args.repeats or 7, machine) for value, rows in groups.items()
+    }
     autos = {value: bench.chosen(recipe.experiment()) for value, recipe in recipes.items()}
     document |= {"machine": dataclasses.asdict(machine), "peak_mib": bench.peak_memory()}
     document |= _by_value(
-        args.over,
+        over,
         {
             value: _as_rows(rows)
             | {"auto": autos[value], "auto_over_best": bench.against_best(autos[value], rows)}
             for value, rows in timings.items()
         },
     )
-    out.mkdir(parents=True, exist_ok=True)
     write_json(out / "bench.json", document)
-    _cost_figure(figures, timings, args.over, recipe.name).savefig(out / "bench.png")
+    _cost_figure(figures, timings, over, recipe.name).savefig(out / "bench.png")
     texts = {value: bench.text(rows, autos[value]) for value, rows in timings.items()}
     note = (
         f"machine: {machine.product / 1e9:,.0f} GFLOP/s in large float32 products, "
         f"{machine.copy / 1e9:,.1f} GB/s copied; wrote {out}/bench.json and bench.png; "
         f"at most {document['peak_mib']:,.0f} MiB resident"
     )
-    return document, "\n".join([*_under_titles(args.over, texts), note]), 0
+    return document, "\n".join([*_under_titles(over, texts), note]), 0
+
+
+def _make_folder(out: Path) -> None:
+    """UserError where nothing can be written in `out`."""
+    if out.is_file():
+        raise UserError(f"--out {out} is a file: name a folder")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"--out {out} cannot be made: {error.strerror}") from None
+    if not os.access(out, os.W_OK):
+        raise UserError(f"--out {out} may not be written: name another folder")
+
+
+def _over_field(given: list[list[str]] | None) -> list[str] | None:
+    """The field and the values of the one --over."""
+    if given is None:
+        return None
+    example = "--over task.length 784 1568"
+    if len(given) > 1:
+        raise UserError(f"--over takes one field: give it once, as {example}")
+    field, *values = given[0] or [""]
+    if not values:
+        raise UserError(f"--over takes a field, without dashes, and its values: {example}")
+    if len(set(values)) < len(values):
+        raise UserError(f"--over {field} has a value twice: {' '.join(values)}")
+    return given[0]
 
 
 def _over(recipe, over: list[str] | None) -> dict:
@@ -470,8 +521,6 @@ def _over(recipe, over: list[str] | None) -> dict:
     if not over:
         return {"": recipe}
     field, *values = over
-    if not values:
-        raise UserError("--over takes a field and its values: --over task.length 784 1568")
     return {
         value: dataclasses.replace(recipe, flags=(*recipe.flags, f"--{field}", value))
         for value in values
@@ -479,13 +528,15 @@ def _over(recipe, over: list[str] | None) -> dict:
 
 
 def _rows(bench, recipe, args) -> dict:
-    """What is measured beside one another."""
+    """What is measured beside one another; UserError where the mesh cannot hold the batch."""
+    experiment = recipe.experiment()
+    experiment.mesh.build(experiment.batch_size)
     rows = bench.executions(recipe)
     if args.errors:
         if args.peers:
             raise UserError("--errors compares executions of one model: leave out --peers")
+        bench.reference(experiment)
         return rows
-    experiment = recipe.experiment()
     try:
         rows |= bench.textbooks(experiment) if args.textbook else {}
         return rows | (bench.peers(experiment) if args.peers else {})

@@ -99,21 +99,20 @@ class Experiment:
         if self.optim.decay_steps is None:
             end = recorded.get("optim.decay_steps", self.steps)
             filled = replace(filled, optim=replace(self.optim, decay_steps=end))
-        # What is recorded must not depend on the devices that happen to be here now.
-        if offered := {plan.mode for plan in self.plans(devices=1)}:
+        if getattr(self.model, "mode", None) == "auto":
             mode = recorded.get("model.mode")
-            if mode not in offered:  # no record, or of a model now changed
+            # What is recorded must not depend on the devices that happen to be here now.
+            if mode not in {plan.mode for plan in self.plans(devices=1)}:  # none, or now changed
                 mode = min(self.plans(), key=lambda plan: plan.seconds).mode
             filled = replace(filled, model=replace(self.model, mode=mode))
         return filled
 
     def plans(self, devices: int | None = None) -> list[Plan]:
-        """The executions among which `resolve` chooses; none where the experiment names one.
+        """The executions of the model's mode, with what they are counted to take.
 
-        The batch is split over `devices`, those of the mesh if None.
+        Those of every mode where it is auto; none of a model that has no such counts. The batch is
+        split over `devices`, those of the mesh if None.
         """
-        if getattr(self.model, "mode", None) != "auto":
-            return []
         task, last = self.task, self.task.reads("train") != "all"
         batch = max(1, self.batch_size // (devices or self.mesh.devices()))
         return self.model.plans(task.d_in, task.d_out, batch=batch, length=task.length, last=last)
@@ -262,15 +261,30 @@ def apply_flags(experiment: Experiment, flags: Sequence[str]) -> Experiment:
                 config=FLAG_STYLE,
             )
     except SystemExit:
-        message = re.split(r"─{9,}", errors.getvalue().strip("╭─╮ \n").partition("\n")[2])[0]
-        message = " ".join(line.strip("│ ") for line in message.splitlines()).strip()
-        raise UserError(re.sub(r"^Error parsing (\S+): ", r"\1: ", message)) from None
+        raise UserError(_without_box(errors.getvalue())) from None
     if unknown:
-        valid = ["--" + n.replace("_", "-") for n in flatten(experiment)]
-        flag = unknown[0]
-        what = "unknown flag" if flag.startswith("-") else "unexpected argument"
-        raise UserError(f"{what} {flag}{_nearest(flag.replace('_', '-').partition('=')[0], valid)}")
+        raise UserError(_unknown(unknown[0], experiment))
     return changed
+
+
+def _without_box(text: str) -> str:
+    """The message in the box that tyro draws around it, in any encoding."""
+    lines = text.strip("\n").splitlines()[1:]  # without the title
+    parts = re.split("[─-]{9,}", " ".join(line.strip("│| ╭╮╰╯") for line in lines))
+    message = next(part.strip() for part in (*parts, text) if part.strip())
+    return re.sub(r"^Error parsing (\S+): ", r"\1: ", message)
+
+
+def _unknown(flag: str, experiment: Experiment) -> str:
+    """What is wrong with a word that names no field, and the cure."""
+    if not flag.startswith("-"):
+        return f"unexpected argument {flag} (see --help)"
+    name, names = flag.replace("_", "-").partition("=")[0], list(flatten(experiment))
+    valid = ["--" + n.replace("_", "-") for n in names]
+    if within := [field for field in valid if field.startswith(name + ".")]:
+        return f"{flag} holds several fields: name one of them, such as {within[0]}"
+    groups = {field.rpartition(".")[0] for field in valid}
+    return f"unknown flag {flag}{_nearest(name, [f for f in valid if f not in groups])}"
 
 
 def _nearest(word: str, valid) -> str:

@@ -165,6 +165,11 @@ def _train(experiment, program, mesh, state, start, checkpoints, record, monitor
                         number, state, validation and validation["loss"], program.layouts
                     )
             if stop or final:
+                if final and record.skipped_in_a_row == number:
+                    raise RunError(
+                        f"no step of {number} had a finite loss and gradient: nothing was learned; "
+                        "lower --optim.learning-rate or look at the data"
+                    )
                 break
             batch = to_devices(next(batches), mesh)
             state, measures = program.train_step(state, batch)

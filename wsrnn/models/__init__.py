@@ -71,7 +71,7 @@ class ModelConfig(ABC):
     generates: bool = False  # whether it has `generate`, to feed its predictions back
 
     def plans(self, d_in: int, d_out: int, *, batch: int, length: int, last: bool) -> list[Plan]:
-        """Return the executions to choose from where `mode` is auto, with what they cost."""
+        """Return the executions of its mode, of every mode where that is auto, with their costs."""
         return []
 
     @abstractmethod

@@ -37,7 +37,7 @@ class TransitionConfig:
     """Weights in each block (block_diagonal); None makes one block of each layer of the root."""
     contract: bool = False
     """After every update shrink A to a spectral radius of 1 where it is above. For a dense A this
-    takes 32 P^3 operations, longer than the rest of a small batch."""
+    takes 32 P^3 operations on every device, longer than the rest of a small batch."""
 
     def __post_init__(self):
         if self.form not in FORMS:

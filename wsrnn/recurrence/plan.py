@@ -1,7 +1,7 @@
 """How a recurrence will be executed: chosen from its sizes by counted operations and bytes."""
 
 from dataclasses import dataclass
-from math import log2
+from math import isqrt, log2
 from typing import Literal, NamedTuple, get_args
 
 import jax
@@ -270,8 +270,9 @@ def _convolutions(transition: Transition, sizes: Sizes, rates: Rates) -> list[Pl
     doublings = min(range(max(1, T.bit_length() - 1)), key=lambda k: kernel(k).seconds(rates))
     n = fast_length(2 * T - 1)
     spectral = Counts(transform=5 * N * P * n * log2(n), passing=N * P * n * (16 + 8 * D))
-    # Of the two products of a state's 8 c D + 4 T / c operations the first is the quicker one.
-    block = min(range(8, T + 8, 8), key=lambda c: 4 * c * D + 4 * -(-T // c))
+    # Of the two products of a state's 8 c D + 4 T / c operations the first is the quicker one, so
+    # that c is best near sqrt(T / D).
+    block = min(range(8, min(T, 2 * isqrt(T)) + 8, 8), key=lambda c: 4 * c * D + 4 * -(-T // c))
     blocks = -(-T // block)
     blocked = Counts(
         thin=2 * N * P * blocks * block * (8 * block * D + 4 * blocks),

@@ -50,7 +50,7 @@ class Transition(ABC):
         if start not in cls.starts:
             raise ValueError(
                 f"a transition of form {cls.name()} has no start {start!r}: "
-                f"use {' or '.join(cls.starts)}"
+                f"use {' or '.join(cls.starts)}, or None for its own"
             )
         if radius != 1 and not cls.scaled:
             raise ValueError(
