@@ -1,12 +1,16 @@
 """Batches as a pure function of the step, for any number of workers and processes."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import grain
+import jax
+import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Int
 
-from wsrnn.tasks import Batch, Split, Task
+from wsrnn.tasks import SPLITS, Batch, Split, Task
+from wsrnn.tasks.drawn import Drawn, Raw
 
 
 def train_stream(
@@ -35,6 +39,38 @@ def train_stream(
         options = grain.MultiprocessingOptions(num_workers=workers)
         ds = ds.mp_prefetch(options, worker_init_fn=_stay_off_devices)
     return iter(ds)
+
+
+def in_step(task: Drawn, split: Split, seed: int) -> Callable[[Int[Array, " N"]], Batch]:
+    """Return the function from positions in a split to examples, for use inside a compiled step.
+
+    The law is that of `Drawn.dataset`, the numbers are jax's own: a pure function of (seed,
+    position), on any number of devices.
+    """
+    draws = sorted(task.draws(split).items())
+    stream = jax.random.fold_in(jax.random.key(seed), SPLITS.index(split))
+
+    def drawn(raw: Raw, key: Array) -> Array:
+        match raw.law:
+            case "normal":
+                return jax.random.normal(key, raw.shape)
+            case "uniform":
+                return jax.random.uniform(key, raw.shape)
+            case "below":
+                return jax.random.randint(key, raw.shape, 0, raw.high)
+
+    def examples(positions: Int[Array, " N"]) -> Batch:
+        index = task.stands_at(positions, split)
+
+        def numbers(i):
+            key = jax.random.fold_in(stream, i)
+            keys = jax.random.split(key, len(draws))
+            return {name: drawn(raw, k) for (name, raw), k in zip(draws, keys, strict=True)}
+
+        with jax.numpy_rank_promotion("allow"):  # tasks are written once, to numpy's rules
+            return task.build(jax.vmap(numbers)(index) | {"index": index}, split, jnp)
+
+    return examples
 
 
 def examples(task: Task, split: Split, seed: int, count: int) -> Batch:

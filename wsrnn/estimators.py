@@ -47,6 +47,116 @@ def least_squares(x: Prompts, y: Labels, query: Queries) -> Float[np.ndarray, " 
     return (w * query).sum(-1)
 
 
+def averaging(x: Prompts, y: Labels, query: Queries) -> Float[np.ndarray, " N"]:
+    """w = mean of y_i x_i. Error (d + 1 + noise) / n for normal x and w."""
+    if not x.shape[1]:
+        return zero(x, y, query)
+    return (np.einsum("nid,ni->nd", x, y) / x.shape[1] * query).sum(-1)
+
+
+def nearest_neighbours(
+    x: Prompts, y: Labels, query: Queries, k: int = 3
+) -> Float[np.ndarray, " N"]:
+    """The mean label of the k examples nearest to the query, of all where there are fewer."""
+    if not x.shape[1]:
+        return zero(x, y, query)
+    distances = ((x - query[:, None]) ** 2).sum(-1)
+    nearest = np.argsort(distances, 1)[:, :k]
+    return np.take_along_axis(y, nearest, 1).mean(1)
+
+
+def gradient_descent(
+    x: Prompts, y: Labels, query: Queries, steps: int, rate: float
+) -> Float[np.ndarray, " N"]:
+    """So many steps w += rate / n sum_i (y_i - w.x_i) x_i from w = 0."""
+    w = np.zeros_like(query)
+    for _ in range(steps if x.shape[1] else 0):
+        residual = y - np.einsum("nid,nd->ni", x, w)
+        w = w + rate / x.shape[1] * np.einsum("ni,nid->nd", residual, x)
+    return (w * query).sum(-1)
+
+
+def normalised_lms(
+    x: Prompts, y: Labels, query: Queries, rate: float = 1.0
+) -> Float[np.ndarray, " N"]:
+    """w += rate (y_i - w.x_i) x_i / |x_i|^2, example by example: the delta rule.
+
+    Without noise and with rate 1 the error is (1 - 1 / d)^n.
+    """
+    w = np.zeros_like(query)
+    for x_i, y_i in zip(np.swapaxes(x, 0, 1), y.T, strict=True):
+        residual = y_i - (w * x_i).sum(-1)
+        w = w + rate * (residual / (x_i**2).sum(-1))[:, None] * x_i
+    return (w * query).sum(-1)
+
+
+def recursive_least_squares(
+    x: Prompts, y: Labels, query: Queries, penalty: float, forgetting: float = 1.0
+) -> Float[np.ndarray, " N"]:
+    """Ridge example by example, by the Sherman-Morrison formula; `forgetting` < 1 weighs new ones.
+
+    With forgetting 1 it equals `ridge`.
+    """
+    N, _, d = x.shape
+    w, inverse = np.zeros((N, d)), np.broadcast_to(np.eye(d) / penalty, (N, d, d))
+    for x_i, y_i in zip(np.swapaxes(x, 0, 1), y.T, strict=True):
+        gain = np.einsum("nde,ne->nd", inverse, x_i)
+        gain = gain / (forgetting + (gain * x_i).sum(-1))[:, None]
+        w = w + gain * (y_i - (w * x_i).sum(-1))[:, None]
+        inverse = inverse - np.einsum("nd,ne,nef->ndf", gain, x_i, inverse)
+        inverse = inverse / forgetting
+    return (w * query).sum(-1)
+
+
+def principal_components(
+    x: Prompts, y: Labels, query: Queries, components: int
+) -> Float[np.ndarray, " N"]:
+    """Least squares on the leading principal components of the examples (not centred)."""
+    if not x.shape[1]:
+        return zero(x, y, query)
+    U, s, Vt = np.linalg.svd(x, full_matrices=False)
+    m = min(components, s.shape[1])
+    w = np.einsum("nkd,nk->nd", Vt[:, :m], np.einsum("nik,ni->nk", U[..., :m], y) / s[:, :m])
+    return (w * query).sum(-1)
+
+
+def lasso(x: Prompts, y: Labels, query: Queries, penalty: float) -> Float[np.ndarray, " N"]:
+    """scikit-learn's Lasso, prompt by prompt: |x w - y|^2 / (2 n) + penalty |w|_1, no intercept."""
+    from sklearn.linear_model import Lasso
+
+    if not x.shape[1]:
+        return zero(x, y, query)
+    fit = Lasso(alpha=penalty, fit_intercept=False, max_iter=5000)
+    each = zip(x, y, query, strict=True)
+    return np.array([fit.fit(x_n, y_n).coef_ @ q for x_n, y_n, q in each])
+
+
+def pool_posterior(
+    x: Prompts, y: Labels, query: Queries, pool: Float[np.ndarray, "M d"], noise: float
+) -> Float[np.ndarray, " N"]:
+    """The posterior mean over a finite pool of weights (dMMSE, Raventos et al. 2023)."""
+    residual = y[..., None] - x @ pool.T
+    log_p = -(residual**2).sum(1) / (2 * noise)
+    p = np.exp(log_p - log_p.max(1, keepdims=True))
+    return ((p / p.sum(1, keepdims=True)) @ pool * query).sum(-1)
+
+
+def gaussian_process(
+    x: Prompts, y: Labels, query: Queries, scale: float, noise: float
+) -> Float[np.ndarray, " N"]:
+    """The posterior mean for the kernel exp(-|x - x'|^2 / (2 scale^2)): the best prediction."""
+    if not x.shape[1]:
+        return zero(x, y, query)
+
+    def kernel(a, b):
+        squares = ((a[:, :, None] - b[:, None]) ** 2).sum(-1)
+        return np.exp(-squares / (2 * scale**2))
+
+    gram = kernel(x, x) + noise * np.eye(x.shape[1])
+    weights = np.linalg.solve(gram, y[..., None])
+    return (kernel(query[:, None], x) @ weights)[:, 0, 0]
+
+
 def baselines(noise: float, penalty: float = 0.1) -> dict[str, Callable]:
     """The estimators of a table, by name; ridge's penalty is the noise, or `penalty` if none."""
     penalty = noise or penalty

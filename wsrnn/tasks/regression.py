@@ -1,68 +1,304 @@
-"""In-context regression: a prompt of examples (x_i, y_i), a new function for each prompt."""
+"""Families of functions for in-context regression; each says what it draws and its values."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
-from wsrnn.tasks import Batch, Synthetic, clock
+from wsrnn.tasks.drawn import Raw
+from wsrnn.tasks.prompts import Prompts
+
+Spectrum = Literal["white", "k", "1/k"]
 
 
 @dataclass(frozen=True)
-class LinearRegression(Synthetic):
-    """y = w.x + noise, x and w standard normal (Garg et al. 2022), read before written.
+class LinearRegression(Prompts):
+    """y = w.x, w and x normal (Garg et al. 2022).
 
-    A prompt is T = examples + 1 tokens (x_t, y_t) [d + 1]. Step t is scored on y_t from the t
-    tokens before it and x_t; the target is w.x_t without its noise. A training prompt is scored at
-    one random step, so that the model pays for that step only; other splits at every step. Var(y) =
-    d.
+    With another `spectrum` x has the covariance diag(l), l_k proportional to k or 1/k, of trace 1
+    (Zhang et al. 2025); `uniform` draws x from +-r instead (von Oswald et al. 2023: r = 1, and
+    WARP's own tasks); `sparse` keeps that many entries of w. The test of a shift is in
+    `tasks.shifts`.
     """
 
-    d: int = 5
-    """Dimension of x."""
-    examples: int = 20
-    """The most examples that come before a query."""
-    noise: float = 0.0
-    """Variance of the noise on the labels in the prompt."""
-    loss: str = field(default="mse", init=False)
-
-    answers_in_tokens = True
+    spectrum: Spectrum = "white"
+    """Eigenvalues of x's covariance: all 1; or proportional to k or 1/k, of trace 1."""
+    uniform: float | None = None
+    """Draw x from +- this, uniformly; None draws normal x."""
+    sparse: int | None = None
+    """Entries of w that are not 0; None keeps all."""
 
     def __post_init__(self):
-        if self.d < 1 or self.examples < 1 or not 0 <= self.noise < float("inf"):
+        super().__post_init__()
+        if self.sparse is not None and not 1 <= self.sparse <= self.d:
+            raise ValueError(f"sparse must lie within 1 and d = {self.d}, got {self.sparse}")
+        if self.uniform is not None and (self.uniform <= 0 or self.spectrum != "white"):
             raise ValueError(
-                f"linear regression needs d and examples of at least 1 and noise of at least 0, "
-                f"got {self.d}, {self.examples} and {self.noise}"
+                f"uniform must be above 0 and goes with spectrum white, got {self.uniform} and "
+                f"{self.spectrum}"
             )
 
     @property
-    def d_in(self):
-        """A token is x and y."""
-        return self.d + 1
+    def eigenvalues(self) -> np.ndarray:
+        """Variances [d] of x's coordinates."""
+        if self.uniform:
+            return np.full(self.d, self.uniform**2 / 3)
+        k = np.arange(1, self.d + 1)
+        l = {"white": np.ones(self.d), "k": k, "1/k": 1 / k}[self.spectrum]  # noqa: E741
+        return l if self.spectrum == "white" else l / l.sum()
 
     @property
-    def d_out(self):
-        """One label."""
-        return 1
+    def power(self):
+        """Every kept w has variance 1."""
+        return self.eigenvalues.sum() * (self.sparse or self.d) / self.d
+
+    def points(self):
+        """Normal, or uniform."""
+        return Raw("uniform" if self.uniform else "normal", (self.examples + 1, self.d))
+
+    def place(self, raw, xp):
+        """Scaled by the spectrum."""
+        if self.uniform:
+            return (2 * raw - 1) * np.float32(self.uniform)
+        return raw * np.sqrt(self.eigenvalues).astype(np.float32)
+
+    def function(self):
+        """The weights, and which are kept."""
+        order = {"order": Raw("uniform", (self.d,))} if self.sparse else {}
+        return {"w": Raw("normal", (self.d,)), **order}
+
+    def latent(self, drawn, xp):
+        """w, 0 where it is not kept."""
+        if "order" not in drawn:
+            return drawn
+        rank = xp.argsort(xp.argsort(drawn["order"], 1), 1)
+        return {"w": xp.where(rank < self.sparse, drawn["w"], 0)}
+
+    def values(self, latent, x, xp):
+        """w.x."""
+        return x @ latent["w"][..., None]
+
+
+@dataclass(frozen=True)
+class Quadratic(LinearRegression):
+    """y = w.x^2 / sqrt 3, x^2 coordinate by coordinate (as in Garg et al.'s code)."""
 
     @property
-    def length(self):
-        """Every step's x is a query, the last one's too."""
-        return self.examples + 1
+    def power(self):
+        """E x^4 = 3 l^2."""
+        return (self.eigenvalues**2).sum() * (self.sparse or self.d) / self.d
 
-    def reads(self, split):
-        """One random prefix in training, all of them elsewhere."""
-        return "one" if split == "train" else "all"
+    def values(self, latent, x, xp):
+        """As large as a linear one for white x."""
+        return (x**2) @ latent["w"][..., None] / np.float32(3**0.5)
 
-    def sample(self, rng, split):
-        """Draw one prompt."""
-        x = rng.standard_normal((self.length, self.d), np.float32)
-        w = rng.standard_normal(self.d, np.float32)
-        clean = (x @ w)[:, None]
-        labels = clean
-        if self.noise:
-            labels = clean + self.noise**0.5 * rng.standard_normal(clean.shape, np.float32)
-        mask = np.ones(self.length, np.float32)
-        if split == "train":
-            mask = (np.arange(self.length) == rng.integers(self.length)).astype(np.float32)
-        tokens = np.concatenate([x, labels], 1)
-        return Batch(tokens, clock(self.length), clean, mask, {"w": w})
+
+@dataclass(frozen=True)
+class ReluNetwork(Prompts):
+    """y = sqrt(2 / r) sum_i a_i relu(w_i.x) with r hidden units, a and w normal (Garg et al.)."""
+
+    d: int = 20
+    """Dimension of x."""
+    examples: int = 100
+    """The most examples that come before a query."""
+    hidden: int = 100
+    """r."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.hidden < 1:
+            raise ValueError(f"hidden must be at least 1, got {self.hidden}")
+
+    @property
+    def power(self):
+        """2 / r times r E relu(w.x)^2 = d / 2 each."""
+        return float(self.d)
+
+    def function(self):
+        """Both layers."""
+        return {"w": Raw("normal", (self.d, self.hidden)), "a": Raw("normal", (self.hidden, 1))}
+
+    def values(self, latent, x, xp):
+        """Two layers."""
+        return xp.maximum(x @ latent["w"], 0) @ latent["a"] * np.float32((2 / self.hidden) ** 0.5)
+
+
+@dataclass(frozen=True)
+class DecisionTree(Prompts):
+    """A full binary tree: node by node right where x_j > 0, j uniform; normal leaves (Garg et al.).
+
+    Nodes lie in a heap: the children of node i are 2 i + 1 and 2 i + 2.
+    """
+
+    d: int = 20
+    """Dimension of x."""
+    examples: int = 100
+    """The most examples that come before a query."""
+    depth: int = 4
+    """Decisions on the way to a leaf."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.depth < 1:
+            raise ValueError(f"depth must be at least 1, got {self.depth}")
+
+    @property
+    def power(self):
+        """Of a leaf."""
+        return 1.0
+
+    def function(self):
+        """Coordinates of the nodes, values of the leaves."""
+        return {
+            "coordinate": Raw("below", (2**self.depth - 1,), self.d),
+            "leaf": Raw("normal", (2**self.depth,)),
+        }
+
+    def values(self, latent, x, xp):
+        """Walk down."""
+        node = xp.zeros(x.shape[:2], int)
+        for _ in range(self.depth):
+            coordinate = xp.take_along_axis(latent["coordinate"], node, 1)
+            right = xp.take_along_axis(x, coordinate[..., None], 2)[..., 0] > 0
+            node = 2 * node + 1 + right
+        return xp.take_along_axis(latent["leaf"], node - (2**self.depth - 1), 1)[..., None]
+
+
+@dataclass(frozen=True)
+class Sinusoid(Prompts):
+    """y = a sin(x + p), x from +-5, a from (0.1, 0.5), p from (0, pi) (Finn et al. 2017).
+
+    `legacy_correlated` draws a and p from one number, as a published copy does by using one key
+    twice: a family of one parameter.
+    """
+
+    d: int = 1
+    """Dimension of x: 1."""
+    examples: int = 10
+    """The most examples that come before a query."""
+    legacy_correlated: bool = False
+    """Draw a and p from the same uniform number."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.d != 1:
+            raise ValueError(f"a sinusoid is a function of one number: d must be 1, got {self.d}")
+
+    @property
+    def power(self):
+        """E a^2 E sin^2; correlated, by averaging over the one number."""
+        if not self.legacy_correlated:
+            return (0.5**3 - 0.1**3) / 1.2 / 2
+        u = (np.arange(10_000) + 0.5) / 10_000
+        # over x in +-5: E sin^2(x + p) = 1/2 - cos(2 p) sin(10) / 20
+        square = 0.5 - np.cos(2 * np.pi * u) * np.sin(10) / 20
+        return float(((0.1 + 0.4 * u) ** 2 * square).mean())
+
+    def points(self):
+        """Uniform."""
+        return Raw("uniform", (self.examples + 1, 1))
+
+    def place(self, raw, xp):
+        """From +-5."""
+        return 10 * raw - 5
+
+    def function(self):
+        """Amplitude and phase, or one number for both."""
+        names = ("both",) if self.legacy_correlated else ("amplitude", "phase")
+        return {name: Raw("uniform") for name in names}
+
+    def latent(self, drawn, xp):
+        """a and p [N]."""
+        a, p = (drawn.get(name, drawn.get("both")) for name in ("amplitude", "phase"))
+        return {"amplitude": 0.1 + 0.4 * a, "phase": np.float32(np.pi) * p}
+
+    def values(self, latent, x, xp):
+        """a sin(x + p)."""
+        return latent["amplitude"][:, None, None] * xp.sin(x + latent["phase"][:, None, None])
+
+
+@dataclass(frozen=True)
+class GaussianProcess(Prompts):
+    """A function from a Gaussian process, k(x, x') = exp(-|x - x'|^2 / (2 l^2)), x from +-1.
+
+    The best prediction is the posterior mean, in closed form.
+    """
+
+    d: int = 1
+    """Dimension of x."""
+    examples: int = 40
+    """The most examples that come before a query."""
+    noise: float = 0.01
+    """Variance of the noise on the labels in the prompt; targets are free of it."""
+    scale: float = 0.5
+    """l."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        if not self.scale > 0:
+            raise ValueError(f"scale must be above 0, got {self.scale}")
+
+    @property
+    def power(self):
+        """k(x, x)."""
+        return 1.0
+
+    def points(self):
+        """Uniform."""
+        return Raw("uniform", (self.examples + 1, self.d))
+
+    def place(self, raw, xp):
+        """From +-1."""
+        return 2 * raw - 1
+
+    def function(self):
+        """One normal number a point, made dependent by the kernel's Cholesky factor."""
+        return {"z": Raw("normal", (self.examples + 1, 1))}
+
+    def values(self, latent, x, xp):
+        """L z with L L^T the kernel, to whose diagonal 1e-4 is added for float32."""
+        squares = ((x[:, :, None] - x[:, None]) ** 2).sum(-1)
+        kernel = xp.exp(-squares / (2 * self.scale**2)) + 1e-4 * xp.eye(x.shape[1])
+        return (xp.linalg.cholesky(kernel) @ latent["z"]).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class Parity(Prompts):
+    """y = the product of k coordinates of x in {-1, 1}^d, another set of them for each prompt."""
+
+    d: int = 10
+    """Dimension of x."""
+    examples: int = 140
+    """The most examples that come before a query."""
+    k: int = 2
+    """Coordinates in the product."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        if not 1 <= self.k <= self.d:
+            raise ValueError(f"k must lie within 1 and d = {self.d}, got {self.k}")
+
+    @property
+    def power(self):
+        """Every value is 1 or -1."""
+        return 1.0
+
+    def points(self):
+        """Uniform, for the signs."""
+        return Raw("uniform", (self.examples + 1, self.d))
+
+    def place(self, raw, xp):
+        """Signs."""
+        return xp.where(raw < 0.5, -1.0, 1.0).astype(np.float32)
+
+    def function(self):
+        """An order of the coordinates."""
+        return {"order": Raw("uniform", (self.d,))}
+
+    def latent(self, drawn, xp):
+        """Which coordinates [N, d] are multiplied."""
+        return {"chosen": xp.argsort(xp.argsort(drawn["order"], 1), 1) < self.k}
+
+    def values(self, latent, x, xp):
+        """The product over the chosen coordinates."""
+        return xp.where(latent["chosen"][:, None], x, 1).prod(-1, keepdims=True)

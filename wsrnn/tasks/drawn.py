@@ -1,0 +1,87 @@
+"""Tasks built, many examples at once, from declared raw numbers.
+
+What a task draws and what it makes of it are two things. The raw numbers come from numpy in grain's
+workers, or from jax inside a compiled step (`wsrnn.data.in_step`); the building is one function in
+the array API for both, so that there is one law and one set of tests.
+"""
+
+from abc import abstractmethod
+from functools import lru_cache
+from typing import Any, Literal, NamedTuple
+
+import grain
+import numpy as np
+
+from wsrnn.tasks import ENDLESS, SPLITS, Batch, Split, Task
+
+BLOCK = 64  # examples drawn by one generator: building them one by one would take ten times as long
+
+
+class Raw(NamedTuple):
+    """What is drawn for each example: numbers of one law, independent of each other."""
+
+    law: Literal["normal", "uniform", "below"]
+    """normal: mean 0 and variance 1. uniform: from [0, 1). below: the integers 0 .. high - 1."""
+    shape: tuple[int, ...] = ()
+    high: int = 0
+
+
+class Drawn(Task):
+    """A task whose examples are drawn: a subclass says what and writes `build`."""
+
+    endless = True
+
+    @abstractmethod
+    def draws(self, split: Split) -> dict[str, Raw]:
+        """What is drawn for each example, by name."""
+
+    @abstractmethod
+    def build(self, raw: dict[str, Any], split: Split, xp: Any = np) -> Batch:
+        """Return N examples from raw numbers [N, ...] and, as raw["index"], their positions [N].
+
+        `xp` is numpy or jax.numpy. A row of the result depends on the same row of raw alone.
+        """
+
+    def stands_at(self, i: Any, split: Split) -> Any:
+        """Which drawn example stands at position i of a split."""
+        return i
+
+    def dataset(self, split, seed):
+        """Return an endless dataset; each split has a stream of its own."""
+        return grain.MapDataset.source(_Examples(self, split, seed))
+
+
+class _Examples:
+    """Random access to single examples, of which the blocks around the last ones are kept."""
+
+    def __init__(self, task: Drawn, split: Split, seed: int):
+        self.task, self.split, self.seed = task, split, seed
+
+    def __len__(self):
+        return ENDLESS
+
+    def __getitem__(self, i: int) -> Batch:
+        block, row = divmod(self.task.stands_at(int(i), self.split), BLOCK)
+        batch = _block(self.task, self.split, self.seed, block)
+        latents = {name: value[row] for name, value in batch.latents.items()}
+        return Batch(*(leaf[row] for leaf in batch[:-1]), latents)
+
+
+@lru_cache(maxsize=16)
+def _block(task: Drawn, split: Split, seed: int, block: int) -> Batch:
+    rng = np.random.default_rng([seed, SPLITS.index(split), block])
+    raw = {name: draw(raw, rng, BLOCK) for name, raw in sorted(task.draws(split).items())}
+    raw["index"] = block * BLOCK + np.arange(BLOCK)
+    return task.build(raw, split)
+
+
+def draw(raw: Raw, rng: np.random.Generator, count: int) -> np.ndarray:
+    """Raw numbers of `count` examples."""
+    shape = (count, *raw.shape)
+    match raw.law:
+        case "normal":
+            return rng.standard_normal(shape, np.float32)
+        case "uniform":
+            return rng.random(shape, np.float32)
+        case "below":
+            return rng.integers(raw.high, size=shape)
