@@ -120,17 +120,6 @@ def principal_components(
     return (w * query).sum(-1)
 
 
-def lasso(x: Prompts, y: Labels, query: Queries, penalty: float) -> Float[np.ndarray, " N"]:
-    """scikit-learn's Lasso, prompt by prompt: |x w - y|^2 / (2 n) + penalty |w|_1, no intercept."""
-    from sklearn.linear_model import Lasso
-
-    if not x.shape[1]:
-        return zero(x, y, query)
-    fit = Lasso(alpha=penalty, fit_intercept=False, max_iter=5000)
-    each = zip(x, y, query, strict=True)
-    return np.array([fit.fit(x_n, y_n).coef_ @ q for x_n, y_n, q in each])
-
-
 def pool_posterior(
     x: Prompts, y: Labels, query: Queries, pool: Float[np.ndarray, "M d"], noise: float
 ) -> Float[np.ndarray, " N"]:
