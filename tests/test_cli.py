@@ -556,14 +556,14 @@ def test_a_task_that_breaks_its_promise_is_named_before_training(run, tmp_path):
     source = TINY.read_text()
     wider = source.replace(
         "experiment = Experiment(\n    task=LinearRegression(d=2, examples=3)",
-        "class Wider(LinearRegression):\n    length = 5\n\n"
-        "    def sample(self, rng, split):\n"
-        "        batch = super().sample(rng, split)\n"
-        "        return batch._replace(targets=batch.targets[:, 0])\n\n\n"
+        "class Wider(LinearRegression):\n"
+        "    def build(self, *args):\n"
+        "        batch = super().build(*args)\n"
+        "        return batch._replace(targets=batch.targets[..., 0])\n\n\n"
         "experiment = Experiment(\n    task=Wider(d=2, examples=3)",
     )
     result = run("train", text(tmp_path / "wider.py", wider), "--out", tmp_path / "r")
-    refused(result, "an example of Wider (train) has targets [5]", "promise [5, 1]")
+    refused(result, "an example of Wider (train) has targets [4]", "promise [4, 1]")
     assert not (tmp_path / "r").exists()
 
 
@@ -571,7 +571,7 @@ def test_a_task_that_fails_is_one_line_with_its_place(run, tmp_path):
     failing = TINY.read_text().replace(
         "experiment = Experiment(\n    task=LinearRegression(d=2, examples=3)",
         "class Failing(LinearRegression):\n"
-        "    def sample(self, rng, split):\n"
+        "    def build(self, *args):\n"
         "        return 1 / 0\n\n\n"
         "experiment = Experiment(\n    task=Failing(d=2, examples=3)",
     )
@@ -590,6 +590,16 @@ def test_a_task_that_fails_is_one_line_with_its_place(run, tmp_path):
 def test_wrong_values_for_a_class_of_the_file_are_one_line(run, tmp_path, flags, words):
     speed = TINY.parents[1] / "experiments" / "speed.py"
     refused(run("train", speed, *flags, "--out", tmp_path / "r"), *words)
+    assert not (tmp_path / "r").exists()
+
+
+def test_batches_are_drawn_in_the_step_only_for_tasks_that_can(run, tmp_path):
+    refused(run("train", TINY, "--draw", "step", "--workers", "2"), "set workers 0")
+    result = run("train", TINY, "--variant", "poisoned", "--draw", "sometimes")
+    refused(result, "draw")
+    speed = TINY.parents[1] / "experiments" / "speed.py"
+    result = run("train", speed, "--draw", "step", "--out", tmp_path / "r")
+    refused(result, "Noise is not", "set draw host")
     assert not (tmp_path / "r").exists()
 
 

@@ -86,6 +86,20 @@ def test_continued_equals_uninterrupted(whole, tmp_path, monkeypatch, dies_at):
     assert metrics(tmp_path / "run") == metrics(whole)
 
 
+def test_batches_drawn_in_the_step_depend_on_seed_and_step_alone(whole, tmp_path):
+    drawn = recipe("--draw", "step")
+    loop.fit(drawn, tmp_path / "whole")
+    loop.fit(recipe("--draw", "step", "--steps", "5"), tmp_path / "parts")
+    loop.fit(recipe("--draw", "step", "--optim.decay-steps", "5"), tmp_path / "parts")
+    loop.fit(recipe("--draw", "step", "--optim.decay-steps", "5"), tmp_path / "straight")
+    assert losses(tmp_path / "parts").tolist() == losses(tmp_path / "straight").tolist()
+    loop.fit(recipe("--draw", "step", "--mesh.data", "2"), tmp_path / "mesh")
+    np.testing.assert_allclose(losses(tmp_path / "mesh"), losses(tmp_path / "whole"), rtol=1e-4)
+    assert np.all(losses(tmp_path / "whole") != losses(whole))
+    loop.fit(recipe("--draw", "step", "--seed", "1"), tmp_path / "other")
+    assert np.all(losses(tmp_path / "whole") != losses(tmp_path / "other"))
+
+
 def start(out, *flags):
     environment = os.environ | {"PYTHONPATH": str(TINY.parents[1])}
     command = [sys.executable, "-m", "wsrnn", "train", str(TINY), "--out", str(out), *flags]

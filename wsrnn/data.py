@@ -7,7 +7,7 @@ import grain
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Int
+from jaxtyping import Array, Int, Integer
 
 from wsrnn.tasks import SPLITS, Batch, Split, Task
 from wsrnn.tasks.drawn import Drawn, Raw
@@ -41,7 +41,18 @@ def train_stream(
     return iter(ds)
 
 
-def in_step(task: Drawn, split: Split, seed: int) -> Callable[[Int[Array, " N"]], Batch]:
+def batches_in_step(task: Drawn, batch_size: int, seed: int) -> Callable[[Int[Array, ""]], Batch]:
+    """Return the function from a step to its global training batch, for use inside that step."""
+    examples = in_step(task, "train", seed)
+
+    def batch(step: Int[Array, ""]) -> Batch:
+        first = step.astype(jnp.uint32) * batch_size
+        return examples(first + jnp.arange(batch_size, dtype=jnp.uint32))._replace(latents={})
+
+    return batch
+
+
+def in_step(task: Drawn, split: Split, seed: int) -> Callable[[Integer[Array, " N"]], Batch]:
     """Return the function from positions in a split to examples, for use inside a compiled step.
 
     The law is that of `Drawn.dataset`, the numbers are jax's own: a pure function of (seed,
@@ -59,7 +70,7 @@ def in_step(task: Drawn, split: Split, seed: int) -> Callable[[Int[Array, " N"]]
             case "below":
                 return jax.random.randint(key, raw.shape, 0, raw.high)
 
-    def examples(positions: Int[Array, " N"]) -> Batch:
+    def examples(positions: Integer[Array, " N"]) -> Batch:
         index = task.stands_at(positions, split)
 
         def numbers(i):

@@ -14,7 +14,7 @@ import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import cloudpickle
 import jax
@@ -29,6 +29,7 @@ from wsrnn.optim import OptimConfig
 from wsrnn.recurrence import Plan
 from wsrnn.sharding import MeshConfig
 from wsrnn.tasks import Task
+from wsrnn.tasks.drawn import Drawn
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,9 @@ class Experiment:
     """Steps between checkpoints."""
     log_every: int = 100
     """Steps between points in TensorBoard and lines in the log (metrics.jsonl has every step)."""
+    draw: Literal["host", "step"] = "host"
+    """Where drawn tasks draw their training batches: on the host by grain, or inside the compiled
+    step (the same law, other numbers), for accelerators that would wait for the host."""
     workers: int = 0
     """Processes that prepare data; 0 uses a thread."""
     max_skipped: int = 20
@@ -69,6 +73,13 @@ class Experiment:
             raise ValueError(f"seed must lie within 0 and 2^32 - 1, got {self.seed}")
         if self.workers < 0:
             raise ValueError(f"workers must be at least 0, got {self.workers}")
+        if self.draw == "step" and not isinstance(self.task, Drawn):
+            raise ValueError(
+                f"draw step needs a task that is built from raw numbers, and "
+                f"{type(self.task).__name__} is not: set draw host"
+            )
+        if self.draw == "step" and self.workers:
+            raise ValueError(f"draw step needs no workers, got {self.workers}: set workers 0")
         if self.task.endless and self.eval_batches is None:
             raise ValueError(
                 f"eval_batches None would take the whole split, and {type(self.task).__name__} has "

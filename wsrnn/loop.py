@@ -7,6 +7,7 @@ so that the device never waits for the host.
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,12 @@ def compose(experiment: Experiment, mesh: jax.sharding.Mesh) -> step.Program:
     task = experiment.task
     reads = {"train": task.reads("train"), "eval": task.reads("valid")}
     optim = experiment.optim
-    return step.program(experiment.build_model, optim.build(), optim.rate(), mesh, task.loss, reads)
+    drawn = None
+    if experiment.draw == "step":
+        drawn = data.batches_in_step(task, experiment.batch_size, experiment.seed)
+    return step.program(
+        experiment.build_model, optim.build(), optim.rate(), mesh, task.loss, reads, drawn
+    )
 
 
 def fit(recipe: Recipe, out: Path, init_from: Path | None = None) -> dict[str, Any]:
@@ -112,10 +118,14 @@ def _meet(where: str) -> None:
 
 def _train(experiment, program, mesh, state, start, checkpoints, record, monitor) -> dict[str, Any]:
     process = (jax.process_index(), jax.process_count())
-    batches = data.train_stream(
-        experiment.task, experiment.batch_size, experiment.seed,
-        start=start, process=process, workers=experiment.workers,
-    )  # fmt: skip
+    if experiment.draw == "step":
+        batches = repeat(None)
+    else:
+        stream = data.train_stream(
+            experiment.task, experiment.batch_size, experiment.seed,
+            start=start, process=process, workers=experiment.workers,
+        )  # fmt: skip
+        batches = (to_devices(batch, mesh) for batch in stream)
     pending, loss = None, None  # the step before, whose numbers are still on their way
     tokens = experiment.batch_size * experiment.task.length
     pace = Pace(tokens, experiment.log_every, start)
@@ -171,8 +181,7 @@ def _train(experiment, program, mesh, state, start, checkpoints, record, monitor
                         "lower --optim.learning-rate or look at the data"
                     )
                 break
-            batch = to_devices(next(batches), mesh)
-            state, measures = program.train_step(state, batch)
+            state, measures = program.train_step(state, next(batches))
             settle()
             pending = (number + 1, measures)
     return {"step": number, "stopped": stop and not final, "validation loss": loss}

@@ -33,7 +33,7 @@ class Program(NamedTuple):
     abstract: TrainState  # shapes (padded where a layout is), dtypes and shardings of the state
     init: Callable[[], TrainState]
     gradients: Callable[[Any, Batch], tuple[Any, Measures]]
-    train_step: Callable[[TrainState, Batch], tuple[TrainState, dict[str, Array]]]
+    train_step: Callable[[TrainState, Batch | None], tuple[TrainState, dict[str, Array]]]
     eval_step: Callable[[Any, Batch], Measures]
 
 
@@ -44,14 +44,16 @@ def program(
     mesh: Mesh,
     loss: str,
     reads: dict[str, str],
+    drawn: Callable[[Array], Batch] | None = None,
 ) -> Program:
     """Compose the steps of an experiment.
 
     `build` makes the model; updates are `optimiser`'s times minus `rate` of the step; `reads` says
-    for "train" and for "eval" whether the mask selects one step of each sequence. The batch is
-    split over all devices and every device works on its own part under `shard_map`: XLA would
-    gather the whole batch for each Fourier transform otherwise. Large parameters are gathered for
-    it, but those of `Model.in_rows`.
+    for "train" and for "eval" whether the mask selects one step of each sequence; `drawn`, if
+    given, makes the training batch of a step inside `train_step`, which then takes None for it. The
+    batch is split over all devices and every device works on its own part under `shard_map`: XLA
+    would gather the whole batch for each Fourier transform otherwise. Large parameters are gathered
+    for it, but those of `Model.in_rows`.
     """
 
     def fresh() -> TrainState:
@@ -87,7 +89,11 @@ def program(
 
     gradients = over_devices(gradients, mesh, placed.params, (specs(placed.params), P()))
 
-    def train_step(state: TrainState, batch: Batch):
+    def train_step(state: TrainState, batch: Batch | None):
+        if drawn:
+            batch = jax.lax.with_sharding_constraint(
+                drawn(state.step), NamedSharding(mesh, P(AXES))
+            )
         grads, sums = gradients(state.params, batch)
         grads = jax.tree.map(lambda g: g / sums["loss"].count, grads)
         norm = optax.tree.norm(grads)
