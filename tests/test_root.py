@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numerics import close
 
-from wsrnn.root import ACTIVATIONS, ROOTS, RootNet
+from wsrnn.root import ACTIVATIONS, MLPS, RootNet
 
 FORMULAS = {
     "relu": lambda x: np.where(x > 0, x, 0),
@@ -41,7 +41,7 @@ def test_the_papers_root_network_has_1273_weights():
     assert RootNet(1, 24, 3, 1).size == 1273
 
 
-@pytest.mark.parametrize("root_type", ROOTS)
+@pytest.mark.parametrize("root_type", MLPS)
 @pytest.mark.parametrize("sizes", [(1, 1, 0, 1), (3, 5, 0, 2), (2, 4, 1, 3), (3, 4, 2, 2)])
 def test_size_counts_what_init_draws_and_what_unflatten_uses(root_type, sizes):
     root = root_type(*sizes)
@@ -74,7 +74,7 @@ def test_the_network_is_an_mlp_read_from_a_flat_vector(sizes, activation, x64):
 
 
 @pytest.mark.parametrize("lead", [(), (5,), (2, 3)])
-@pytest.mark.parametrize("root_type", ROOTS)
+@pytest.mark.parametrize("root_type", MLPS)
 def test_other_axes_are_a_batch_of_networks(root_type, lead, x64):
     root, N = root_type(3, 4, 2, 2, "tanh"), 3
     theta, z = normal(1, *lead, root.size, N), normal(2, *lead, 3, N)
@@ -88,7 +88,7 @@ def test_other_axes_are_a_batch_of_networks(root_type, lead, x64):
 @pytest.mark.parametrize(("pad", "lead"), [(0, (2,)), (3, ())])
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 @pytest.mark.parametrize("depth", [0, 2])
-@pytest.mark.parametrize("root_type", ROOTS)
+@pytest.mark.parametrize("root_type", MLPS)
 def test_backpropagation_by_hand_is_what_differentiation_gives(
     root_type, depth, activation, lead, pad, x64
 ):
@@ -148,7 +148,7 @@ def test_the_he_start_has_zero_biases_and_variance_2_over_in():
 
 
 @pytest.mark.parametrize("start", ["uniform", "he"])
-@pytest.mark.parametrize("root_type", ROOTS)
+@pytest.mark.parametrize("root_type", MLPS)
 def test_layers_and_keys_are_drawn_independently(root_type, start):
     root = root_type(6, 6, 2, 6)
     one, two = (root.init(jax.random.key(k), start) for k in (0, 1))
@@ -160,20 +160,20 @@ def test_layers_and_keys_are_drawn_independently(root_type, start):
 @pytest.mark.parametrize(
     "sizes", [(0, 4, 1, 1), (1, 0, 1, 1), (1, 4, -1, 1), (1, 4, 1, 0), (1, -2, 3, 1)]
 )
-@pytest.mark.parametrize("root_type", ROOTS)
+@pytest.mark.parametrize("root_type", MLPS)
 def test_sizes_that_make_no_network_are_refused(root_type, sizes):
     with pytest.raises(ValueError, match="at least 1"):
         root_type(*sizes)
 
 
-@pytest.mark.parametrize("root_type", ROOTS)
+@pytest.mark.parametrize("root_type", MLPS)
 def test_an_unknown_activation_is_refused_with_the_list(root_type, unchecked):
     with pytest.raises(ValueError, match="'gelu' is unknown") as refused:
         root_type(1, 4, 1, 1, "gelu")
     assert all(name in str(refused.value) for name in ACTIVATIONS)
 
 
-@pytest.mark.parametrize("root_type", ROOTS)
+@pytest.mark.parametrize("root_type", MLPS)
 def test_root_networks_are_static(root_type):
     assert hash(root_type(1, 4, 1, 1)) == hash(root_type(1, 4, 1, 1))
     assert root_type(1, 4, 1, 1) == root_type(1, 4, 1, 1) != root_type(1, 5, 1, 1)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import jax
+import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
@@ -18,12 +19,14 @@ from wsrnn.recurrence.transition import PRECISION
 class LiftConfig:
     """Which lift stands before B, and its sizes."""
 
-    form: Literal["none", "mlp"] = "none"
-    """none feeds the tokens to B as they are; mlp lifts each by one hidden layer."""
+    form: Literal["none", "mlp", "bilinear", "low_rank"] = "none"
+    """none feeds the tokens to B as they are; mlp lifts each by one hidden layer; bilinear takes
+    all products x x^T and y x^T of a token (x, y), and the token itself; low_rank learns `size`
+    products of two linear forms."""
     width: int = 64
     """Units of the hidden layer (mlp)."""
     size: int = 48
-    """Channels after the lift (mlp)."""
+    """Channels after the lift (mlp, low_rank)."""
 
     def __post_init__(self):
         if min(self.width, self.size) < 1:
@@ -31,12 +34,26 @@ class LiftConfig:
                 f"lift.width and lift.size must be at least 1, got {self.width} and {self.size}"
             )
 
-    def channels(self, d_in: int) -> int:
-        """How many channels B then sees."""
-        return d_in if self.form == "none" else self.size
+    def channels(self, d_in: int, d_out: int) -> int:
+        """How many channels B then sees, for tokens that end in d_out values."""
+        return {"none": d_in, "bilinear": (d_in - d_out + 1) * d_in}.get(self.form, self.size)
 
-    def build(self, d_in: int, *, rngs: nnx.Rngs) -> "MlpLift | None":
-        """The lift as a module, None where there is none."""
+    def build(
+        self, d_in: int, d_out: int, *, rngs: nnx.Rngs
+    ) -> "MlpLift | BilinearLift | LowRankLift | None":
+        """The lift as a module, None where there is none.
+
+        Raises ValueError where products are asked for and tokens hold no values.
+        """
+        if self.form == "bilinear":
+            if d_in <= d_out:
+                raise ValueError(
+                    f"lift bilinear multiplies a token's x with the d_out = {d_out} values that "
+                    f"follow it, and d_in = {d_in} leaves no x: set lift.form mlp or none"
+                )
+            return BilinearLift(d_out)
+        if self.form == "low_rank":
+            return LowRankLift(self, d_in, rngs=rngs)
         return None if self.form == "none" else MlpLift(self, d_in, rngs=rngs)
 
 
@@ -50,3 +67,28 @@ class MlpLift(nnx.Module):
     def __call__(self, x: Float[Array, "*N D"]) -> Float[Array, "*N C"]:
         """Lift every token."""
         return self.out(jax.nn.relu(self.hidden(x)))
+
+
+class BilinearLift(nnx.Module):
+    """(x x^T, y x^T, x, y) of a token (x, y) with `values` numbers y. Nothing is learned."""
+
+    def __init__(self, values: int):
+        self.values = values
+
+    def __call__(self, token: Float[Array, "*N D"]) -> Float[Array, "*N C"]:
+        """Lift every token."""
+        x, y = token[..., : -self.values], token[..., -self.values :]
+        products = jnp.concatenate([x, y], -1)[..., :, None] * x[..., None, :]
+        return jnp.concatenate([products.reshape(*token.shape[:-1], -1), token], -1)
+
+
+class LowRankLift(nnx.Module):
+    """v = (U x + a) * (V x + b), coordinate by coordinate, for each token by itself."""
+
+    def __init__(self, config: LiftConfig, d_in: int, *, rngs: nnx.Rngs):
+        self.left = nnx.Linear(d_in, config.size, precision=PRECISION, rngs=rngs)
+        self.right = nnx.Linear(d_in, config.size, precision=PRECISION, rngs=rngs)
+
+    def __call__(self, x: Float[Array, "*N D"]) -> Float[Array, "*N C"]:
+        """Lift every token."""
+        return self.left(x) * self.right(x)

@@ -12,7 +12,7 @@ from jaxtyping import Array, Float
 
 from wsrnn.decode import Affine, Shared
 from wsrnn.recurrence.transition import PRECISION
-from wsrnn.root import ACTIVATIONS, RootNet, RootStart
+from wsrnn.root import ACTIVATIONS, Network, RootStart
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class PhiConfig:
         return {"none": 0, "mlp": self.widths(d_in, size)[-1], "impulse": d_in}[self.form]
 
     def build(
-        self, root: RootNet, d_in: int, channels: int, *, rngs: nnx.Rngs
+        self, root: Network, d_in: int, channels: int, *, rngs: nnx.Rngs
     ) -> "LearnedStart | MlpStart | ImpulseStart":
         """The module that makes a start from the first inputs."""
         if self.form == "none":
@@ -60,20 +60,21 @@ class PhiConfig:
 
 
 class LearnedStart(nnx.Module):
-    """theta_0 is one vector of parameters, drawn as a root network's weights are."""
+    """theta_0 is one vector, made of parameters that are drawn as the root network says."""
 
-    def __init__(self, root: RootNet, start: RootStart, *, rngs: nnx.Rngs):
+    def __init__(self, root: Network, start: RootStart, *, rngs: nnx.Rngs):
+        self.root = root
         self.theta = nnx.Param(root.init(rngs.params(), start))
 
     def __call__(self, x0: Float[Array, "N D"], B: Float[Array, "P C"]) -> Shared:
         """The same for every x_0."""
-        return Shared(self.theta[...])
+        return Shared(self.root.start(self.theta[...]))
 
 
 class MlpStart(nnx.Module):
     """theta_0 = W h(x_0) + b, h an MLP of the root's activation."""
 
-    def __init__(self, config: PhiConfig, root: RootNet, d_in: int, *, rngs: nnx.Rngs):
+    def __init__(self, config: PhiConfig, root: Network, d_in: int, *, rngs: nnx.Rngs):
         widths = [*config.widths(d_in, root.size), root.size]
         self.layers = nnx.List(
             [
@@ -81,7 +82,7 @@ class MlpStart(nnx.Module):
                 for i, o in pairwise(widths)
             ]
         )
-        self.activation = root.activation
+        self.activation = getattr(root, "activation", "relu")
 
     def __call__(self, x0: Float[Array, "N D"], B: Float[Array, "P C"]) -> Affine:
         """One start for each x_0."""

@@ -71,7 +71,7 @@ class Textbook(Warp):
 
 def network(root: Root, theta, z):
     """The root network of one vector of weights [P] at one input [d_in]."""
-    if not isinstance(root, RootNet):  # such as one that returns the weights themselves
+    if not isinstance(root, RootNet):  # it has no plainer form
         return root.apply(theta[:, None], z[:, None])[:, 0]
     dtype = theta.dtype
     if root.bfloat16:

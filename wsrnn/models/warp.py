@@ -15,7 +15,7 @@ from wsrnn.models.lift import LiftConfig
 from wsrnn.models.phi import PhiConfig
 from wsrnn.recurrence import FORMS, MODES, Dense, Mode, Rows, Transition, plans
 from wsrnn.recurrence.transition import PRECISION, TransitionStart
-from wsrnn.root import Activation, Root, RootNet
+from wsrnn.root import Activation, Descent, Gated, Network, Root, RootNet
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class TransitionConfig:
         form, key = FORMS[self.form], jax.random.key(0)
         jax.eval_shape(lambda: form.init(key, 2, self.start, self.radius, **sizes))
 
-    def init(self, root: RootNet, key: Array) -> Transition:
+    def init(self, root: Network, key: Array) -> Transition:
         """A fresh transition of the weights of a root network."""
         sizes = {}
         if self.form == "low_rank":
@@ -65,9 +65,9 @@ class TransitionConfig:
             sizes["blocks"] = self._blocks(root)
         return FORMS[self.form].init(key, root.size, self.start, self.radius, **sizes)
 
-    def _blocks(self, root: RootNet) -> tuple[int, ...]:
+    def _blocks(self, root: Network) -> tuple[int, ...]:
         if self.block is None:
-            return tuple(i * o + o for i, o in root.layers)
+            return root.blocks
         if root.size % self.block:
             raise ValueError(
                 f"transition.block {self.block} does not divide the root network's P = {root.size} "
@@ -80,6 +80,14 @@ class TransitionConfig:
 class WarpConfig(ModelConfig):
     """A weight-space linear RNN. The defaults start A, B and theta_0 as the paper does."""
 
+    root_form: Literal["mlp", "gated", "tied", "cg"] = "mlp"
+    """mlp: a network of `depth` hidden layers. gated: one whose weights are v sigmoid(g), theta =
+    (v, g). tied: `root_steps` steps of gradient descent on the least squares that theta holds; cg:
+    of conjugate gradients. The last two are algorithms built in: see `root.Descent`."""
+    root_steps: int = 8
+    """Of tied and cg."""
+    root_prior: float = 0.25
+    """Penalty of the least squares at the start (tied, cg)."""
     width: int = 24
     """Units of each hidden layer of the root network."""
     depth: int = 3
@@ -95,6 +103,9 @@ class WarpConfig(ModelConfig):
     lift: LiftConfig = field(default_factory=LiftConfig)
     phi: PhiConfig = field(default_factory=PhiConfig)
     transition: TransitionConfig = field(default_factory=TransitionConfig)
+    write: Literal["learned", "identity"] = "learned"
+    """B: a matrix that is learned, or the identity: a lifted token's channels are added to the
+    first weights, one to one."""
     input_scale: float = 0.0
     """Standard deviation of B at the start, times 1 / sqrt(its columns). The paper's 0 gives a lift
     no gradient at first."""
@@ -129,13 +140,26 @@ class WarpConfig(ModelConfig):
                 f"{self.transition.form}: set mode auto, scan or conv, or another form"
             )
         RootNet(1, self.width, self.depth, 1, self.activation)
+        Descent(1, 1, "cg", self.root_steps, self.root_prior)
+        if self.root_form in ("tied", "cg"):
+            alone = self.read_input and not self.read_time and not self.encoding
+            narrow = self.bfloat16 or self.uncertain
+            if not alone or self.layout != "read_before_write" or narrow:
+                raise ValueError(
+                    f"root_form {self.root_form} multiplies its solution with the query and "
+                    "nothing else, in full precision: set layout read_before_write, read_input "
+                    "True, read_time False, encoding 0, bfloat16 False and head.uncertain False"
+                )
         if self.encoding < 0 or self.encoding % 2 or self.encoding_base <= 0:
             raise ValueError(
                 f"encoding must be an even number and encoding_base above 0, "
                 f"got {self.encoding} and {self.encoding_base}"
             )
-        if not self.input_scale >= 0:
-            raise ValueError(f"input_scale must be at least 0, got {self.input_scale}")
+        if not self.input_scale >= 0 or (self.input_scale and self.write == "identity"):
+            raise ValueError(
+                "input_scale must be at least 0, and 0 with write identity, which draws nothing: "
+                f"got {self.input_scale}"
+            )
         if self.phi.form == "impulse" and self.input_scale == 0:
             raise ValueError(
                 "phi.form impulse starts at theta_0 = B W x_0, which is 0 for every input while "
@@ -166,7 +190,7 @@ class WarpConfig(ModelConfig):
         """Whether step t is read before its token is written, from the query part alone."""
         return self.layout == "read_before_write"
 
-    def root(self, d_in: int, d_out: int) -> RootNet:
+    def root(self, d_in: int, d_out: int) -> Network:
         """The root network for a task of these sizes."""
         query = d_in - d_out if self.reads_before_writing else d_in
         if query < 1:
@@ -181,12 +205,15 @@ class WarpConfig(ModelConfig):
             )
         inputs = self.read_time + self.encoding + query * self.read_input
         outputs = d_out * (1 + self.uncertain)
-        return RootNet(inputs, self.width, self.depth, outputs, self.activation, self.bfloat16)
+        if self.root_form in ("tied", "cg"):
+            return Descent(inputs, outputs, self.root_form, self.root_steps, self.root_prior)
+        mlp = RootNet(inputs, self.width, self.depth, outputs, self.activation, self.bfloat16)
+        return Gated(mlp) if self.root_form == "gated" else mlp
 
     def plans(self, d_in, d_out, *, batch, length, last):
         """See `recurrence.plans`: scan alone where weights are clipped."""
         root = self.root(d_in, d_out)
-        channels = self.lift.channels(d_in)
+        channels = self.lift.channels(d_in, d_out)
         rank = 1 + self.phi.rank(d_in, root.size)
         transition = jax.eval_shape(lambda: self.transition.init(root, jax.random.key(0)))
         mode = self.mode if self.weight_clip is None else "scan"
@@ -222,11 +249,17 @@ class Warp(Model):
     def __init__(self, config: WarpConfig, d_in: int, d_out: int, *, rngs: nnx.Rngs):
         self.config, self.d_in, self.d_out = config, d_in, d_out
         self.root = config.root(d_in, d_out)
-        size, channels = self.root.size, config.lift.channels(d_in)
-        self.lift = config.lift.build(d_in, rngs=rngs)
+        size, channels = self.root.size, config.lift.channels(d_in, d_out)
+        self.lift = config.lift.build(d_in, d_out, rngs=rngs)
         self.phi = config.phi.build(self.root, d_in, channels, rngs=rngs)
-        scale = config.input_scale * channels**-0.5
-        self.B = nnx.Param(scale * jax.random.normal(rngs.params(), (size, channels)))
+        if config.write == "learned":
+            scale = config.input_scale * channels**-0.5
+            self.B = nnx.Param(scale * jax.random.normal(rngs.params(), (size, channels)))
+        elif channels < self.root.written:
+            raise ValueError(
+                f"write identity adds channels to the first {self.root.written} weights, and the "
+                f"lift has {channels}: set lift.form bilinear, a larger lift.size or write learned"
+            )
         transition = config.transition.init(self.root, rngs.params())
         leaves = jax.tree_util.tree_leaves_with_path(transition)
         self.A = nnx.Dict({_name(path): nnx.Param(leaf) for path, leaf in leaves})
@@ -247,6 +280,14 @@ class Warp(Model):
         transition = jax.tree.unflatten(tree, [self.A[_name(path)][...] for path, _ in leaves])
         split = isinstance(transition, Dense) and len(transition.A) < self.root.size
         return Rows(transition.A) if split else transition
+
+    def _write(self) -> Float[Array, "P C"]:
+        """B."""
+        if self.config.write == "learned":
+            return self.B[...]
+        channels = self.config.lift.channels(self.d_in, self.d_out)
+        rest = self.root.size - self.root.written
+        return jnp.pad(jnp.eye(self.root.written, channels), ((0, rest), (0, 0)))
 
     def contract(self):
         """Keep the spectral radius of A at most 1."""
@@ -295,7 +336,7 @@ class Warp(Model):
 
     def _recurrence(self, inputs, times):
         """What `decode` takes: transition, B, drive, start, root, root inputs."""
-        B = self.B[...]
+        B = self._write()
         z = self._root_inputs(inputs, times, jnp.arange(inputs.shape[1]))
         start = self.phi(inputs[:, 0], B)
         return self.transition, B, self._drive(inputs), start, self.root, z
@@ -350,7 +391,7 @@ class Warp(Model):
         first x_t, gives the outputs of the full call one by one, with memory that does not grow:
         the weights adapt to the sequence with no gradient and no optimiser.
         """
-        x0, B = _floats(x0), self.B[...]
+        x0, B = _floats(x0), self._write()
         theta = jnp.broadcast_to(decode.initial(self.phi(x0, B)), (len(x0), len(B)))
         tokens = self._lifted(x0)
         return State(theta, self._before(tokens), jnp.zeros_like(tokens), jnp.zeros((), jnp.int32))
@@ -365,7 +406,7 @@ class Warp(Model):
         written = state.drive if config.reads_before_writing else drive
         # theta_0 = start + B u_0: A is not applied before the first step.
         carried = jnp.where(state.step == 0, state.theta, self.transition.apply(state.theta))
-        theta = carried + jnp.matmul(written, self.B[...].T, precision=PRECISION)
+        theta = carried + jnp.matmul(written, self._write().T, precision=PRECISION)
         if config.weight_clip is not None:
             theta = jnp.clip(theta, -config.weight_clip, config.weight_clip)
         z = self._root_inputs(x, jnp.broadcast_to(jnp.asarray(time, x.dtype), len(x)), state.step)
@@ -408,7 +449,7 @@ class Warp(Model):
 
     def sizes(self, length: int) -> dict[str, int]:
         """P, the floats that streaming carries, the bytes of the kernel (float32)."""
-        size, channels = self.root.size, self.config.lift.channels(self.d_in)
+        size, channels = self.root.size, self.config.lift.channels(self.d_in, self.d_out)
         start = 1 + self.config.phi.rank(self.d_in, size)
         built = self.config.transition.form not in ("identity", "scalar", "low_rank")
         return {

@@ -7,6 +7,7 @@ the transforms.
 """
 
 from wsrnn.recurrence.convolution import Blocked, Spectral, Trajectories
+from wsrnn.recurrence.delta import delta_rule
 from wsrnn.recurrence.kernel import krylov
 from wsrnn.recurrence.last import state_at
 from wsrnn.recurrence.plan import MODES, Mode, Plan, plan, plans
@@ -28,6 +29,7 @@ __all__ = [
     "Spectral",
     "Trajectories",
     "Transition",
+    "delta_rule",
     "krylov",
     "plan",
     "plans",

@@ -1,8 +1,20 @@
 """Root networks: small networks whose weights are the state of the recurrence."""
 
-from wsrnn.root.base import Root
-from wsrnn.root.mlp import ACTIVATIONS, Activation, RootNet, RootStart
+from wsrnn.root.base import Network, Root
+from wsrnn.root.descent import Descent
+from wsrnn.root.mlp import ACTIVATIONS, Activation, Gated, RootNet, RootStart
 
-ROOTS = (RootNet,)
+MLPS = (RootNet,)
+"""Those that are layers of kernels and biases."""
 
-__all__ = ["ACTIVATIONS", "ROOTS", "Activation", "Root", "RootNet", "RootStart"]
+__all__ = [
+    "ACTIVATIONS",
+    "MLPS",
+    "Activation",
+    "Descent",
+    "Gated",
+    "Network",
+    "Root",
+    "RootNet",
+    "RootStart",
+]

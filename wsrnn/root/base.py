@@ -28,6 +28,33 @@ class Root(ABC):
         return jax.vjp(self.apply, theta, z)
 
 
+class Network(Root):
+    """A root that a model can be built of: it says how many weights it has and how they start."""
+
+    @property
+    @abstractmethod
+    def blocks(self) -> tuple[int, ...]:
+        """How many weights follow each other in each layer."""
+
+    @property
+    def size(self) -> int:
+        """P, the number of weights and biases."""
+        return sum(self.blocks)
+
+    @property
+    def written(self) -> int:
+        """How many of them, from the first on, tokens are added to where B is the identity."""
+        return self.size
+
+    @abstractmethod
+    def init(self, key: Array, start: str = "uniform") -> Float[Array, " Q"]:
+        """Draw the numbers that theta_0 is made of, which are learned."""
+
+    def start(self, numbers: Float[Array, " Q"]) -> Float[Array, " P"]:
+        """theta_0; the numbers themselves if nothing else is said."""
+        return numbers
+
+
 def contract(
     W: Float[Array, "*M out in N"], a: Float[Array, "*M _ N"], axis: int
 ) -> Float[Array, "*M _ N"]:

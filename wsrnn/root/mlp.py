@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from wsrnn.root.base import Root, contract
+from wsrnn.root.base import Network, contract
 
 RootStart = Literal["uniform", "he"]
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
@@ -24,7 +24,7 @@ Activation = Literal[tuple(ACTIVATIONS)]
 
 
 @dataclass(frozen=True)
-class RootNet(Root):
+class RootNet(Network):
     """An MLP with `depth` hidden layers of `width` units, all its weights in one vector.
 
     Flat layout, as in the authors' code: layer by layer, kernel ``[out, in]`` row-major and then
@@ -56,9 +56,9 @@ class RootNet(Root):
         return list(pairwise([self.d_in, *[self.width] * self.depth, self.d_out]))
 
     @property
-    def size(self) -> int:
-        """P, the number of weights and biases."""
-        return sum(i * o + o for i, o in self.layers)
+    def blocks(self):
+        """Of each layer."""
+        return tuple(i * o + o for i, o in self.layers)
 
     def unflatten(self, theta: Float[Array, "*M L N"]) -> list[tuple[Array, Array]]:
         """Return (kernel ``[*M, out, in, N]``, bias ``[*M, out, N]``) of each layer."""
@@ -134,3 +134,43 @@ class RootNet(Root):
                 for k, (i, o) in zip(keys, self.layers, strict=True)
             ]
         return jnp.concatenate(draws)
+
+
+@dataclass(frozen=True)
+class Gated(Network):
+    """An MLP whose weights are v sigmoid(g): theta = (v, g), twice as many numbers.
+
+    Linear in nothing it holds, so that even a linear recurrence over raw tokens gives products of
+    them: one more degree for each layer.
+    """
+
+    network: RootNet
+
+    @property
+    def blocks(self):
+        """Of the values, then of the gates."""
+        return self.network.blocks * 2
+
+    def init(self, key, start="uniform"):
+        """Values twice those of the MLP and gates of 0, which halve them."""
+        values = self.network.init(key, start)
+        return jnp.concatenate([2 * values, jnp.zeros_like(values)])
+
+    def apply(self, theta, z):
+        """The MLP; rows of theta beyond the first P are ignored."""
+        return self.network.apply(self._weights(theta), z)
+
+    def vjp(self, theta, z):
+        """The MLP's own, through the product."""
+        weights, product = jax.vjp(self._weights, theta)
+        y, pull = self.network.vjp(weights, z)
+
+        def through(g):
+            dweights, dz = pull(g)
+            return product(dweights)[0], dz
+
+        return y, through
+
+    def _weights(self, theta: Float[Array, "*M L N"]) -> Float[Array, "*M P N"]:
+        half = self.network.size
+        return theta[..., :half, :] * jax.nn.sigmoid(theta[..., half : 2 * half, :])

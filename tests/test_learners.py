@@ -1,0 +1,220 @@
+"""Learners in context: their roots against numpy, their executions against the plainest one."""
+
+import dataclasses
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+from numerics import close, modes
+
+from wsrnn import data, estimators
+from wsrnn.models.lift import LiftConfig
+from wsrnn.models.textbook import TextbookConfig
+from wsrnn.models.warp import TransitionConfig, WarpConfig
+from wsrnn.root import Descent, Gated, RootNet
+from wsrnn.tasks.regression import LinearRegression
+
+PLAIN = WarpConfig(
+    width=3,
+    depth=1,
+    activation="tanh",
+    drive="value",
+    layout="read_before_write",
+    transition=TransitionConfig("identity"),
+    read_time=False,
+    read_input=True,
+)
+BUILT_IN = replace(PLAIN, lift=LiftConfig("bilinear"), write="identity", root_steps=3)
+LEARNERS = {
+    "tied": replace(BUILT_IN, root_form="tied"),
+    "tied, scalar": replace(
+        BUILT_IN, root_form="tied", transition=TransitionConfig("scalar", radius=0.9)
+    ),
+    "cg": replace(BUILT_IN, root_form="cg"),
+    "cg, diagonal": replace(
+        BUILT_IN, root_form="cg", transition=TransitionConfig("diagonal", start="decay")
+    ),
+    "tied, learned B": replace(BUILT_IN, root_form="tied", write="learned", input_scale=0.1),
+    "gated": replace(PLAIN, root_form="gated", input_scale=0.2),
+    "bilinear": replace(PLAIN, lift=LiftConfig("bilinear"), input_scale=0.2),
+    "low rank": replace(PLAIN, lift=LiftConfig("low_rank", size=5), input_scale=0.2),
+    "gated, dense": replace(
+        PLAIN, root_form="gated", input_scale=0.2, transition=TransitionConfig("dense", "decay")
+    ),
+}
+TASK = LinearRegression(d=3, examples=12, noise=0.25)
+
+
+def normal(seed, *shape):
+    return np.random.default_rng(seed).normal(size=shape)
+
+
+def sums(d, O, N, seed=0):  # noqa: E741
+    """S, positive definite, and s, of N least squares problems."""
+    X, Y = normal(seed, N, 2 * d, d), normal(seed + 1, N, 2 * d, O)
+    S = np.einsum("nti,ntj->nij", X, X) + 0.3 * np.eye(d)
+    return S, np.einsum("nto,ntj->noj", Y, X)
+
+
+def packed(S, s, *rest):
+    parts = [S.reshape(len(S), -1), s.reshape(len(S), -1), *rest]
+    return jnp.asarray(np.concatenate(parts, 1).T)
+
+
+@pytest.mark.parametrize(("d", "O"), [(1, 1), (4, 1), (3, 2)])
+def test_conjugate_gradients_solve_ridge_in_d_steps(d, O, x64):  # noqa: E741
+    S, s = sums(d, O, 6)
+    z = normal(5, d, 6)
+    y = Descent(d, O, "cg", d).apply(packed(S, s), jnp.asarray(z))
+    w = np.linalg.solve(S, np.swapaxes(s, 1, 2))
+    close(y, np.einsum("nio,in->on", w, z), 1e-9)
+    more = Descent(d, O, "cg", d + 5).apply(packed(S, s), jnp.asarray(z))
+    close(more, y, 1e-9)  # what follows after the solution is no 0 / 0
+
+
+def test_tied_layers_are_steps_of_gradient_descent(x64):
+    S, s = sums(4, 2, 6)
+    z, steps = normal(5, 4, 6), normal(6, 6, 3) ** 2
+    y = Descent(4, 2, "tied", 3).apply(packed(S, s, steps), jnp.asarray(z))
+    for n in range(6):
+        w = np.zeros((2, 4))
+        for rate in steps[n]:
+            w += rate * (s[n] - w @ S[n]) / np.linalg.norm(S[n])
+        close(y[:, n], w @ z[:, n], 1e-10)
+
+
+def test_tied_steps_of_any_size_below_2_converge_for_every_prompt(x64):
+    """Short prompts and other scales: the error never grows with the steps."""
+    x = normal(0, 500, 12, 5) * 3.0 ** np.linspace(-2, 2, 500)[:, None, None]
+    for n in (1, 2, 5, 12):
+        S = np.einsum("nti,ntj->nij", x[:, :n], x[:, :n]) + 0.25 * np.eye(5)
+        w = normal(1, 500, 1, 5)
+        theta = packed(S, w @ S, np.full((500, 40), 1.9))
+        solved = [
+            np.asarray(Descent(5, 1, "tied", 40).apply(theta, jnp.tile(e[:, None], (1, 500))))
+            for e in np.eye(5)
+        ]
+        off = np.stack(solved, -1)[0] - w[:, 0]
+        energy = np.einsum("ni,nij,nj->n", off, S, off)
+        assert np.all(energy <= np.einsum("ni,nij,nj->n", w[:, 0], S, w[:, 0]) * (1 + 1e-9))
+
+
+def test_the_start_of_least_squares_is_the_prior():
+    for method, numbers in (("tied", 9), ("cg", 1)):
+        root = Descent(3, 2, method, prior=0.5)
+        drawn = root.init(jax.random.key(0))
+        theta = np.asarray(root.start(drawn))
+        assert drawn.shape == (numbers,) and theta.shape == (root.size,)
+        np.testing.assert_allclose(theta[:9].reshape(3, 3), 0.5 * np.eye(3), rtol=1e-6)
+        np.testing.assert_array_equal(theta[9 : root.written], 0)
+
+
+def test_a_gated_root_is_an_mlp_of_products(x64):
+    mlp = RootNet(2, 4, 2, 3, "tanh")
+    root, N = Gated(mlp), 5
+    v, g = normal(0, mlp.size, N), normal(1, mlp.size, N)
+    theta, z = jnp.asarray(np.concatenate([v, g])), jnp.asarray(normal(2, 2, N))
+    close(root.apply(theta, z), mlp.apply(jnp.asarray(v / (1 + np.exp(-g))), z), 1e-12)
+    expected, pull = jax.vjp(root.apply, theta, z)
+    y, own = root.vjp(theta, z)
+    close((y, own(y)), (expected, pull(y)), 1e-12)
+    start = root.start(root.init(jax.random.key(0)))
+    assert start.shape == (2 * mlp.size,)
+    close(root._weights(start[:, None])[:, 0], mlp.init(jax.random.key(0)), 1e-6)
+
+
+@pytest.mark.parametrize("form", ["bilinear", "low_rank"])
+def test_lifts_are_products_of_a_token_with_itself(form, x64):
+    config = LiftConfig(form, size=7)
+    lift = config.build(5, 2, rngs=nnx.Rngs(0))
+    token = normal(0, 4, 6, 5)
+    lifted = lift(jnp.asarray(token))
+    assert lifted.shape == (4, 6, config.channels(5, 2))
+    if form == "bilinear":
+        x, y = token[..., :3], token[..., 3:]
+        outer = [np.einsum("nti,ntj->ntij", a, x).reshape(4, 6, -1) for a in (x, y)]
+        close(lifted, np.concatenate([*outer, x, y], -1), 1e-12)
+    else:
+        left, right = (
+            token @ np.asarray(m.kernel[...]) + np.asarray(m.bias[...])
+            for m in (lift.left, lift.right)
+        )
+        close(lifted, left * right, 1e-6)
+
+
+def build(config):
+    """A model in float64 with every parameter moved off its start."""
+    graph, params = nnx.split(config.build(4, 1, rngs=nnx.Rngs(0)))
+    rng = np.random.default_rng(0)
+    moved = jax.tree.map(lambda p: jnp.asarray(p + 0.05 * rng.normal(size=p.shape)), params)
+    return graph, moved
+
+
+@pytest.mark.parametrize("name", LEARNERS)
+def test_every_execution_of_every_learner_is_the_plainest_one(name, x64):
+    config = LEARNERS[name]
+    batch = data.examples(TASK, "test", 0, 4)
+    inputs, times, targets = (jnp.asarray(a, jnp.float64) for a in batch[:3])
+    _, params = build(config)
+
+    def found(config):
+        graph = nnx.graphdef(config.build(4, 1, rngs=nnx.Rngs(0)))
+
+        def loss(params):
+            model = nnx.merge(graph, params)
+            y = model(inputs, times)
+            total, _ = model.total(
+                lambda y, t: (((y - t) ** 2).sum(), y.sum()), inputs, times, (targets,)
+            )
+            return total, y
+
+        (value, y), gradients = jax.jit(jax.value_and_grad(loss, has_aux=True))(params)
+        return value, y, nnx.as_pure(gradients)
+
+    own = {f.name: getattr(config, f.name) for f in dataclasses.fields(WarpConfig)}
+    expected = found(TextbookConfig(**own | {"mode": "scan"}))
+    assert np.abs(expected[1]).max() > 1e-3
+    for mode in modes(config.transition.form):
+        close(found(replace(config, mode=mode)), expected, 1e-9, mode)
+
+
+def test_cg_is_ridge_for_every_prompt_and_scale():
+    """Untrained, in float32, in convolution mode, from no example to 4 d of them."""
+    for scale in ("none", "x / 3", "3 x"):
+        task = LinearRegression(d=5, examples=20, noise=0.25, shift=scale)
+        batch = data.examples(task, "test", 0, 2000)
+        config = replace(BUILT_IN, root_form="cg", root_steps=5, mode="conv")
+        model = config.build(6, 1, rngs=nnx.Rngs(0))
+        outputs = np.asarray(model(batch.inputs, batch.times))[..., 0]
+        x, y = batch.inputs[..., :-1].astype(float), batch.inputs[..., -1].astype(float)
+        for n in range(21):
+            best = estimators.ridge(x[:, :n], y[:, :n], x[:, n], 0.25)
+            error, least = (
+                np.mean((p - batch.targets[:, n, 0]) ** 2) for p in (outputs[:, n], best)
+            )
+            assert error <= 1.01 * least, (scale, n)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"root_form": "cg", "read_time": True}, "read_time False"),
+        ({"root_form": "tied", "bfloat16": True}, "bfloat16 False"),
+        ({"root_steps": 0}, "at least 1 step"),
+        ({"root_prior": 0.0}, "prior above 0"),
+        ({"write": "identity", "input_scale": 0.1}, "draws nothing"),
+    ],
+)
+def test_learners_that_cannot_be_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        replace(BUILT_IN, **{"root_form": "mlp"} | options)
+
+
+def test_lifts_and_writes_that_do_not_fit_the_task_are_refused():
+    with pytest.raises(ValueError, match="leaves no x"):
+        replace(PLAIN, layout="standard", lift=LiftConfig("bilinear")).build(1, 1, rngs=nnx.Rngs(0))
+    with pytest.raises(ValueError, match="and the lift has 4"):
+        replace(BUILT_IN, lift=LiftConfig(), root_form="cg").build(4, 1, rngs=nnx.Rngs(0))
