@@ -49,6 +49,17 @@ COMMANDS: dict[str, tuple[str, list, list]] = {
         [("run", DIR)],
         [STEP, DATA, JSON],
     ),
+    "icl": (
+        "Study what a run on prompts learns in context: error after every number of examples with\n"
+        "bootstrap intervals, beside algorithms; other laws than in training; prompts that were\n"
+        "tampered with; implied weights; probes of the state. Writes DIR/icl and TensorBoard.",
+        [("run", DIR)],
+        [
+            STEP,
+            ("--prompts", dict(type=int, default=1280, metavar="N", help="how many, all fresh")),
+            JSON,
+        ],
+    ),
     "predict": (
         "Predict on your own data: an npz with `inputs` [N, T, D] and maybe `times` [N, T], or a\n"
         "long csv with columns id, t and the channels, in the units the model was trained on.\n"
@@ -334,6 +345,13 @@ def _eval(args, flags):
     return document, document["text"], 0
 
 
+def _icl(args, flags):
+    from wsrnn.icl import study
+
+    document = study(args.run, _step(args.step), tuple(flags), args.prompts)
+    return document, document["text"], 0
+
+
 def _step(text: str) -> str | int:
     if text in ("best", "last"):
         return text
@@ -575,4 +593,11 @@ def _cost_figure(figures, timings, over: list[str] | None, title: str):
     return figures.costs(*flat, title)
 
 
-RUN = {"train": _train, "eval": _eval, "predict": _predict, "show": _show, "bench": _bench}
+RUN = {
+    "train": _train,
+    "eval": _eval,
+    "icl": _icl,
+    "predict": _predict,
+    "show": _show,
+    "bench": _bench,
+}

@@ -13,28 +13,95 @@ GREYS = ["#222222", "#6b6b6b", "#9a9a9a", "#c4c4c4"]
 
 
 def error_curves(
-    prefixes: Sequence[int], errors: dict[str, Sequence[float]], title: str, dimension: int
+    prefixes: Sequence[int],
+    errors: dict[str, Sequence[float]],
+    title: str,
+    dimension: int,
+    band: tuple[Sequence[float], Sequence[float]] | None = None,
 ) -> Figure:
-    """Error after n examples, the first row in colour and the baselines in grey; logarithmic."""
+    """Error after n examples, the first row in colour and the baselines in grey; logarithmic.
+
+    `band`: the least and the most of an interval around the first row.
+    """
     figure = Figure(figsize=(7, 4.5), layout="constrained", dpi=120)
     axes = figure.add_subplot()
-    colours = [OURS, *GREYS]
-    marks = ["o-", "s:", "^--", "v-.", "D-"]
+    colours = [OURS, *GREYS, *GREYS]
+    marks = ["o-", "s:", "^--", "v-.", "D-", "x:", "+--", "1-."]
+    if band:
+        axes.fill_between(prefixes, *np.clip(band, 1e-4, 1.3), color=OURS, alpha=0.2, lw=0)
     for (name, values), colour, mark in zip(errors.items(), colours, marks, strict=False):
-        drawn = np.maximum(values, 1e-4)
+        drawn = np.clip(values, 1e-4, 1.3)
         wide = 2.5 if colour == OURS else 1.2
         axes.plot(prefixes, drawn, mark, color=colour, label=name, lw=wide, ms=4, clip_on=False)
     axes.axvline(dimension, color="#dddddd", zorder=0)
     axes.text(dimension, 1.5e-4, " n = d", color="#999999", fontsize=8)
     axes.set(
         yscale="log", ylim=(1e-4, 1.3), xlabel="examples in the prompt, n",
-        ylabel="mean squared error / Var(y)   (floor 1e-4)", title=title,
+        ylabel="mean squared error / Var(y)   (drawn within 1e-4 and 1.3)", title=title,
     )  # fmt: skip
     axes.set_xticks(
         list(prefixes) if len(prefixes) < 12 else list(prefixes)[:: len(prefixes) // 10]
     )
     axes.legend(frameon=False, fontsize=8)
     axes.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def intervals(rows: dict[str, Sequence[float]], beside: dict[str, float], title: str) -> Figure:
+    """One line for each row (error, least, most), and a mark beside it; logarithmic."""
+    figure = Figure(figsize=(7, 1 + 0.22 * len(rows)), layout="constrained", dpi=120)
+    axes = figure.add_subplot()
+    values = np.clip(np.array(list(rows.values())), 1e-4, None)
+    height = np.arange(len(rows))[::-1]
+    axes.hlines(height, values[:, 1], values[:, 2], color=OURS, lw=3, alpha=0.4)
+    axes.plot(values[:, 0], height, "o", color=OURS, ms=4, label="this model")
+    marked = [
+        (np.clip(beside[n], 1e-4, None), y)
+        for n, y in zip(rows, height, strict=True)
+        if n in beside
+    ]
+    if marked:
+        axes.plot(*zip(*marked, strict=True), "|", color="#222222", ms=9, mew=2, label="ridge")
+    axes.axvline(1, color="#dddddd", zorder=0)
+    axes.set(xscale="log", xlabel="mean squared error / Var(y)   (90 % interval)", title=title)
+    axes.set_yticks(height, list(rows), fontsize=8)
+    figure.legend(frameon=False, fontsize=8, loc="outside lower right", ncols=2)
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def states(
+    at: Sequence[int],
+    probes: dict[str, Sequence[float]],
+    components: Float[np.ndarray, "N n 2"],
+    drift: Float[np.ndarray, " n"],
+    eigenvalues: np.ndarray | None,
+    title: str,
+) -> Figure:
+    """Four views of what states hold: probes, principal components, drift, spectrum of A."""
+    figure = Figure(figsize=(10, 7), layout="constrained", dpi=120)
+    probed, shown, moved, spectrum = figure.subplots(2, 2).ravel()
+    for (name, scores), colour in zip(probes.items(), LINES, strict=False):
+        probed.plot(at, np.clip(scores, -0.2, 1), "o-", color=colour, label=name)
+    probed.set(ylim=(-0.25, 1.05), xlabel="examples, n", ylabel="R^2", title="linear probes")
+    probed.legend(frameon=False)
+    few = components[:40]
+    steps = np.broadcast_to(np.arange(1, few.shape[1] + 1), few.shape[:2])
+    dots = shown.scatter(*few.reshape(-1, 2).T, c=steps.ravel(), s=6, cmap="viridis")
+    figure.colorbar(dots, ax=shown, label="examples, n")
+    shown.set(title="states in their two main directions", xticks=[], yticks=[])
+    n = np.arange(1, len(drift) + 1)
+    moved.plot(n, drift, "o-", color=OURS, ms=3)
+    moved.set(xscale="log", yscale="log", xlabel="examples, n", ylabel="length of a step",
+              title="how far a token moves the state")  # fmt: skip
+    if eigenvalues is None:
+        spectrum.set_axis_off()
+    else:
+        circle = np.exp(2j * np.pi * np.linspace(0, 1, 200))
+        spectrum.plot(circle.real, circle.imag, color="#cccccc", lw=1)
+        spectrum.plot(eigenvalues.real, eigenvalues.imag, ".", color=OURS, ms=3)
+        spectrum.set(title="eigenvalues of A", aspect="equal")
+    figure.suptitle(title)
     return figure
 
 

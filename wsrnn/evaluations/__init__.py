@@ -5,6 +5,7 @@ An experiment names its evaluation as it names its task and its model.
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import jax
@@ -34,7 +35,9 @@ class Result:
         width = max(8, *(len(column) + 2 for column in self.columns))
         lines = [self.title, " " * names + "".join(f"{column:>{width}}" for column in self.columns)]
         for name, values in self.rows.items():
-            lines.append(f"{name:<{names}}" + "".join(f"{value:{width}.4f}" for value in values))
+            lines.append(
+                f"{name:<{names}}" + "".join(f"{_short(value):>{width}}" for value in values)
+            )
         return "\n".join(lines)
 
 
@@ -59,18 +62,27 @@ class LossOnly(Evaluation):
         return None
 
 
+def _short(value: float) -> str:
+    """Four decimals, or three figures of what is too large for a column."""
+    return f"{value:.4f}" if abs(value) < 1000 else f"{value:.2e}"
+
+
 def in_batches(model: Model, method: str, size: int, *arrays: np.ndarray) -> np.ndarray:
-    """Return model.method(*arrays) over the whole leading axis, `size` at a time, compiled once."""
+    """Return model.method(*arrays) over the whole leading axis, `size` at a time.
+
+    Compiled once for a model and shapes, however often it is called.
+    """
     graphdef, params = nnx.split(model)
-
-    @jax.jit
-    def call(params, *arrays):
-        return getattr(nnx.merge(graphdef, params), method)(*arrays)
-
     count = len(arrays[0])
     size = min(size, count)
     outputs = []
     for i in range(0, count, size):
         rows = np.minimum(np.arange(i, i + size), count - 1)
-        outputs.append(np.asarray(call(params, *(array[rows] for array in arrays))))
+        part = _call(graphdef, method, params, *(array[rows] for array in arrays))
+        outputs.append(np.asarray(part))
     return np.concatenate(outputs)[:count]
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def _call(graphdef, method, params, *arrays):
+    return getattr(nnx.merge(graphdef, params), method)(*arrays)

@@ -4,8 +4,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 from flax import nnx
-from jaxtyping import Array, ArrayLike, Float, Int
+from jaxtyping import Array, ArrayLike, Complex, Float, Int
 
 from wsrnn.recurrence import Plan
 
@@ -54,6 +55,16 @@ class Model(nnx.Module):
     def sizes(self, length: int) -> dict[str, int]:
         """What `wsrnn show` prints beside the parameters, for T = `length`; no arrays."""
         return {}
+
+    def states(
+        self, inputs: Float[ArrayLike, "N T D"], times: Float[ArrayLike, "N T"]
+    ) -> Float[Array, "N T S"] | None:
+        """The recurrent state from which each step is read, for probes; None if it has none."""
+        return None
+
+    def eigenvalues(self) -> Complex[np.ndarray, " S"] | None:
+        """Of the map from one state to the next; None if there is none or it is too large."""
+        return None
 
     def diagnostics(
         self, inputs: Float[ArrayLike, "N T D"], times: Float[ArrayLike, "N T"]

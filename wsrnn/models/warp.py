@@ -5,6 +5,7 @@ from typing import Literal, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jaxtyping import Array, ArrayLike, Float, Int, Num
 
@@ -457,6 +458,17 @@ class Warp(Model):
             "state floats": size + 2 * channels,
             "kernel bytes": 4 * length * size * (channels + start) * built,
         }
+
+    def states(self, inputs, times):
+        """Theta at every step: N T P floats."""
+        return self._read(Weights(), _floats(inputs), _floats(times), "all", None)
+
+    def eigenvalues(self):
+        """Of A as a matrix, where P is at most 1,500."""
+        if self.root.size > 1500:
+            return None
+        A = np.asarray(self.transition.dense(self.root.size), np.float64)
+        return np.linalg.eigvals(A).astype(complex)
 
     def diagnostics(self, inputs, times):
         """Spectral radius of A, norm of A - I, and the weights after the last step."""

@@ -1,0 +1,130 @@
+"""The study of a run, on models whose answers are known."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from flax import nnx
+
+from wsrnn import cli, data, icl
+from wsrnn.models.lift import LiftConfig
+from wsrnn.models.rnn import RnnConfig
+from wsrnn.models.warp import TransitionConfig, WarpConfig
+from wsrnn.tasks.regression import LinearRegression, Quadratic
+
+TINY = Path(__file__).with_name("tiny.py")
+TASK = LinearRegression(d=4, examples=12, noise=0.25)
+RIDGE = WarpConfig(
+    root_form="cg",
+    root_steps=4,
+    drive="value",
+    layout="read_before_write",
+    lift=LiftConfig("bilinear"),
+    write="identity",
+    transition=TransitionConfig("identity"),
+    read_time=False,
+    read_input=True,
+)
+
+
+@pytest.fixture(scope="module")
+def model():
+    """A WARP that is ridge regression."""
+    return RIDGE.build(5, 1, rngs=nnx.Rngs(0))
+
+
+@pytest.fixture(scope="module")
+def batch():
+    return data.examples(TASK, "test", 0, 1000)
+
+
+def test_curves_of_a_model_that_is_ridge_are_those_of_ridge(model, batch):
+    curves = icl.error_curves(model, TASK, batch)
+    ours, ridge = curves["this model"], curves["ridge (0.25)"]
+    for key in ("error", "low", "high"):
+        np.testing.assert_allclose(ours[key], ridge[key], rtol=2e-2)
+    rows = icl.aggregates(TASK, curves)
+    assert rows["this model"]["largest ratio to ridge"] == pytest.approx(1, abs=0.02)
+    assert rows["this model"]["error at 8"] == ours["error"][8]
+    assert rows["zero"]["mean over n"] == 1
+
+
+def test_intervals_cover_the_truth_as_often_as_they_say():
+    rng, hits = np.random.default_rng(0), 0
+    for _ in range(200):
+        truth = rng.normal(size=(300, 1))
+        found = icl.error(truth + 0.5 * rng.normal(size=(300, 1)), truth)
+        hits += found["low"][0] <= 0.25 <= found["high"][0]
+    assert 0.83 < hits / 200 < 0.96
+
+
+def test_tampered_prompts_tell_what_ridge_makes_use_of(model, batch):
+    rows = {name: row["error"] for name, row in icl.interventions(model, TASK, batch).items()}
+    plain = rows["as they are"]
+    assert rows["in reverse order"] == pytest.approx(plain, rel=1e-3)
+    assert rows["labels zero"] == rows["query alone"] == pytest.approx(1)
+    assert rows["others of another prompt"] > 1
+    assert plain < rows["one left out"] < 2 * plain
+    assert plain < rows["one doubled"] < 2 * plain
+
+
+def test_implied_weights_are_those_of_ridge(model, batch):
+    rows = icl.implied_weights(model, TASK, batch)
+    assert rows["n = 12"]["with w"] > 0.95
+    assert rows["n = 2"]["with w seen"] > rows["n = 2"]["with w"] + 0.1
+    assert icl.implied_weights(model, Quadratic(d=4, examples=12), batch) == {}
+
+
+def test_under_a_shift_the_model_stays_beside_ridge(model):
+    for name, row in icl.shifted(model, TASK, 0, 300).items():
+        if name != "noise 1":  # where the penalty is another one than the model's
+            assert row["error"] == pytest.approx(row["ridge"], rel=0.05), name
+
+
+def test_a_probe_finds_what_is_linear_and_nothing_in_noise():
+    rng = np.random.default_rng(0)
+    features = rng.normal(size=(800, 30))
+    targets = features[:, :3] @ rng.normal(size=(3, 2))
+    assert icl.probe(features, targets) > 0.999
+    assert abs(icl.probe(features, rng.normal(size=(800, 2)))) < 0.1
+
+
+def test_the_state_of_a_lifted_model_holds_the_sums_and_of_an_unlifted_one_no_w(model):
+    """Tokens are uncorrelated with w, so that no linear map of theirs tells it."""
+    batch = data.examples(TASK, "test", 0, 1200)
+    lifted = icl.states(model, TASK, batch)["probes"]
+    assert min(lifted["sum of y x"]) > 0.99 and lifted["w"][-1] > 0.5
+    plain = replace(
+        RIDGE, root_form="mlp", width=4, depth=1, lift=LiftConfig(), write="learned",
+        input_scale=1.0, transition=TransitionConfig("rotation"),
+    )  # fmt: skip
+    probes = icl.states(plain.build(5, 1, rngs=nnx.Rngs(0)), TASK, batch)["probes"]
+    assert max(map(abs, probes["w"])) < 0.1
+    peer = RnnConfig(width=8, layout="read_before_write").build(5, 1, rngs=nnx.Rngs(0))
+    assert icl.states(peer, TASK, batch) is None
+
+
+def call(capsys, *argv):
+    with pytest.raises(SystemExit) as stop:
+        cli.main([str(word) for word in argv])
+    return stop.value.code, *capsys.readouterr()
+
+
+def test_the_command_writes_a_study(tmp_path, capsys):
+    run = tmp_path / "run"
+    assert call(capsys, "train", TINY, "--out", run)[0] == 0
+    code, out, _ = call(capsys, "icl", run, "--prompts", "200")
+    assert code == 0 and "interventions, after 3 examples" in out and "R^2" in out
+    (folder,) = (run / "icl").iterdir()
+    document = json.loads((folder / "icl.json").read_text())
+    assert len(document["errors"]["this model"]["error"]) == 4
+    assert {p.name for p in folder.glob("*.png")} == {"errors.png", "shifts.png", "states.png"}
+    code, _, err = call(capsys, "icl", run, "--prompts", "9")
+    assert code == 2 and "--prompts must be at least 100" in err
+    noise = TINY.parents[1] / "experiments" / "speed.py"
+    flags = ["--task.length", "8", "--model.width", "4", "--steps", "1", "--batch-size", "8"]
+    assert call(capsys, "train", noise, "--out", tmp_path / "other", *flags)[0] == 0
+    code, _, err = call(capsys, "icl", tmp_path / "other")
+    assert code == 2 and "a study needs prompts" in err and "Traceback" not in err

@@ -1,0 +1,326 @@
+"""What a trained model learns in context: one study of a run, on one set of fresh prompts.
+
+Error against the number of examples, beside the algorithms; prompts from other laws than those of
+training; prompts that were tampered with; the weights that the predictions imply; and what can be
+read from the states. The protocol is that of Garg et al. (2022): at least 1,280 prompts and 90 %
+bootstrap intervals from 1,000 resamples.
+"""
+
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from flax import nnx
+from jaxtyping import Float
+
+from wsrnn import data, estimators, figures
+from wsrnn.errors import UserError
+from wsrnn.evaluations import in_batches
+from wsrnn.experiment import load_step
+from wsrnn.models import Model
+from wsrnn.monitor import Monitor
+from wsrnn.record import read_metrics
+from wsrnn.report import slug, write_json
+from wsrnn.tasks import Batch
+from wsrnn.tasks.prompts import Curriculum, Prompts
+from wsrnn.tasks.regression import LinearRegression
+from wsrnn.tasks.shifts import SHIFTS
+
+RESAMPLES = 1000
+LARGEST = 2**28  # bytes of the states that a probe looks at
+
+
+def study(
+    run: Path | str, step: str | int = "best", flags: tuple[str, ...] = (), prompts: int = 1280
+) -> dict[str, Any]:
+    """Study a run; write and return icl/icl.json and figures, also for TensorBoard.
+
+    `text` of the returned document is the summary for a terminal. Raises UserError for a run that
+    is not on prompts in the layout read_before_write, where one pass answers for every prefix.
+    """
+    run = Path(run)
+    model, experiment, number = load_step(run, step, flags)
+    task, seed = experiment.task, experiment.seed
+    if not isinstance(task, Prompts) or task.layout != "read_before_write":
+        raise UserError(
+            f"{run}: a study needs prompts (wsrnn.tasks.prompts) in the layout read_before_write, "
+            f"and the task is {type(task).__name__}: use wsrnn eval"
+        )
+    if prompts < 100:
+        raise UserError(f"--prompts must be at least 100 for intervals to mean anything: {prompts}")
+    task = replace(task, curriculum=Curriculum())
+    batch = data.examples(task, "test", seed, prompts)
+    curves = error_curves(model, task, batch)
+    document = {
+        "run": str(run),
+        "step": number,
+        "prompts": prompts,
+        "task": type(task).__name__,
+        "errors": curves,
+        "aggregates": aggregates(task, curves),
+        "shifts": shifted(model, task, seed, prompts),
+        "interventions": interventions(model, task, batch),
+        "implied weights": implied_weights(model, task, batch),
+    }
+    title = f"{run.name}, step {number}: error after n examples, {prompts:,} prompts"
+    pictures = {
+        "errors": figures.error_curves(
+            range(task.length), {k: v["error"] for k, v in curves.items()}, title, task.d,
+            (curves["this model"]["low"], curves["this model"]["high"]),
+        ),
+        "shifts": figures.intervals(
+            {name: [row["error"], row["low"], row["high"]] for name, row in
+             (document["shifts"] | document["interventions"]).items()},
+            {name: row["ridge"] for name, row in document["shifts"].items() if "ridge" in row},
+            f"{run.name}: error after {task.examples} examples",
+        ),
+    }  # fmt: skip
+    if (found := states(model, task, batch)) is not None:
+        document["states"] = found.pop("document")
+        pictures["states"] = figures.states(**found, title=run.name)
+    folder = run / "icl" / slug(number, flags)
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, figure in pictures.items():
+        figure.savefig(folder / f"{name}.png")
+    write_json(folder / "icl.json", document)
+    last = max((row["step"] for row in read_metrics(run)), default=0) + 1
+    monitor = Monitor(run, last)
+    for name, figure in pictures.items():
+        monitor.figure(last, f"icl/{name}", figure)
+    monitor.close()
+    return document | {"text": _text(document, task) + f"\nwrote {folder}"}
+
+
+def answers(model: Model, batch: Batch) -> Float[np.ndarray, "N T"]:
+    """The model's prediction of y after every prefix."""
+    return in_batches(model, "__call__", 256, batch.inputs, batch.times)[..., 0].astype(np.float64)
+
+
+def error(
+    predicted: Float[np.ndarray, "N T"], truth: Float[np.ndarray, "N T"]
+) -> dict[str, list[float]]:
+    """MSE over the mean square of the truth, with a 90 % bootstrap interval over prompts."""
+    squares, size = (predicted - truth) ** 2, truth**2
+    N = len(truth)
+    counts = np.random.default_rng(0).multinomial(N, np.full(N, 1 / N), RESAMPLES)
+    resampled = (counts @ squares) / (counts @ size)
+    low, high = np.percentile(resampled, [5, 95], 0)
+    mean = squares.mean(0) / size.mean(0)
+    return {"error": mean.tolist(), "low": low.tolist(), "high": high.tolist()}
+
+
+def algorithms(task: Prompts) -> dict[str, Any]:
+    """What the model is drawn beside."""
+    return estimators.baselines(task.noise) | {
+        "averaging": estimators.averaging,
+        "3 nearest": estimators.nearest_neighbours,
+        "normalised LMS": estimators.normalised_lms,
+    }
+
+
+def error_curves(model: Model, task: Prompts, batch: Batch) -> dict[str, dict[str, list[float]]]:
+    """The error after every prefix, of the model and of the algorithms on the same prompts."""
+    x, y, truth = _parts(batch)
+    curves = {"this model": error(answers(model, batch), truth)}
+    for name, estimate in algorithms(task).items():
+        predicted = [estimate(x[:, :n], y[:, :n], x[:, n]) for n in range(task.length)]
+        curves[name] = error(np.stack(predicted, 1), truth)
+    return curves
+
+
+def aggregates(task: Prompts, curves: dict[str, dict]) -> dict[str, dict[str, float]]:
+    """Of each curve: the error at d and at 2 d examples and its mean, also over that of ridge.
+
+    Ridge with the noise as its penalty is the best prediction for white x and normal w.
+    """
+    at = {f"error at {n}": n for n in (task.d, 2 * task.d) if n <= task.examples}
+    best = next(np.array(c["error"]) for name, c in curves.items() if name.startswith("ridge"))
+    rows = {}
+    for name, curve in curves.items():
+        values = np.array(curve["error"])
+        rows[name] = {key: float(values[n]) for key, n in at.items()}
+        rows[name]["mean over n"] = float(values.mean())
+        rows[name]["largest ratio to ridge"] = float((values / best).max())
+    return rows
+
+
+def shifted(model: Model, task: Prompts, seed: int, prompts: int) -> dict[str, dict[str, float]]:
+    """The error after the longest prompt under each of `tasks.shifts`, beside ridge."""
+    rows = {}
+    for name, shift in SHIFTS.items():
+        other = replace(task, shift=name)
+        batch = data.examples(other, "test", seed, prompts)
+        x, y, truth = _parts(batch)
+        row = _last(error(answers(model, batch)[:, -1:], truth[:, -1:]))
+        if isinstance(task, LinearRegression):
+            penalty = task.noise + shift.noise or 0.1
+            ridge = estimators.ridge(x[:, :-1], y[:, :-1], x[:, -1], penalty)
+            row["ridge"] = _last(error(ridge[:, None], truth[:, -1:]))["error"]
+        rows[name] = row
+    return rows
+
+
+def interventions(model: Model, task: Prompts, batch: Batch) -> dict[str, dict[str, float]]:
+    """The error after the longest prompt, tampered with: what the model makes use of.
+
+    A model that uses all examples fails when all but the first belong to another function (swap)
+    and without labels; one that adds up does not care for their order.
+    """
+    n = task.examples
+    tokens, rest = batch.inputs[:, :n], slice(n, None)
+    without = np.delete(np.arange(n), n // 2)
+    changed = {
+        "as they are": tokens,
+        "others of another prompt": np.concatenate(
+            [tokens[:, :1], np.roll(tokens, 1, 0)[:, 1:]], 1
+        ),
+        "one left out": tokens[:, without],
+        "one doubled": np.concatenate([tokens[:, :1], tokens], 1)[:, :n],
+        "in reverse order": tokens[:, ::-1],
+        "labels zero": np.concatenate([tokens[..., :-1], 0 * tokens[..., -1:]], -1),
+        "query alone": tokens[:, :0],
+    }
+    truth = _parts(batch)[2][:, -1:]
+    rows = {}
+    for name, examples in changed.items():
+        inputs = np.concatenate([examples, batch.inputs[:, rest]], 1)
+        times = batch.times[:, : inputs.shape[1]]
+        predicted = answers(model, batch._replace(inputs=inputs, times=times))[:, -1:]
+        rows[name] = _last(error(predicted, truth))
+    return rows
+
+
+def implied_weights(model: Model, task: Prompts, batch: Batch) -> dict[str, dict[str, float]]:
+    """Cosines of the prediction's gradient to the query with w, and with what is seen of w.
+
+    Seen of w is its projection onto the span of the examples (Garg et al. 2022, figure 3). Empty
+    for functions that are not w.x.
+    """
+    if type(task) is not LinearRegression:
+        return {}
+    graphdef, params = nnx.split(model)
+
+    @jax.jit
+    def gradient(params, inputs, times):
+        def last(query):
+            tokens = inputs.at[:, -1, :-1].set(query)
+            at = np.full(len(tokens), tokens.shape[1] - 1)
+            return nnx.merge(graphdef, params)(tokens, times, at=at).sum()
+
+        return jax.grad(last)(inputs[:, -1, :-1])
+
+    rows = {}
+    for n in sorted({max(1, task.d // 2), task.d, task.examples} & set(range(task.length))):
+        inputs = jax.numpy.asarray(batch.inputs[:, : n + 1])
+        implied = np.asarray(gradient(params, inputs, batch.times[:, : n + 1]), np.float64)
+        x, w = np.asarray(batch.inputs[:, :n, :-1], np.float64), batch.latents["w"]
+        seen = np.einsum("nde,ne->nd", np.linalg.pinv(x) @ x, w)
+        rows[f"n = {n}"] = {"with w": _cosine(implied, w), "with w seen": _cosine(implied, seen)}
+    return rows
+
+
+def states(model: Model, task: Prompts, batch: Batch) -> dict[str, Any] | None:
+    """What the states hold: linear probes, principal components, drift, and the spectrum of A.
+
+    None for a model that does not show its states.
+    """
+    shapes = jax.eval_shape(partial(type(model).states, model), batch.inputs[:1], batch.times[:1])
+    if shapes is None:
+        return None
+    count = int(min(len(batch.inputs), LARGEST // (4 * shapes.size)))
+    theta = in_batches(model, "states", 64, batch.inputs[:count], batch.times[:count])
+    x, y, _ = _parts(batch)
+    at = sorted({1, max(1, task.d // 2), task.d, 2 * task.d, task.examples} & {*range(task.length)})
+    targets = {"sum of y x": lambda n: np.einsum("nid,ni->nd", x[:count, :n], y[:count, :n])}
+    if "w" in batch.latents:
+        targets["w"] = lambda n: np.asarray(batch.latents["w"])[:count].reshape(count, -1)
+    probes = {
+        name: [probe(theta[:, n].astype(np.float64), of(n)) for n in at]
+        for name, of in targets.items()
+    }
+    flat = theta[:, 1:].reshape(-1, theta.shape[-1]).astype(np.float64)
+    flat = flat - flat.mean(0)
+    _, axes = np.linalg.eigh(flat.T @ flat) if flat.shape[1] <= 2048 else (0, np.eye(len(flat[0])))
+    components = (flat @ axes[:, :-3:-1]).reshape(count, -1, 2)
+    drift = np.linalg.norm(np.diff(theta, axis=1), axis=-1).mean(0)
+    eigenvalues = model.eigenvalues()
+    return {
+        "document": {"n": at, "probes": probes, "drift": drift.tolist()},
+        "at": at,
+        "probes": probes,
+        "components": components,
+        "drift": drift,
+        "eigenvalues": eigenvalues,
+    }
+
+
+def probe(features: Float[np.ndarray, "N P"], targets: Float[np.ndarray, "N K"]) -> float:
+    """R^2 of the best linear map from features to targets, on a quarter of the rows.
+
+    Fitted with a penalty on half of them, which is chosen on another quarter.
+    """
+    N = len(features)
+    parts = np.split(np.arange(N), [N // 2, 3 * N // 4])
+    mean, scale = features[parts[0]].mean(0), features[parts[0]].std(0) + 1e-9
+    fit, choose, judge = ((features[part] - mean) / scale for part in parts)
+    U, s, Vt = np.linalg.svd(fit, full_matrices=False)
+    centre = targets[parts[0]].mean(0)
+    projected = U.T @ (targets[parts[0]] - centre)
+
+    def score(penalty, rows, part):
+        w = Vt.T @ ((s / (s**2 + penalty))[:, None] * projected)
+        residual = targets[part] - centre - rows @ w
+        return 1 - (residual**2).sum() / ((targets[part] - centre) ** 2).sum()
+
+    penalties = len(fit) * 10.0 ** np.arange(-5, 4)
+    best = max(penalties, key=lambda p: score(p, choose, parts[1]))
+    return float(score(best, judge, parts[2]))
+
+
+def _parts(batch: Batch) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """x [N, T, d], labels [N, T] and noise-free values [N, T], in float64."""
+    inputs = np.asarray(batch.inputs, np.float64)
+    return inputs[..., :-1], inputs[..., -1], np.asarray(batch.targets[..., 0], np.float64)
+
+
+def _last(curve: dict[str, list[float]]) -> dict[str, float]:
+    return {name: values[-1] for name, values in curve.items()}
+
+
+def _cosine(a: Float[np.ndarray, "N d"], b: Float[np.ndarray, "N d"]) -> float:
+    sizes = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
+    return float(np.mean((a * b).sum(1) / np.maximum(sizes, 1e-12)))
+
+
+def _text(document: dict[str, Any], task: Prompts) -> str:
+    at = sorted({0, 1, task.d, 2 * task.d, task.examples} & {*range(task.length)})
+    lines = [
+        f"{document['run']}, step {document['step']}: MSE on y_q / Var(y_q), 90 % intervals over "
+        f"{document['prompts']:,} prompts",
+        " " * 30 + "".join(f"{f'n={n}':>10}" for n in at),
+    ]
+    for name, curve in document["errors"].items():
+        lines.append(f"{name:30}" + "".join(f"{curve['error'][n]:10.4g}" for n in at))
+    for title in ("shifts", "interventions"):
+        lines.append(f"\n{title}, after {task.examples} examples")
+        for name, row in document[title].items():
+            beside = f"   ridge {row['ridge']:.4g}" if "ridge" in row else ""
+            lines.append(
+                f"{name:40}{row['error']:10.4g}  [{row['low']:.4g}, {row['high']:.4g}]{beside}"
+            )
+    for name, row in document["implied weights"].items():
+        lines.append(
+            f"\nimplied weights at {name}: cosine {row['with w']:.3f} with w, "
+            f"{row['with w seen']:.3f} with what the examples span of it"
+        )
+    if "states" in document:
+        for name, values in document["states"]["probes"].items():
+            scores = "  ".join(
+                f"n={n} {value:.3f}"
+                for n, value in zip(document["states"]["n"], values, strict=True)
+            )
+            lines.append(f"linear probe of {name} from the state, R^2: {scores}")
+    return "\n".join(lines)
