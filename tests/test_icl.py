@@ -9,30 +9,19 @@ import pytest
 from flax import nnx
 
 from wsrnn import cli, data, icl
+from wsrnn.evaluations.in_context import least_squares_root
 from wsrnn.models.lift import LiftConfig
 from wsrnn.models.rnn import RnnConfig
-from wsrnn.models.warp import TransitionConfig, WarpConfig
+from wsrnn.models.warp import TransitionConfig
 from wsrnn.tasks.regression import LinearRegression, Quadratic
 
 TINY = Path(__file__).with_name("tiny.py")
 TASK = LinearRegression(d=4, examples=12, noise=0.25)
-RIDGE = WarpConfig(
-    root_form="cg",
-    root_steps=4,
-    drive="value",
-    layout="read_before_write",
-    lift=LiftConfig("bilinear"),
-    write="identity",
-    transition=TransitionConfig("identity"),
-    read_time=False,
-    read_input=True,
-)
 
 
 @pytest.fixture(scope="module")
 def model():
-    """A WARP that is ridge regression."""
-    return RIDGE.build(5, 1, rngs=nnx.Rngs(0))
+    return least_squares_root(5, 1, 0.25)
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +86,7 @@ def test_the_state_of_a_lifted_model_holds_the_sums_and_of_an_unlifted_one_no_w(
     lifted = icl.states(model, TASK, batch)["probes"]
     assert min(lifted["sum of y x"]) > 0.99 and lifted["w"][-1] > 0.5
     plain = replace(
-        RIDGE, root_form="mlp", width=4, depth=1, lift=LiftConfig(), write="learned",
+        model.config, root_form="mlp", width=4, depth=1, lift=LiftConfig(), write="learned",
         input_scale=1.0, transition=TransitionConfig("rotation"),
     )  # fmt: skip
     probes = icl.states(plain.build(5, 1, rngs=nnx.Rngs(0)), TASK, batch)["probes"]

@@ -32,7 +32,7 @@ class Result:
     def text(self) -> str:
         """The table for a terminal."""
         names = max(map(len, self.rows))
-        width = max(8, *(len(column) + 2 for column in self.columns))
+        width = max(10, *(len(column) + 2 for column in self.columns))
         lines = [self.title, " " * names + "".join(f"{column:>{width}}" for column in self.columns)]
         for name, values in self.rows.items():
             lines.append(

@@ -3,9 +3,12 @@
 from dataclasses import dataclass
 
 import numpy as np
+from flax import nnx
 
 from wsrnn import data, estimators, figures
 from wsrnn.evaluations import Evaluation, Result, in_batches
+from wsrnn.models.lift import LiftConfig
+from wsrnn.models.warp import TransitionConfig, Warp, WarpConfig
 
 
 @dataclass(frozen=True)
@@ -19,6 +22,8 @@ class PrefixError(Evaluation):
     """Fresh prompts; every row of the table sees the same ones."""
     prefixes: tuple[int, ...] = (0, 5, 10, 15, 20)
     """Columns of the table; the figure shows every prefix."""
+    built_in: bool = False
+    """Add a WARP with nothing to learn: its root solves least squares by conjugate gradients."""
 
     def __post_init__(self):
         if self.prompts < 1 or not self.prefixes:
@@ -46,7 +51,12 @@ class PrefixError(Evaluation):
 
         every = range(task.length)
         errors = {"this model": [error(outputs[:, n], n) for n in every]}
-        for name, estimate in estimators.baselines(getattr(task, "noise", 0.0)).items():
+        noise = getattr(task, "noise", 0.0)
+        if self.built_in:
+            solver = least_squares_root(task.d_in, task.d_out, noise or 1e-3)
+            solved = in_batches(solver, "__call__", 512, batch.inputs, batch.times)[..., 0]
+            errors["conjugate gradients, built in"] = [error(solved[:, n], n) for n in every]
+        for name, estimate in estimators.baselines(noise).items():
             errors[name] = [error(estimate(x[:, :n], y[:, :n], x[:, n]), n) for n in every]
         title = f"error = MSE on y_q / Var(y_q) after n examples, {len(x):,} fresh prompts"
         return Result(
@@ -55,3 +65,21 @@ class PrefixError(Evaluation):
             {name: [values[n] for n in self.prefixes] for name, values in errors.items()},
             {"error": figures.error_curves(every, errors, title, x.shape[-1])},
         )
+
+
+def least_squares_root(d_in: int, d_out: int, prior: float) -> Warp:
+    """A WARP that is ridge regression with the penalty `prior`, by exact conjugate gradients."""
+    config = WarpConfig(
+        root_form="cg",
+        root_steps=d_in - d_out,
+        root_prior=prior,
+        drive="value",
+        layout="read_before_write",
+        lift=LiftConfig("bilinear"),
+        write="identity",
+        transition=TransitionConfig("identity"),
+        read_time=False,
+        read_input=True,
+        mode="conv",
+    )
+    return config.build(d_in, d_out, rngs=nnx.Rngs(0))
