@@ -13,8 +13,8 @@ Reached, error after n examples (1,000 steps, 40 s on two CPU cores):
     cg, noise 0.25                   1.0000    0.8081    0.6429    0.2057    0.0526    0.0169
     ridge, noise 0.25                1.0000    0.8081    0.6429    0.2057    0.0525    0.0169
 
-The tied root (noise 0.25) never diverges: at most 1.42 times ridge for n up to 20, and for inputs of
-1/3, 1/2, 2, 3 times the size 1.10, 1.04, 1.72, 2.68 times ridge; cg stays within 1 %.
+The tied root (noise 0.25) never diverges: at most 1.42 times ridge for n up to 20, and for inputs
+of 1/3, 1/2, 2, 3 times the size 1.10, 1.04, 1.72, 2.68 times ridge; cg stays within 1 %.
 
 Command: wsrnn train experiments/built_in.py [--variant noise | cg]
 """
