@@ -69,7 +69,7 @@ def test_decays_near_zero_give_numbers():
 def test_without_noise_the_error_shrinks_by_1_minus_1_over_d(d, n):
     """Its closed form for normal x and w, whose Monte Carlo error here is below 1 %."""
     rng = np.random.default_rng(0)
-    x = rng.normal(size=(200_000, n + 1, d))
+    x = rng.normal(size=(100_000, n + 1, d))
     w = rng.normal(size=(len(x), d))
     size = np.linalg.norm(x, axis=-1, keepdims=True)
     k, v = x / size, np.einsum("ntd,nd->nt", x, w)[..., None] / size
