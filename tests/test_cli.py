@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numerics import close
 
 import wsrnn
 from wsrnn import cli, data
@@ -155,12 +156,13 @@ def test_eval_judges_any_checkpoint_in_any_mode(run, trained):
 
 def test_flags_may_stand_before_the_run_and_keep_its_own_result(run, trained):
     before = (trained / "results.json").read_text()
+    shutil.rmtree(trained / "evaluations", ignore_errors=True)  # of the tests before this one
     code, out, _ = run("eval", "--model.mode", "scan", trained, "--json")
     document = json.loads(out)
     assert code == 0 and document["flags"] == ["--model.mode", "scan"]
     assert (trained / "results.json").read_text() == before
-    folder = trained / "evaluations" / f"step-{document['step']}_--model.mode_scan"
-    assert (folder / "results.json").is_file()
+    written = list((trained / "evaluations").glob("*scan/results.json"))
+    assert len(written) == 1
 
 
 def test_predict_on_an_npz_is_the_model(run, trained, tmp_path):
@@ -191,7 +193,7 @@ def test_predict_on_a_csv_with_sequences_of_unequal_length(run, trained, tmp_pat
     assert code == 0 and written["ids"].tolist() == ["b", "a"]
     assert written["lengths"].tolist() == [2, 3]
     alone = model(np.array([[[1, 2, 3], [5, 6, 7]]], np.float32), np.array([[0, 1]], np.float32))
-    np.testing.assert_allclose(written["outputs"][0, :2], alone[0], rtol=1e-5, atol=1e-6)
+    close(written["outputs"][0, :2], alone[0], 1e-6)
     assert np.isnan(written["outputs"][0, 2:]).all()
 
 
@@ -313,6 +315,8 @@ def test_float32_gradients_round_at_most_twice_as_much_as_the_textbook(form, lea
     rows = bench.errors(bench.modes(experiment))
     allowed = max(2 * rows["textbook"].gradients, least)
     assert all(row.gradients <= allowed for row in rows.values())
+    allowed = max(2 * rows["textbook"].gradients, 1e-5)
+    assert all(row.outputs <= allowed for row in rows.values())
 
 
 def test_the_largest_error_is_of_the_worst_parameter_and_beside_what_is_not_rounding():
