@@ -50,13 +50,29 @@ class PeerConfig(ModelConfig):
             )
         return d_in + query + self.read_time
 
+    def told(self, d_in: int, d_out: int) -> int:
+        """Of these, the channels that may be written: a token, and the time."""
+        self.features(d_in, d_out)
+        return d_in + self.read_time
+
+    def asked(self, d_in: int, d_out: int) -> int:
+        """And those that may be read at: the token or its query, and the time."""
+        self.features(d_in, d_out)
+        return (d_in - d_out if self.reads_before_writing else d_in) + self.read_time
+
 
 class Peer(Model):
-    """y_t = head(W h_t + b), with h_t from `hidden`, the one thing that a peer defines."""
+    """y_t = head(W h_t + b), with h_t from `hidden`, the one thing that a peer defines.
 
-    def __init__(self, config: PeerConfig, d_in: int, d_out: int, *, width: int, rngs: nnx.Rngs):
+    Without a `width` h_t is the output itself.
+    """
+
+    def __init__(
+        self, config: PeerConfig, d_in: int, d_out: int, *, width: int | None, rngs: nnx.Rngs
+    ):
         self.config, self.d_in, self.d_out = config, d_in, d_out
-        self.readout = nnx.Linear(width, d_out * (1 + config.uncertain), rngs=rngs)
+        self.raw = d_out * (1 + config.uncertain)
+        self.readout = None if width is None else nnx.Linear(width, self.raw, rngs=rngs)
         self.head = Head(config.head)
 
     @abstractmethod
@@ -66,6 +82,10 @@ class Peer(Model):
     @abstractmethod
     def mixing(self, length: int) -> int:
         """Operations per token beyond the products with matrices of parameters."""
+
+    @abstractmethod
+    def carried(self, length: int) -> int:
+        """Floats that go from one token to the next: the state, which a Transformer lets grow."""
 
     def operations(self, length: int) -> int:
         """Floating-point operations per token of a forward pass over T = `length`.
@@ -98,7 +118,7 @@ class Peer(Model):
         h = self.hidden(self._features(inputs, times), mode)
         if at is not None:
             h = jnp.take_along_axis(h, jnp.asarray(at)[:, None, None], 1)[:, 0]
-        return self.head(self.readout(h))
+        return self.head(h if self.readout is None else self.readout(h))
 
     def _features(
         self, inputs: Num[Array, "N T D"], times: Num[Array, "N T"]
@@ -112,6 +132,22 @@ class Peer(Model):
         x = jnp.concatenate(parts, -1)
         return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
+    def parts(
+        self, x: Float[Array, "N T F"]
+    ) -> tuple[Float[Array, "N T told"], Float[Array, "N T asked"]]:
+        """Of the features: what may be written, and what may be read at (see the config)."""
+        if not self.config.reads_before_writing:
+            return x, x
+        query = self.d_in + self.d_in - self.d_out
+        time = x[..., query:]
+        return (
+            jnp.concatenate([x[..., : self.d_in], time], -1),
+            jnp.concatenate([x[..., self.d_in : query], time], -1),
+        )
+
     def sizes(self, length: int) -> dict[str, int]:
-        """Operations per token of the forward pass."""
-        return {"operations per token": self.operations(length)}
+        """Operations per token of the forward pass, floats of the state."""
+        return {
+            "operations per token": self.operations(length),
+            "state floats": self.carried(length),
+        }

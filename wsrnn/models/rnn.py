@@ -150,3 +150,7 @@ class Rnn(Peer):
     def mixing(self, length):
         """None: the recurrence is products with parameters."""
         return 0
+
+    def carried(self, length):
+        """h, and c of an LSTM, of every layer."""
+        return self.config.width * self.config.layers * CELLS[self.config.cell][2]

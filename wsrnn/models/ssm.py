@@ -166,3 +166,7 @@ class Ssm(Peer):
     def mixing(self, length):
         """One complex multiply-add for each state, as `scan` does it."""
         return 8 * self.config.states * self.config.layers
+
+    def carried(self, length):
+        """Real and imaginary part of every state."""
+        return 2 * self.config.states * self.config.layers

@@ -112,3 +112,7 @@ class Transformer(Peer):
         begins = [0, *ends[:-1]]
         met = sum((end - begin) * end for begin, end in zip(begins, ends, strict=True))
         return 4 * self.config.width * self.config.depth * met // length
+
+    def carried(self, length):
+        """Keys and values of all tokens, in every layer."""
+        return 2 * length * self.config.width * self.config.depth

@@ -47,6 +47,7 @@ def delta_rule(
         raise ValueError(f"mode {mode!r} is unknown: use scan or chunk")
     if chunk < 1:
         raise ValueError(f"chunk must be at least 1, got {chunk}")
+    chunk = min(chunk, T)
     # Beyond the end nothing decays and nothing is written.
     parts = [_chunked(x, chunk) for x in (q, k, v, beta, log_decay)]
     o, S = _by_chunks(*parts, S, read_first)

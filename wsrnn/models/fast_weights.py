@@ -1,0 +1,206 @@
+"""Fast weights: each layer carries a matrix that every token corrects (Schmidhuber 1992).
+
+delta and gated_delta are DeltaNet (Yang et al. 2024, arXiv 2406.06484) and its gated form (2025,
+arXiv 2412.06464), ttt is TTT-linear (Sun et al. 2024, arXiv 2407.04620). All three read the tokens
+through the same pre-norm layers, without the short convolutions of the published ones: they bind
+neighbouring tokens, and a token here holds x and y together.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float
+
+from wsrnn.models.peer import Peer, PeerConfig
+from wsrnn.recurrence import delta_rule
+
+Tokens = Float[Array, "B T size"]  # B is a head of a sequence
+
+
+@dataclass(frozen=True)
+class FastWeightsConfig(PeerConfig):
+    """Layers of fast weights, each followed by an MLP."""
+
+    rule: Literal["delta", "gated_delta", "ttt"] = "delta"
+    """delta: W <- W (I - b k k^T) + b v k^T. gated_delta: W decays first, by a factor that each
+    token sets. ttt: gradient descent on |v - k - norm(W k + c)|^2, a mini-batch at a time."""
+    width: int = 64
+    """Channels between the layers."""
+    depth: int = 2
+    """Layers."""
+    heads: int = 2
+    """Matrices in each layer, of width / heads rows and columns."""
+    batch: int | None = None
+    """Tokens in a mini-batch of ttt, all of whose gradients are taken at its beginning; None is
+    16."""
+
+    def __post_init__(self):
+        if self.rule not in RULES:
+            raise ValueError(f"rule {self.rule!r} is unknown: use {', '.join(RULES)}")
+        self.check_positive("width", "depth", "heads")
+        if self.width % self.heads:
+            raise ValueError(
+                f"width must be a multiple of heads, got {self.width} and {self.heads}"
+            )
+        if self.batch is not None and (self.rule != "ttt" or self.batch < 1):
+            raise ValueError(
+                f"batch must be at least 1 and is for rule ttt only, got {self.batch} with "
+                f"{self.rule}"
+            )
+
+    def build(self, d_in: int, d_out: int, *, rngs: nnx.Rngs) -> "FastWeights":
+        """A fresh model; raises ValueError if the layout does not fit d_in and d_out."""
+        return FastWeights(self, d_in, d_out, rngs=rngs)
+
+
+class Delta(nnx.Module):
+    """DeltaNet's layer: unit keys and queries, a rate in (0, 1) for each token and head."""
+
+    gated = False
+
+    def __init__(self, config: FastWeightsConfig, *, rngs: nnx.Rngs):
+        self.rate = nnx.Linear(config.width, config.heads, rngs=rngs)
+        self.decay = nnx.Linear(config.width, config.heads, rngs=rngs) if self.gated else None
+
+    def __call__(
+        self, q: Tokens, k: Tokens, v: Tokens, x: Float[Array, "N T width"]
+    ) -> Float[Array, "B T size"]:
+        """What each query reads, its own token included."""
+        q, k = _unit(jax.nn.silu(q)), _unit(jax.nn.silu(k))
+        beta = _heads_first(jax.nn.sigmoid(self.rate(x)))
+        # at first it forgets a hundredth a token
+        log_decay = (
+            -_heads_first(jax.nn.softplus(self.decay(x) - 4.6)) if self.decay is not None else None
+        )
+        return delta_rule(q, k, jax.nn.silu(v), beta, log_decay)[0]
+
+    def operations(self, size: int) -> int:
+        """Of a token and head: read what is stored, correct it, read the query."""
+        return 6 * size**2
+
+
+class GatedDelta(Delta):
+    """The same with a forgetting factor for each token and head."""
+
+    gated = True
+
+
+class Ttt(nnx.Module):
+    """TTT-linear's layer: learned start (W, c), rate and norm of the inner model."""
+
+    def __init__(self, config: FastWeightsConfig, *, rngs: nnx.Rngs):
+        heads, size = config.heads, config.width // config.heads
+        self.batch = config.batch or 16
+        self.rate = nnx.Linear(config.width, heads, rngs=rngs)
+        normal = jax.random.normal(rngs.params(), (heads, size, size))
+        self.W = nnx.Param(0.02 * normal)
+        self.c, self.shift = nnx.Param(jnp.zeros((heads, size))), nnx.Param(jnp.zeros((heads, size)))
+        self.scale = nnx.Param(jnp.ones((heads, size)))
+
+    def __call__(self, q, k, v, x):
+        """q_t + norm(W_t q_t + c_t), t's own step of descent included."""
+        B, T, size = q.shape
+        N, b = len(x), min(self.batch, T)
+        eta = _heads_first(jax.nn.sigmoid(self.rate(x))) / size
+        scale, shift, W, c = (
+            jnp.tile(p[...], (N,) + (1,) * (p[...].ndim - 1))
+            for p in (self.scale, self.shift, self.W, self.c)
+        )
+
+        def norm(z):
+            centred = z - z.mean(-1, keepdims=True)
+            spread = jax.lax.rsqrt(jnp.square(centred).mean(-1, keepdims=True) + 1e-6)
+            return scale[:, None] * centred * spread + shift[:, None]
+
+        def step(carry, tokens):
+            W, c = carry
+            q, k, v, eta = tokens
+            z = jnp.einsum("bif,bgf->big", k, W) + c[:, None]
+            predicted, pull = jax.vjp(norm, z)
+            (dz,) = pull(predicted - (v - k))
+            dz = eta[..., None] * dz
+            # W_t q = W q - sum_{s <= t} dz_s (k_s . q_t), and 1 more for c
+            met = jnp.tril(jnp.einsum("bif,bjf->bij", q, k) + 1)
+            read = jnp.einsum("bif,bgf->big", q, W) + c[:, None] - met @ dz
+            W = W - jnp.einsum("big,bif->bgf", dz, k)
+            return (W, c - dz.sum(1)), q + norm(read)
+
+        def batches(a):
+            a = jnp.pad(a, [(0, 0), (0, -T % b)] + [(0, 0)] * (a.ndim - 2))
+            return jnp.moveaxis(a.reshape(B, -1, b, *a.shape[2:]), 1, 0)
+
+        _, o = jax.lax.scan(step, (W, c), tuple(map(batches, (q, k, v, eta))))
+        return jnp.moveaxis(o, 0, 1).reshape(B, -1, size)[:, :T]
+
+    def operations(self, size: int) -> int:
+        """Of a token and head: W k, W q, the update, and the mini-batch among itself."""
+        return 6 * size**2 + 4 * size * self.batch
+
+
+RULES = {"delta": Delta, "gated_delta": GatedDelta, "ttt": Ttt}
+
+
+class Layer(nnx.Module):
+    """Fast weights, then an MLP of four times the width; each adds to what it has normalised."""
+
+    def __init__(self, config: FastWeightsConfig, *, rngs: nnx.Rngs):
+        width, self.heads = config.width, config.heads
+        self.norm = nnx.LayerNorm(width, rngs=rngs)
+        self.qkv = nnx.Linear(width, 3 * width, rngs=rngs)
+        self.rule = RULES[config.rule](config, rngs=rngs)
+        self.out_norm = nnx.RMSNorm(width // config.heads, rngs=rngs)
+        self.mixed = nnx.Linear(width, width, rngs=rngs)
+        self.mlp_norm = nnx.LayerNorm(width, rngs=rngs)
+        self.up = nnx.Linear(width, 4 * width, rngs=rngs)
+        self.down = nnx.Linear(4 * width, width, rngs=rngs)
+
+    def __call__(self, x: Float[Array, "N T width"]) -> Float[Array, "N T width"]:
+        """The next layer's inputs."""
+        N, T, width = x.shape
+        normed = self.norm(x)
+        qkv = self.qkv(normed).reshape(N, T, 3, self.heads, width // self.heads)
+        q, k, v = jnp.transpose(qkv, (2, 0, 3, 1, 4)).reshape(3, N * self.heads, T, -1)
+        mixed = self.out_norm(self.rule(q, k, v, normed))
+        mixed = jnp.swapaxes(mixed.reshape(N, self.heads, T, -1), 1, 2).reshape(N, T, width)
+        x = x + self.mixed(mixed)
+        return x + self.down(nnx.gelu(self.up(self.mlp_norm(x))))
+
+
+class FastWeights(Peer):
+    """Embedding, layers, a last norm and read-out; `FastWeightsConfig` says the rest."""
+
+    def __init__(self, config: FastWeightsConfig, d_in: int, d_out: int, *, rngs: nnx.Rngs):
+        super().__init__(config, d_in, d_out, width=config.width, rngs=rngs)
+        self.embed = nnx.Linear(config.features(d_in, d_out), config.width, rngs=rngs)
+        self.layers = nnx.List([Layer(config, rngs=rngs) for _ in range(config.depth)])
+        self.norm = nnx.LayerNorm(config.width, rngs=rngs)
+
+    def hidden(self, x, mode=None):
+        """The outputs of the last layer, normalised."""
+        x = self.embed(x)
+        for layer in self.layers:
+            x = layer(x)
+        return self.norm(x)
+
+    def mixing(self, length):
+        """Of every head's matrix, as if step by step."""
+        size = self.config.width // self.config.heads
+        each = sum(layer.rule.operations(size) for layer in self.layers)
+        return self.config.heads * each
+
+    def carried(self, length):
+        """A matrix for each head and layer; ttt also carries a vector."""
+        size = self.config.width // self.config.heads
+        each = size**2 + size * (self.config.rule == "ttt")
+        return self.config.depth * self.config.heads * each
+
+
+def _unit(x: Tokens) -> Float[Array, "B T size"]:
+    return x * jax.lax.rsqrt(jnp.square(x).sum(-1, keepdims=True) + 1e-6)
+
+
+def _heads_first(x: Float[Array, "N T heads"]) -> Float[Array, "B T"]:
+    return jnp.swapaxes(x, 1, 2).reshape(-1, x.shape[1])

@@ -1,0 +1,168 @@
+"""WARP with an A_t that depends on the token: no convolution, but forms that are parallel in time.
+
+    theta_t = A_t theta_{t-1} + B_t u_t        y_t = root(theta_t, x_q)
+
+delta: theta is a matrix W, the root is W psi(x), and W <- a W (I - b k k^T) + b v k^T makes
+W psi(x) = y, with k = psi(x) / |psi(x)| and v = y / |psi(x)|. With b = 1, a = 1 and psi(x) = x it
+is normalised least mean squares: without noise its error is (1 - 1 / d)^n. In chunks of matrix
+products (`recurrence.delta_rule`).
+
+diagonal: theta_t = a_t theta_{t-1} + B u_t, coordinate by coordinate, with a_t in (0, 1) from the
+token, as in selective state-space models (Gu & Dao 2023); by an associative scan.
+"""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float
+
+from wsrnn.models.lift import LiftConfig
+from wsrnn.models.peer import Peer, PeerConfig
+from wsrnn.recurrence import delta_rule
+from wsrnn.recurrence.transition import PRECISION
+from wsrnn.root import Activation, RootNet
+
+
+@dataclass(frozen=True)
+class DeltaWarpConfig(PeerConfig):
+    """A WARP whose linear root is corrected by the delta rule."""
+
+    layout: Literal["standard", "read_before_write"] = "read_before_write"
+    """read_before_write: step t writes token t - 1 and reads at token t's query. There is no other,
+    for in `standard` a token's values would be written before they are predicted."""
+    psi: LiftConfig = field(default_factory=LiftConfig)
+    """Features of x, for keys and queries alike; none takes x itself."""
+    gated: bool = False
+    """Let each token set how much W keeps before it is corrected."""
+
+    def __post_init__(self):
+        if self.layout != "read_before_write":
+            raise ValueError(
+                "a root that the delta rule corrects reads before it writes: set layout "
+                "read_before_write"
+            )
+        if self.psi.form == "bilinear":
+            raise ValueError("psi.form bilinear multiplies with values, and psi sees x alone: "
+                             "set mlp, low_rank or none")  # fmt: skip
+
+    def build(self, d_in: int, d_out: int, *, rngs: nnx.Rngs) -> "DeltaWarp":
+        """A fresh model; raises ValueError if d_in leaves no query."""
+        return DeltaWarp(self, d_in, d_out, rngs=rngs)
+
+
+class DeltaWarp(Peer):
+    """theta_0, psi, the rates b and, if gated, the decays a are learned."""
+
+    def __init__(self, config: DeltaWarpConfig, d_in: int, d_out: int, *, rngs: nnx.Rngs):
+        super().__init__(config, d_in, d_out, width=None, rngs=rngs)
+        d, told = d_in - d_out, config.told(d_in, d_out)
+        self.psi = config.psi.build(d, 0, rngs=rngs)
+        self.W = nnx.Param(jnp.zeros((self.raw, config.psi.channels(d, 0))))
+        # at first b = 1 and a = 0.99 whatever the token is
+        zeros = nnx.initializers.zeros
+        self.rate = nnx.Linear(told, 1, kernel_init=zeros, rngs=rngs)
+        self.decay = nnx.Linear(told, 1, kernel_init=zeros, rngs=rngs) if config.gated else None
+
+    def hidden(self, x, mode=None):
+        """W psi(x_q) at every step."""
+        token, query = self.parts(x)
+        d = self.d_in - self.d_out
+        k, v = token[..., :d], jnp.pad(token[..., d : self.d_in], self._scales())
+        q = query[..., :d]
+        if self.psi is not None:
+            k, q = self.psi(k), self.psi(q)
+        norm = jnp.sqrt(jnp.square(k).sum(-1, keepdims=True) + 1e-12)
+        # The first step has no token before it, of which nothing may be made.
+        beta = 2 * jax.nn.sigmoid(self.rate(token)[..., 0]) * (jnp.arange(x.shape[1]) > 0)[None]
+        log_decay = None
+        if self.decay is not None:
+            log_decay = -jax.nn.softplus(self.decay(token)[..., 0] - 4.6)
+        return delta_rule(q, k / norm, v / norm, beta, log_decay, self.W[...][None])[0]
+
+    def mixing(self, length):
+        """Read what is stored, correct it, read the query; 2 of these 6 are W's as a parameter."""
+        return 4 * self.W[...].size
+
+    def carried(self, length):
+        """W."""
+        return self.W[...].size
+
+    def _scales(self):
+        """An uncertain model's scales have no values to be corrected to: they stay theta_0's."""
+        return ((0, 0), (0, 0), (0, self.raw - self.d_out))
+
+
+@dataclass(frozen=True)
+class SelectiveConfig(PeerConfig):
+    """A WARP whose weights each forget as fast as the token says."""
+
+    width: int = 24
+    """Units of each hidden layer of the root network, which reads the query (or the token)."""
+    depth: int = 1
+    """Hidden layers of the root network."""
+    activation: Activation = "relu"
+    """Of the root network."""
+    lift: LiftConfig = field(default_factory=LiftConfig)
+    """Of the token, before B and the decays."""
+
+    def __post_init__(self):
+        RootNet(1, self.width, self.depth, 1, self.activation)
+
+    def build(self, d_in: int, d_out: int, *, rngs: nnx.Rngs) -> "SelectiveWarp":
+        """A fresh model; raises ValueError if the layout does not fit d_in and d_out."""
+        return SelectiveWarp(self, d_in, d_out, rngs=rngs)
+
+
+class SelectiveWarp(Peer):
+    """B, the map to the decays, theta_0 and the lift are learned."""
+
+    def __init__(self, config: SelectiveConfig, d_in: int, d_out: int, *, rngs: nnx.Rngs):
+        super().__init__(config, d_in, d_out, width=None, rngs=rngs)
+        told = config.told(d_in, d_out)
+        self.root = RootNet(
+            config.asked(d_in, d_out), config.width, config.depth, self.raw, config.activation
+        )
+        self.lift = config.lift.build(told, d_out, rngs=rngs)
+        channels, size = config.lift.channels(told, d_out), self.root.size
+        self.theta = nnx.Param(self.root.init(rngs.params()))
+        self.B = nnx.Param(
+            0.3 * channels**-0.5 * jax.random.normal(rngs.params(), (channels, size))
+        )
+        self.decay = nnx.Linear(channels, size, rngs=rngs)
+
+    def hidden(self, x, mode=None):
+        """root(theta_t, z_t) at every step."""
+        _, z = self.parts(x)
+        theta = jnp.moveaxis(self._states(x), 1, 2)
+        return jnp.swapaxes(self.root.apply(theta, jnp.swapaxes(z, 1, 2)), 1, 2)
+
+    def states(self, inputs, times):
+        """Theta at every step: N T P floats."""
+        return self._states(self._features(jnp.asarray(inputs), jnp.asarray(times)))
+
+    def _states(self, x: Float[Array, "N T F"]) -> Float[Array, "N T P"]:
+        token, _ = self.parts(x)
+        u = token if self.lift is None else self.lift(token)
+        # at first each weight keeps about 0.98 of itself
+        a = jax.nn.sigmoid(self.decay(u) + 4)
+        v = jnp.matmul(u, self.B[...], precision=PRECISION)
+        if self.config.reads_before_writing:  # nothing was told before the first step
+            first = (jnp.arange(x.shape[1]) == 0)[None, :, None]
+            a, v = jnp.where(first, 1, a), jnp.where(first, 0, v)
+        v = v.at[:, 0].add(a[:, 0] * self.theta[...][None])
+
+        def then(one, two):
+            return one[0] * two[0], two[0] * one[1] + two[1]
+
+        return jax.lax.associative_scan(then, (a, v), axis=1)[1]
+
+    def mixing(self, length):
+        """Forget, add, and the root."""
+        return 4 * self.root.size
+
+    def carried(self, length):
+        """Theta."""
+        return self.root.size
