@@ -12,7 +12,10 @@ from numerics import close, modes
 
 from wsrnn import data, estimators
 from wsrnn.models.lift import LiftConfig
+from wsrnn.models.selective import DeltaWarpConfig
+from wsrnn.models.stack import StackConfig
 from wsrnn.models.textbook import TextbookConfig
+from wsrnn.models.phi import PhiConfig
 from wsrnn.models.warp import TransitionConfig, WarpConfig
 from wsrnn.root import Descent, Gated, RootNet
 from wsrnn.tasks.regression import LinearRegression
@@ -217,3 +220,74 @@ def test_lifts_and_writes_that_do_not_fit_the_task_are_refused():
         replace(PLAIN, layout="standard", lift=LiftConfig("bilinear")).build(1, 1, rngs=nnx.Rngs(0))
     with pytest.raises(ValueError, match="and the lift has 4"):
         replace(BUILT_IN, lift=LiftConfig(), root_form="cg").build(4, 1, rngs=nnx.Rngs(0))
+
+
+def test_a_root_corrected_by_the_delta_rule_starts_as_normalised_least_mean_squares():
+    batch = data.examples(TASK, "test", 0, 8)
+    model = DeltaWarpConfig(gated=False).build(TASK.d_in, 1, rngs=nnx.Rngs(0))
+    y = jax.jit(model)(batch.inputs, batch.times)[..., 0]
+    x, labels = batch.inputs[..., :-1].astype(float), batch.inputs[..., -1].astype(float)
+    for n in (0, 1, 7, 12):
+        close(y[:, n], estimators.normalised_lms(x[:, :n], labels[:, :n], x[:, n]), 1e-4)
+
+
+SAYING = WarpConfig(
+    width=3,
+    depth=1,
+    activation="tanh",
+    transition=TransitionConfig("rotation", "decay"),
+    read_time=False,
+    read_input=True,
+    phi=PhiConfig("none"),
+    input_scale=0.3,
+    mode="scan",
+)
+STACK = StackConfig(below=SAYING, layers=2, channels=4, last=replace(PLAIN, mode="scan"))
+
+
+def test_a_stack_is_its_layers_one_after_another_in_both_modes(x64):
+    batch = data.examples(TASK, "test", 0, 2)
+    inputs, times = jnp.asarray(batch.inputs, float), jnp.asarray(batch.times, float)
+
+    def outcome(mode):
+        config = replace(
+            STACK, below=replace(STACK.below, mode=mode), last=replace(STACK.last, mode=mode)
+        )
+        graph, params = nnx.split(config.build(TASK.d_in, 1, rngs=nnx.Rngs(0)))
+        params = jax.tree.map(lambda p: jnp.asarray(p, float) + 0.1 * jnp.cos(p), params)
+
+        def loss(params):
+            y = nnx.merge(graph, params)(inputs, times)
+            return (y**2).sum(), y
+
+        (_, y), gradients = jax.jit(jax.value_and_grad(loss, has_aux=True))(params)
+        return nnx.merge(graph, params), y, gradients
+
+    model, y, gradients = outcome("scan")
+    close(outcome("conv")[1:], (y, gradients), 1e-9)
+    assert all(np.abs(g).max() > 0 for g in jax.tree.leaves(gradients))
+    told = np.asarray(inputs)
+    for layer in model.below:
+        plain = TextbookConfig(**vars(layer.config)).build(told.shape[2], 4, rngs=nnx.Rngs(0))
+        nnx.update(plain, nnx.state(layer))
+        told = np.asarray(jax.jit(plain)(jnp.asarray(told), times))
+    last, B = model.last, np.asarray(model.last.B[...])
+    theta = np.asarray(last.phi.theta[...]) + np.zeros((2, 1))
+    for t in range(inputs.shape[1]):
+        read = last.root.apply(jnp.asarray(theta.T), inputs[:, t, :-1].T)
+        close(y[:, t], read.T, 1e-9)
+        theta = theta + told[:, t] @ B.T
+
+
+@pytest.mark.parametrize(
+    ("changes", "cure"),
+    [
+        ({"layers": 0}, "use WarpConfig"),
+        ({"below": PLAIN}, "set below.layout standard"),
+        ({"last": replace(PLAIN, mode="conv", lift=LiftConfig("mlp"))}, "set last.lift.form none"),
+        ({"last": replace(PLAIN, mode="auto")}, "set below.mode and last.mode"),
+    ],
+)
+def test_a_stack_that_cannot_work_is_refused_with_the_cure(changes, cure):
+    with pytest.raises(ValueError, match=cure):
+        replace(STACK, **changes)

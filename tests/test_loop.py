@@ -113,10 +113,19 @@ def wait_for_lines(out, count):
         time.sleep(0.02)
 
 
+LONG = ("--steps", "300", "--eval-every", "100", "--save-every", "50")
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory):
+    out = tmp_path_factory.mktemp("uninterrupted")
+    loop.fit(recipe(*LONG), out)
+    return metrics(out)
+
+
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
-def test_killed_and_continued_equals_uninterrupted(tmp_path, number):
-    flags = ("--steps", "300", "--eval-every", "50", "--save-every", "20")
-    process = start(tmp_path / "run", *flags)
+def test_killed_and_continued_equals_uninterrupted(tmp_path, number, uninterrupted):
+    process = start(tmp_path / "run", *LONG)
     wait_for_lines(tmp_path / "run", 80)
     process.send_signal(number)
     _, errors = process.communicate()
@@ -125,10 +134,9 @@ def test_killed_and_continued_equals_uninterrupted(tmp_path, number):
         assert "Traceback" not in errors
     done = len(losses(tmp_path / "run"))
     assert 60 < done < 300
-    again = start(tmp_path / "run", *flags)
+    again = start(tmp_path / "run", *LONG)
     assert again.wait() == 0, again.stderr.read()
-    loop.fit(recipe(*flags), tmp_path / "uninterrupted")
-    assert metrics(tmp_path / "run") == metrics(tmp_path / "uninterrupted")
+    assert metrics(tmp_path / "run") == uninterrupted
 
 
 def test_one_compilation(whole):

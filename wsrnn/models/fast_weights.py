@@ -97,7 +97,10 @@ class Ttt(nnx.Module):
         self.rate = nnx.Linear(config.width, heads, rngs=rngs)
         normal = jax.random.normal(rngs.params(), (heads, size, size))
         self.W = nnx.Param(0.02 * normal)
-        self.c, self.shift = nnx.Param(jnp.zeros((heads, size))), nnx.Param(jnp.zeros((heads, size)))
+        self.c, self.shift = (
+            nnx.Param(jnp.zeros((heads, size))),
+            nnx.Param(jnp.zeros((heads, size))),
+        )
         self.scale = nnx.Param(jnp.ones((heads, size)))
 
     def __call__(self, q, k, v, x):

@@ -41,8 +41,8 @@ class Textbook(Warp):
 
     total = Model.total  # no gradients by the way
 
-    def _read(self, root, inputs, times, read, mode):
-        transition, B, u, start, _, z = self._recurrence(inputs, times)
+    def _read(self, root, inputs, times, read, mode, tokens=None):
+        transition, B, u, start, _, z = self._recurrence(inputs, times, tokens)
         A, bound = transition.dense(len(B)), self.config.weight_clip
         last = jnp.full(len(u), u.shape[1] - 1)
         at = {"all": None, "last": last}[read] if isinstance(read, str) else read

@@ -245,12 +245,24 @@ class Weights(Root):
 
 
 class Warp(Model):
-    """theta_t = A theta_{t-1} + B u_t, y_t = root(theta_t, z_t); `WarpConfig` says the rest."""
+    """theta_t = A theta_{t-1} + B u_t, y_t = root(theta_t, z_t); `WarpConfig` says the rest.
 
-    def __init__(self, config: WarpConfig, d_in: int, d_out: int, *, rngs: nnx.Rngs):
+    With `channels` it writes what it is told of each token, so many numbers (`models.stack`),
+    instead of lifting the token.
+    """
+
+    def __init__(
+        self,
+        config: WarpConfig,
+        d_in: int,
+        d_out: int,
+        *,
+        channels: int | None = None,
+        rngs: nnx.Rngs,
+    ):
         self.config, self.d_in, self.d_out = config, d_in, d_out
         self.root = config.root(d_in, d_out)
-        size, channels = self.root.size, config.lift.channels(d_in, d_out)
+        size, channels = self.root.size, channels or config.lift.channels(d_in, d_out)
         self.lift = config.lift.build(d_in, d_out, rngs=rngs)
         self.phi = config.phi.build(self.root, d_in, channels, rngs=rngs)
         if config.write == "learned":
@@ -302,8 +314,12 @@ class Warp(Model):
         *,
         at: Int[ArrayLike, " N"] | None = None,
         mode: str | None = None,
+        tokens: Float[Array, "N T C"] | None = None,
     ) -> Float[Array, "N T O"] | Float[Array, "N O"]:
-        """Return the prediction at every step, or at step `at`. Cost: see `decode.read`."""
+        """Return the prediction at every step, or at step `at`. Cost: see `decode.read`.
+
+        `tokens` are written in place of lifted inputs, in a model of so many channels.
+        """
         inputs, times = _floats(inputs), _floats(times)
         sound = inputs.ndim == 3 and inputs.shape[1] and inputs.shape[2] == self.d_in
         if not sound or times.shape != inputs.shape[:2]:
@@ -312,7 +328,7 @@ class Warp(Model):
                 f"got {list(inputs.shape)} and {list(times.shape)}"
             )
         at = None if at is None else jnp.asarray(at)
-        y = self._read(self.root, inputs, times, "all" if at is None else at, mode)
+        y = self._read(self.root, inputs, times, "all" if at is None else at, mode, tokens)
         x = inputs if at is None else jnp.take_along_axis(inputs, at[:, None, None], 1)[:, 0]
         return self._outputs(y, x)
 
@@ -328,19 +344,20 @@ class Warp(Model):
             mode=self.config.mode, bound=self.config.weight_clip,
         )  # fmt: skip
 
-    def _read(self, root, inputs, times, read, mode):
-        transition, B, u, start, _, z = self._recurrence(inputs, times)
+    def _read(self, root, inputs, times, read, mode, tokens=None):
+        transition, B, u, start, _, z = self._recurrence(inputs, times, tokens)
         return decode.read(
             transition, B, u, start, root, z,
             mode=mode or self.config.mode, read=read, bound=self.config.weight_clip,
         )  # fmt: skip
 
-    def _recurrence(self, inputs, times):
+    def _recurrence(self, inputs, times, tokens=None):
         """What `decode` takes: transition, B, drive, start, root, root inputs."""
         B = self._write()
         z = self._root_inputs(inputs, times, jnp.arange(inputs.shape[1]))
         start = self.phi(inputs[:, 0], B)
-        return self.transition, B, self._drive(inputs), start, self.root, z
+        tokens = self._lifted(inputs) if tokens is None else tokens
+        return self.transition, B, self._drive(tokens), start, self.root, z
 
     def _outputs(
         self, y: Float[Array, "*N raw"], x: Float[Array, "*N D"]
@@ -352,8 +369,7 @@ class Warp(Model):
     def _lifted(self, x: Float[Array, "*N D"]) -> Float[Array, "*N C"]:
         return x if self.lift is None else self.lift(x)
 
-    def _drive(self, inputs: Float[Array, "N T D"]) -> Float[Array, "N T C"]:
-        tokens = self._lifted(inputs)
+    def _drive(self, tokens: Float[Array, "N T C"]) -> Float[Array, "N T C"]:
         before = self._before(tokens[:, 0])
         if self.config.drive == "difference":
             tokens = jnp.diff(tokens, axis=1, prepend=before[:, None])
@@ -459,9 +475,9 @@ class Warp(Model):
             "kernel bytes": 4 * length * size * (channels + start) * built,
         }
 
-    def states(self, inputs, times):
+    def states(self, inputs, times, *, tokens=None):
         """Theta at every step: N T P floats."""
-        return self._read(Weights(), _floats(inputs), _floats(times), "all", None)
+        return self._read(Weights(), _floats(inputs), _floats(times), "all", None, tokens)
 
     def eigenvalues(self):
         """Of A as a matrix, where P is at most 1,500."""

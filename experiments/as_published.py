@@ -1,0 +1,49 @@
+"""WARP as published, on in-context regression without noise: what it can and cannot do.
+
+Claim: with the paper's start (A = I, B = 0, difference drive, no lift) theta is linear in the
+tokens, so no probe finds w in it, and a root of degree L in theta gives a polynomial of degree L in
+them. At A = I one example at most is usable: the error is at least 1 - 1/d. Once A has moved the
+state is worth r mixtures of examples, where r (d + 1) is its size, and the floor is max(0, 1 - r/d);
+for a linear root of one hidden layer of H units it is (d + 1) / (min(n, H) + d + 1), whatever is
+learned. This root is a relu network of two hidden layers of 12 units, for which no such law is known.
+
+Reached, error after n examples:
+
+Command: wsrnn train experiments/as_published.py [--variant d5], then wsrnn icl runs/as_published
+"""
+
+from dataclasses import replace
+
+from wsrnn.evaluations.in_context import PrefixError
+from wsrnn.experiment import Experiment
+from wsrnn.models.phi import PhiConfig
+from wsrnn.models.warp import WarpConfig
+from wsrnn.optim import OptimConfig
+from wsrnn.tasks.regression import LinearRegression
+
+experiment = Experiment(
+    task=LinearRegression(d=2, examples=15),
+    model=WarpConfig(
+        width=12,
+        depth=2,
+        layout="read_before_write",
+        phi=PhiConfig("none"),
+        read_time=False,
+        read_input=True,
+        mode="conv",
+    ),
+    evaluation=PrefixError(prefixes=(0, 1, 2, 5, 10, 15)),
+    optim=OptimConfig(learning_rate=2e-3, warmup=200),
+    steps=6000,
+    batch_size=128,
+    eval_every=1000,
+    eval_batches=8,
+    save_every=1000,
+)
+variants = {
+    "d5": replace(
+        experiment,
+        task=LinearRegression(d=5, examples=20),
+        evaluation=PrefixError(prefixes=(0, 1, 5, 10, 15, 20)),
+    )
+}
