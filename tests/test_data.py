@@ -3,6 +3,8 @@
 import grain
 import numpy as np
 import pytest
+import tiny
+from numerics import close
 
 from wsrnn import data
 from wsrnn.tasks import Batch, Task
@@ -95,3 +97,12 @@ def test_an_evaluation_counts_every_example_once(batch_size, processes):
 def test_an_evaluation_can_be_cut_short():
     batches = list(data.eval_stream(TASK, "valid", 4, 0, batches=3))
     assert len(batches) == 3
+
+
+def test_batches_made_at_once_are_those_of_single_examples():
+    for task in (LinearRegression(d=2, examples=3), LinearRegression(d=2, examples=3, prompts=70)):
+        found, single = task.batches("train", 1, 48), task.dataset("train", 1).batch(48)
+        for i in (0, 1, 2, 5):  # within a block of draws, across two, and round the end of 70
+            close(found[i], single[i], 0)
+    altered = tiny.Poisoned(d=2, examples=3, sound=0).batches("train", 0, 8)
+    assert np.isnan(altered[0].targets).all()

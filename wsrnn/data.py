@@ -29,10 +29,12 @@ def train_stream(
     state, which would be tied to the number of workers and processes.
     """
     index, processes = process
-    ds = task.dataset("train", seed)
-    if not task.endless:
-        ds = ds.shuffle(seed).repeat()
-    ds = ds.batch(batch_size // processes, drop_remainder=True)[index::processes][start:]
+    size = batch_size // processes
+    if task.endless:
+        ds = task.batches("train", seed, size)
+    else:
+        ds = task.dataset("train", seed).shuffle(seed).repeat().batch(size, drop_remainder=True)
+    ds = ds[index::processes][start:]
     ds = ds.to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=8))
     if workers:
         _parse_absl_flags()

@@ -49,6 +49,10 @@ class Task(ABC):
         Raises UserError for a data file that is missing or damaged.
         """
 
+    def batches(self, split: Split, seed: int, size: int) -> grain.MapDataset:
+        """Return `dataset` in whole batches of `size`, for a task that can make them at once."""
+        return self.dataset(split, seed).batch(size, drop_remainder=True)
+
     def reads(self, split: Split) -> Literal["all", "one"]:
         """Whether the mask of every example of a split selects one step only.
 

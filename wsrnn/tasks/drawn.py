@@ -50,6 +50,12 @@ class Drawn(Task):
         """Return an endless dataset; each split has a stream of its own."""
         return grain.MapDataset.source(_Examples(self, split, seed))
 
+    def batches(self, split, seed, size):
+        """The same, cut from whole blocks: one by one examples would cost more than a step."""
+        if type(self).dataset is not Drawn.dataset:  # a subclass makes something else of them
+            return super().batches(split, seed, size)
+        return grain.MapDataset.source(_Batches(self, split, seed, size))
+
 
 class _Examples:
     """Random access to single examples, of which the blocks around the last ones are kept."""
@@ -62,9 +68,39 @@ class _Examples:
 
     def __getitem__(self, i: int) -> Batch:
         block, row = divmod(self.task.stands_at(int(i), self.split), BLOCK)
-        batch = _block(self.task, self.split, self.seed, block)
-        latents = {name: value[row] for name, value in batch.latents.items()}
-        return Batch(*(leaf[row] for leaf in batch[:-1]), latents)
+        return _rows(_block(self.task, self.split, self.seed, block), row)
+
+
+class _Batches(_Examples):
+    """Random access to batches of neighbouring examples."""
+
+    def __init__(self, task: Drawn, split: Split, seed: int, size: int):
+        super().__init__(task, split, seed)
+        self.size = size
+
+    def __len__(self):
+        return ENDLESS // self.size
+
+    def __getitem__(self, i: int) -> Batch:
+        stands = self.task.stands_at(int(i) * self.size + np.arange(self.size), self.split)
+        blocks, rows = np.divmod(stands, BLOCK)
+        cuts = np.flatnonzero(np.diff(blocks)) + 1
+        parts = [
+            _rows(_block(self.task, self.split, self.seed, int(block[0])), row)
+            for block, row in zip(np.split(blocks, cuts), np.split(rows, cuts), strict=True)
+        ]
+        latents = {
+            name: np.concatenate([part.latents[name] for part in parts])
+            for name in parts[0].latents
+        }
+        return Batch(
+            *map(np.concatenate, zip(*(part[:-1] for part in parts), strict=True)), latents
+        )
+
+
+def _rows(batch: Batch, rows: int | np.ndarray) -> Batch:
+    latents = {name: value[rows] for name, value in batch.latents.items()}
+    return Batch(*(leaf[rows] for leaf in batch[:-1]), latents)
 
 
 @lru_cache(maxsize=16)
