@@ -1,11 +1,11 @@
 """WARP as published, on in-context regression without noise: what it can and cannot do.
 
 Claim: with the paper's start (A = I, B = 0, difference drive, no lift) theta is linear in the
-tokens, so no probe finds w in it, and a root of degree L in theta gives a polynomial of degree L in
-them. At A = I one example at most is usable: the error is at least 1 - 1/d. Once A has moved the
-state is worth r mixtures of examples, where r (d + 1) is its size, and the floor is max(0, 1 - r/d);
-for a linear root of one hidden layer of H units it is (d + 1) / (min(n, H) + d + 1), whatever is
-learned. This root is a relu network of two hidden layers of 12 units, for which no such law is known.
+tokens, so that no linear probe finds w in it, and a root of degree L in theta gives a polynomial of
+degree L in them. At A = I one example at most is usable: the error is at least 1 - 1/d. Once A has
+moved, a state of r (d + 1) numbers is worth r mixtures of examples: the floor is max(0, 1 - r/d).
+For a linear root of one hidden layer of H units it is (d + 1) / (min(n, H) + d + 1), whatever is
+learned; for this root, a relu network of two hidden layers of 12 units, no such law is known.
 
 Reached, error after n examples:
 

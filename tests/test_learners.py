@@ -12,10 +12,10 @@ from numerics import close, modes
 
 from wsrnn import data, estimators
 from wsrnn.models.lift import LiftConfig
+from wsrnn.models.phi import PhiConfig
 from wsrnn.models.selective import DeltaWarpConfig
 from wsrnn.models.stack import StackConfig
 from wsrnn.models.textbook import TextbookConfig
-from wsrnn.models.phi import PhiConfig
 from wsrnn.models.warp import TransitionConfig, WarpConfig
 from wsrnn.root import Descent, Gated, RootNet
 from wsrnn.tasks.regression import LinearRegression
