@@ -135,7 +135,9 @@ def test_a_sweep_trains_siblings_and_compares_them(run, tmp_path):
     document = json.loads(out)
     assert code == 0 and set(document["rows"]) == {"scan", "conv"}
     assert document["rows"]["conv"]["relative"] < 1e-5
-    assert (tmp_path / "both" / "figures" / "loss.png").is_file()
+    assert document["rows"]["scan"]["validation loss"] > 0
+    for name in ("loss", "time"):
+        assert (tmp_path / "both" / "figures" / f"{name}.png").is_file()
     code, out, _ = run("train", modes, "--out", tmp_path / "one", "--model.mode", "scan", *flags)
     assert code == 0 and (tmp_path / "one" / "metrics.jsonl").is_file()
     refused(run("train", modes, "--out", tmp_path / "one", *flags), "single run")

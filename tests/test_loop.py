@@ -27,6 +27,7 @@ from wsrnn.checkpoint import Checkpoints
 from wsrnn.errors import RunError, UserError
 from wsrnn.experiment import Recipe, load_step
 from wsrnn.models.warp import TransitionConfig, WarpConfig
+from wsrnn.monitor import training_seconds
 from wsrnn.record import read_metrics
 from wsrnn.report import report
 
@@ -307,6 +308,11 @@ def test_tensorboard_shows_everything(whole):
         "A/norm of A - I", "theta", "config", "result/error", "result/n=3", "test/loss",
         "_hparams_/experiment", "_hparams_/session_start_info",
     }  # fmt: skip
+    speeds = [e.tensor_proto.float_val[0] for e in events.Tensors("speed/step ms")]
+    speeds = dict(zip([e.step for e in events.Tensors("speed/step ms")], speeds, strict=True))
+    assert [*speeds] == [4, 6, 8, 10, 12]  # the first step compiles, so the clock starts at 2
+    spent = 4 * speeds[4] + sum(2 * speeds[step] for step in (6, 8, 10))
+    np.testing.assert_allclose(training_seconds(whole, np.array([10.0])), spent / 1e3, rtol=1e-5)
     steps = [event.step for event in events.Tensors("train/loss")]
     assert steps == sorted(set(steps)) == list(range(2, 13, 2))
     assert "tensorflow" not in sys.modules

@@ -320,7 +320,8 @@ def _train_members(members, out: Path, init_from):
     ]
     lines += [
         f"{name:8} final loss {row['final loss']:.6g}  largest difference "
-        f"{row['largest difference of loss']:.2e}  (relative {row['relative']:.2e})"
+        f"{row['largest difference of loss']:.2e}  (relative {row['relative']:.2e})  validation "
+        f"{row['validation loss']:.4g} after {row['seconds']:.3g} s of training"
         for name, row in document["rows"].items()
     ]
     return document, "\n".join([*lines, bench.text(timings), _where(out)]), 0

@@ -191,6 +191,19 @@ def mode_losses(losses: dict[str, Float[np.ndarray, " steps"]], title: str) -> F
     return figure
 
 
+def races(curves: dict[str, tuple[np.ndarray, np.ndarray]], title: str) -> Figure:
+    """Loss against seconds of training, a curve for each run; both axes logarithmic."""
+    figure = Figure(figsize=(7, 4.2), layout="constrained", dpi=120)
+    axes = figure.subplots()
+    for name, (seconds, loss) in curves.items():
+        axes.plot(seconds, loss, "o-", ms=3, lw=1.2, label=name)
+    axes.set(xlabel="seconds of training", ylabel="validation loss", title=title,
+             xscale="log", yscale="log")  # fmt: skip
+    axes.legend(frameon=False, fontsize=8)
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
 def costs(times: dict[str, float], memory: dict[str, float], title: str) -> Figure:
     """Step time and temporary memory of each row of a benchmark, side by side, logarithmic."""
     figure = Figure(figsize=(9, 1.5 + 0.3 * len(times)), layout="constrained", dpi=120)

@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float
 from numpy.typing import ArrayLike
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.compat.proto import event_pb2, summary_pb2
 from tensorboard.plugins.histogram.summary_v2 import histogram_pb
 from tensorboard.plugins.hparams import api_pb2, metadata, plugin_data_pb2
@@ -91,6 +93,21 @@ class Monitor:
 
     def _event(self, step: int, **content) -> None:
         self._writer.add_event(event_pb2.Event(wall_time=time.time(), step=step, **content))
+
+
+def training_seconds(folder: Path, steps: Float[np.ndarray, " S"]) -> Float[np.ndarray, " S"]:
+    """How long a run had trained at these steps, compilation, validation and pauses apart.
+
+    Added up from its curve of step times; not a number for a run too short to have one.
+    """
+    events = EventAccumulator(str(folder), {"tensors": 0}).Reload()
+    if "speed/step ms" not in events.Tags()["tensors"]:
+        return np.full(len(steps), np.nan)
+    points = [(p.step, tensor_util.make_ndarray(p.tensor_proto)) for p in
+              events.Tensors("speed/step ms")]  # fmt: skip
+    at = np.array([0, *(step for step, _ in points)])
+    seconds = np.cumsum([0, *(np.diff(at) * [float(ms) / 1e3 for _, ms in points])])
+    return np.interp(steps, at, seconds)
 
 
 def _kind(value: Any) -> int:

@@ -15,7 +15,7 @@ from flax import nnx
 from wsrnn import data, figures, loop
 from wsrnn.experiment import Experiment, flatten, load_step, read_record
 from wsrnn.models import Model
-from wsrnn.monitor import Monitor
+from wsrnn.monitor import Monitor, training_seconds
 from wsrnn.record import read_metrics
 from wsrnn.sharding import MeshConfig, layouts, replicated
 from wsrnn.step import eval_step
@@ -114,7 +114,7 @@ def _show(
 
 
 def compare(out: Path, members: list[str]) -> dict[str, Any]:
-    """Compare sibling runs with the first of them: the loss along the run, step by step."""
+    """Compare sibling runs with the first of them step by step, and all second by second."""
     losses = {}
     for name in members:
         rows = [row for row in read_metrics(out / name) if "loss" in row]
@@ -130,16 +130,28 @@ def compare(out: Path, members: list[str]) -> dict[str, Any]:
         }
         for name, values in losses.items()
     }
-    path = out / "figures" / "loss.png"
-    path.parent.mkdir(exist_ok=True)
-    figure = figures.mode_losses(
-        losses, f"{shared:,} steps of {', '.join(members)} from the same start"
-    )
-    figure.savefig(path)
+    times = {name: _validations(out / name) for name in members}
+    for name, (seconds, validation) in times.items():
+        rows[name]["seconds"] = float(seconds[-1])
+        rows[name]["validation loss"] = float(validation[-1])
+    pictures = {
+        "loss": figures.mode_losses(
+            losses, f"{shared:,} steps of {', '.join(members)} from the same start"
+        ),
+        "time": figures.races(times, f"{', '.join(members)}: validation loss against time"),
+    }
     monitor = Monitor(out / "comparison", shared)
-    monitor.figure(shared, "comparison/loss", figure)
+    for name, figure in pictures.items():
+        monitor.figure(shared, f"comparison/{name}", figure)
     monitor.close()
-    return {"steps": shared, "rows": rows, "figure": str(path)}
+    return {"steps": shared, "rows": rows, "figures": _save(pictures, out / "figures")}
+
+
+def _validations(run: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Seconds of training before each validation, and its loss."""
+    rows = [row for row in read_metrics(run) if row.get("valid/loss") is not None]
+    loss = np.array([row["valid/loss"] for row in rows])
+    return training_seconds(run, np.array([row["step"] for row in rows], float)), loss
 
 
 def write_json(path: Path, document: Any) -> None:
