@@ -46,7 +46,7 @@ class PrefixError(Evaluation):
         """Judge the model at every prefix of test prompts."""
         batch = data.examples(task, "test", seed, self.prompts)
         x, y = batch.inputs[..., :-1].astype(np.float64), batch.inputs[..., -1].astype(np.float64)
-        target = batch.targets[..., 0]
+        target = batch.targets[..., 0].astype(np.float64)
         outputs = in_batches(model, "__call__", 512, batch.inputs, batch.times)[..., 0]
 
         def error(predicted, n):
