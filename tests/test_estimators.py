@@ -1,6 +1,6 @@
 """The classical estimators against their closed forms, by Monte Carlo, and against LAPACK."""
 
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import numpy as np
 import pytest
@@ -68,6 +68,43 @@ def test_ridge_minimises_its_objective(n):
     w, *_ = np.linalg.lstsq(rows, np.concatenate([y[0], np.zeros(5)]))
     got = estimators.ridge(x, y, query, penalty=0.7)
     np.testing.assert_allclose(got, query @ w, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("penalty", [1.0, 0.1, 0.01])
+def test_lasso_is_that_of_scikit_learn(penalty):
+    linear_model = pytest.importorskip("sklearn.linear_model")
+    x, y, query, _ = (part[:20] for part in prompts(8, 5, 0.25))
+    found = estimators.lasso(x, y, query, penalty=penalty)
+    for i in range(20):
+        model = linear_model.Lasso(alpha=penalty, fit_intercept=False, tol=1e-10, max_iter=10_000)
+        model.fit(x[i], y[i])
+        np.testing.assert_allclose(found[i], model.predict(query[i : i + 1])[0], atol=1e-4)
+
+
+def test_lasso_is_optimal_and_predicts_zero_without_examples():
+    """The gradient of the squares is the penalty against the sign of w, or less where w is 0."""
+    x, y, *_ = (part[:50] for part in prompts(8, 5, 0.25))
+    axes = np.eye(5)
+    w = np.stack([estimators.lasso(x, y, np.tile(axis, (50, 1)), 0.3) for axis in axes], 1)
+    slope = np.einsum("nid,ni->nd", x, y - np.einsum("nid,nd->ni", x, w)) / 8
+    assert np.abs(slope).max() < 0.3 + 1e-4 and np.any(w == 0) and np.any(w != 0)
+    np.testing.assert_allclose(slope[w != 0], 0.3 * np.sign(w[w != 0]), atol=1e-4)
+    *empty, _ = prompts(0, 4, 0.0)
+    np.testing.assert_array_equal(estimators.lasso(*empty, penalty=0.1), 0)
+
+
+@pytest.mark.parametrize("n", [0, 4, 9])
+def test_values_may_be_vectors(n):
+    """Each coordinate is estimated as if it stood alone."""
+    rng = np.random.default_rng(n)
+    x, y, query = rng.normal(size=(6, n, 5)), rng.normal(size=(6, n, 3)), rng.normal(size=(6, 5))
+    one = partial(estimators.ridge, penalty=0.3)
+    for estimate in (
+        estimators.zero, estimators.gradient_step, estimators.linear_attention, one,
+        estimators.least_squares, estimators.averaging, estimators.nearest_neighbours,
+    ):  # fmt: skip
+        alone = [estimate(x, y[..., o], query) for o in range(3)]
+        np.testing.assert_allclose(estimate(x, y, query), np.stack(alone, 1), atol=1e-9)
 
 
 @pytest.mark.parametrize("noise", [0.0, 0.25])

@@ -1,6 +1,6 @@
 """Evaluations on models whose errors are known, and their baselines against other computations."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import grain
 import jax.numpy as jnp
@@ -9,11 +9,11 @@ import pytest
 
 from wsrnn.evaluations.completion import RIDGE, Completion
 from wsrnn.evaluations.forecast import Forecast
-from wsrnn.evaluations.in_context import PrefixError
+from wsrnn.evaluations.in_context import PrefixError, QueryError
 from wsrnn.models import Model
 from wsrnn.models.warp import WarpConfig
 from wsrnn.tasks import Batch, Task, clock
-from wsrnn.tasks.regression import LinearRegression
+from wsrnn.tasks.regression import LinearRegression, OutlierRegression
 
 ROWS = np.random.default_rng(0).uniform(0, 1, (400, 9)).astype(np.float32)
 ROWS[:, 5:] += ROWS[:, :4]  # something to regress on
@@ -102,6 +102,32 @@ def test_a_model_that_answers_zero_is_the_baseline_that_does():
     assert result.rows["least squares"] == pytest.approx([1, 0, 0], abs=1e-6)
 
 
+def test_a_model_that_carries_the_sum_has_learned_nothing_of_the_query():
+    class Carry(Model):
+        def __call__(self, inputs, times):
+            y = jnp.asarray(inputs)[..., -1:]
+            return jnp.concatenate([y[:, :-1], y[:, -2:-1]], 1)
+
+    task = LinearRegression(d=2, examples=9, layout="joint_masked", cumsum="legacy")
+    result = QueryError(prompts=2000)(Carry(), task, 0)
+    assert result.rows["this model"] == pytest.approx(result.rows["carry"], abs=1e-5)
+    assert result.rows["carry"] == pytest.approx([1, 1 - 1 / 10], abs=0.01)
+    assert result.rows["least squares"] == pytest.approx([0, 1], abs=1e-6)
+    plain = replace(task, cumsum="none")
+    assert QueryError(prompts=50)(Constant(), plain, 0).rows["this model"] == [1]
+
+
+def test_of_outliers_only_the_others_count():
+    task = OutlierRegression(d=2, examples=9, outliers=0.9, dummy="ones")
+    result = PrefixError(prompts=300, prefixes=(0, 9))(Constant(), task, 0)
+    assert result.rows["this model"] == pytest.approx([1, 1])
+    inliers, every = result.rows["least squares on the inliers"], result.rows["least squares"]
+    assert inliers[0] == 1 and inliers[1] < min(1, every[1])
+    masked = replace(task, layout="joint_masked")
+    found = QueryError(prompts=300)(Constant(), masked, 0).rows["least squares on the inliers"]
+    assert found == pytest.approx([inliers[1]])
+
+
 @pytest.mark.parametrize(
     ("evaluation", "task", "message"),
     [
@@ -110,6 +136,7 @@ def test_a_model_that_answers_zero_is_the_baseline_that_does():
         (Forecast(period=7), Series(), "longer than the context of 6"),
         (Forecast(), Images(), "context and a horizon"),
         (PrefixError(), Images(), r"tokens \(x, y\)"),
+        (QueryError(), LinearRegression(), "layout joint_masked"),
         (PrefixError(prefixes=(9,)), LinearRegression(examples=4), "4 examples"),
     ],
 )

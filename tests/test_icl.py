@@ -4,16 +4,18 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
 
 from wsrnn import cli, data, icl
 from wsrnn.evaluations.in_context import least_squares_root
+from wsrnn.models import Model
 from wsrnn.models.lift import LiftConfig
 from wsrnn.models.rnn import RnnConfig
 from wsrnn.models.warp import TransitionConfig
-from wsrnn.tasks.regression import LinearRegression, Quadratic
+from wsrnn.tasks.regression import LinearRegression, OutlierRegression, Quadratic
 
 TINY = Path(__file__).with_name("tiny.py")
 TASK = LinearRegression(d=4, examples=12, noise=0.25)
@@ -38,6 +40,31 @@ def test_curves_of_a_model_that_is_ridge_are_those_of_ridge(model, batch):
     assert rows["this model"]["largest ratio to ridge"] == pytest.approx(1, abs=0.02)
     assert rows["this model"]["error at 8"] == ours["error"][8]
     assert rows["zero"]["mean over n"] == 1
+
+
+class Zero(Model):
+    def __call__(self, inputs, times):
+        return jnp.zeros((*times.shape, 1))
+
+
+def test_of_lassos_the_best_is_shown_and_it_beats_least_squares_on_sparse_functions():
+    task = LinearRegression(d=4, examples=4, sparse=1)
+    curves = icl.error_curves(Zero(), task, data.examples(task, "test", 0, 300))
+    (name,) = (name for name in curves if name.startswith("lasso"))
+    assert float(name[7:-1]) in icl.PENALTIES
+    assert curves[name]["error"][3] < 0.8 * curves["least squares"]["error"][3]
+
+
+def test_outliers_do_not_count():
+    task = OutlierRegression(d=4, examples=8)
+    batch = data.examples(task, "test", 0, 300)
+    curves = icl.error_curves(Zero(), task, batch)
+    spoilt = batch._replace(
+        targets=np.where(batch.mask[..., None] > 0, batch.targets, 100).astype(np.float32)
+    )
+    assert icl.error_curves(Zero(), task, spoilt) == curves
+    assert curves["zero"]["error"] == [1] * 9
+    assert curves["least squares on the inliers"]["error"][8] < curves["least squares"]["error"][8]
 
 
 def test_intervals_cover_the_truth_as_often_as_they_say():

@@ -6,13 +6,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.stats
 
 from wsrnn import data, estimators
+from wsrnn.evaluations.in_context import inliers
 from wsrnn.tasks.prompts import Curriculum
 from wsrnn.tasks.regression import (
     DecisionTree,
     GaussianProcess,
     LinearRegression,
+    OutlierRegression,
     Parity,
     Quadratic,
     ReluNetwork,
@@ -37,6 +40,16 @@ FAMILIES = {
     "parity": Parity(d=5, examples=6, k=2),
 }
 families = pytest.mark.parametrize("task", FAMILIES.values(), ids=FAMILIES.keys())
+MASKED = LinearRegression(d=4, examples=6, layout="joint_masked", noise=0.1, weights="uniform")
+VARIANTS = {
+    "tokens summed": replace(MASKED, cumsum="tokens"),
+    "legacy sums": replace(MASKED, cumsum="legacy"),
+    "outliers": OutlierRegression(d=4, examples=6),
+    "orthogonal outliers": OutlierRegression(d=4, examples=6, dummy="orthogonal"),
+}
+builds = pytest.mark.parametrize(
+    "task", (FAMILIES | VARIANTS).values(), ids=(FAMILIES | VARIANTS).keys()
+)
 
 
 def raw(task, split, count, seed=0):
@@ -58,7 +71,7 @@ def built_by_jax(task, numbers):
         return task.build(numbers, "test", jnp)
 
 
-@families
+@builds
 def test_numpy_and_jax_build_the_same_from_the_same_numbers(task):
     numbers = raw(task, "test", 16)
     ours, theirs = task.build(numbers, "test"), built_by_jax(task, numbers)
@@ -230,6 +243,81 @@ def test_the_layouts_show_the_same_prompt():
         np.testing.assert_array_equal(batch.targets[:, -1], read.targets[:, -1])
 
 
+def test_sums_of_tokens_and_as_in_the_code_of_warp():
+    plain = replace(MASKED, layout="read_before_write").build(raw(MASKED, "test", 30), "test")
+    x, y = np.split(plain.inputs, [4], -1)
+    tokens, legacy = (
+        replace(MASKED, cumsum=name).build(raw(MASKED, "test", 30), "test")
+        for name in ("tokens", "legacy")
+    )
+    sums = np.array([sum(y[:, i] for i in range(n + 1)) for n in range(7)])[..., 0].T
+    for n in range(7):
+        np.testing.assert_allclose(tokens.inputs[:, n, :4], x[:, : n + 1].sum(1), atol=1e-5)
+        np.testing.assert_allclose(tokens.inputs[:, n, 4], sums[:, min(n, 5)], atol=1e-5)
+        keys = np.stack([x[:, n, : k + 1].sum(-1) for k in range(4)], -1)
+        np.testing.assert_allclose(legacy.inputs[:, n, :4], keys, atol=1e-5)
+    np.testing.assert_array_equal(tokens.targets[:, -1], plain.targets[:, -1])
+    np.testing.assert_allclose(legacy.inputs[:, :-1, 4], sums[:, :-1], atol=1e-5)
+    assert np.all(legacy.inputs[:, -1, 4] == 0)
+    np.testing.assert_allclose(legacy.targets[:, :-1, 0], sums[:, :-1], atol=1e-5)
+    asked = sums[:, -2] + plain.targets[:, -1, 0]
+    np.testing.assert_allclose(legacy.targets[:, -1, 0], asked, atol=1e-5)
+
+
+def test_carrying_the_sum_explains_all_but_1_over_N_of_it_and_nothing_of_the_query():
+    task = LinearRegression(
+        d=2, examples=15, layout="joint_masked", cumsum="legacy", uniform=1.0, weights="uniform"
+    )
+    batch = task.build(raw(task, "test", 40_000), "test")
+    carried, total = batch.inputs[:, -2, -1], batch.targets[:, -1, 0]
+    wrong = np.mean((carried - total) ** 2)
+    assert 1 - wrong / np.var(total) == pytest.approx(1 - 1 / 16, abs=0.002)
+    assert wrong / task.power == pytest.approx(1, rel=0.03)
+    w = batch.latents["w"]
+    assert np.abs(w).max() <= 1 and np.var(w) == pytest.approx(1 / 3, rel=0.02)
+
+
+@pytest.mark.parametrize("dummy", ["ones", "orthogonal"])
+def test_outliers_carry_no_label_and_inliers_are_a_thinner_prompt(dummy):
+    n, d, p = 12, 5, 0.5
+    task = OutlierRegression(d=d, examples=n, outliers=p, dummy=dummy)
+    numbers = raw(task, "test", 20_000)
+    batch = task.build(numbers, "test")
+    outlier, x = batch.latents["outlier"], batch.inputs[..., :-1]
+    assert outlier[:, :-1].mean() == pytest.approx(p, abs=0.01) and not outlier[:, -1].any()
+    w = batch.latents["w"]
+    if dummy == "ones":
+        assert np.all(x[outlier] == 1)
+    else:
+        assert np.abs(np.einsum("ntd,nd->nt", x, w)[outlier]).max() < 1e-3
+        np.testing.assert_allclose((x[outlier] ** 2).sum(-1), d, rtol=1e-3)
+    assert np.all(batch.inputs[outlier, -1] == 0)
+    np.testing.assert_array_equal(batch.mask, ~outlier)
+    plain = LinearRegression(d=d, examples=n).build(numbers, "test")
+    np.testing.assert_array_equal(batch.inputs[~outlier], plain.inputs[~outlier])
+    # min-norm least squares on Binomial(n, 1 - p) examples, max(0, 1 - k / d) each
+    kept, y = inliers(batch)[:, :-1], batch.inputs[:, :-1, -1].astype(float)
+    found = estimators.least_squares(kept, y, x[:, -1].astype(float))
+    k = np.arange(n + 1)
+    expected = (scipy.stats.binom.pmf(k, n, 1 - p) * np.maximum(0, 1 - k / d)).sum()
+    error = np.mean((found - batch.targets[:, -1, 0]) ** 2) / d
+    assert error == pytest.approx(expected, rel=0.06)
+
+
+def test_outliers_are_not_asked_for_in_training_either():
+    grows = Curriculum(dimensions=3, points=4, every=20)
+    task = OutlierRegression(d=3, examples=8, curriculum=grows)
+    numbers = raw(task, "train", 40)
+    batch = task.build(numbers, "train")
+    points = np.where(np.arange(40) < 20, 4, 6)[:, None]
+    expected = ~batch.latents["outlier"] & (np.arange(9) < points)
+    np.testing.assert_array_equal(batch.mask, expected)
+    assert task.reads("train") == "all"
+    masked = replace(task, layout="joint_masked", curriculum=Curriculum())
+    assert masked.reads("train") == "one"
+    assert np.all(masked.build(numbers, "train").mask.argmax(1) == 8)
+
+
 @pytest.mark.parametrize("shift", SHIFTS)
 def test_every_shift_builds_alike_in_numpy_and_jax(shift):
     task = LinearRegression(d=4, examples=7, shift=shift)
@@ -306,6 +394,9 @@ def test_the_processes_have_their_kernel():
         (lambda: Parity(d=3, k=4), "within 1 and d = 3"),
         (lambda: GaussianProcess(scale=0.0), "scale must be above 0"),
         (lambda: DecisionTree(depth=0), "depth must be at least 1"),
+        (lambda: LinearRegression(cumsum="tokens"), "layout joint_masked"),
+        (lambda: OutlierRegression(outliers=1.0), "between 0 and 1"),
+        (lambda: OutlierRegression(d=1, dummy="orthogonal"), "raise d"),
         (lambda: ReluNetwork(hidden=0), "hidden must be at least 1"),
     ],
 )

@@ -1,6 +1,7 @@
 """The algorithms that in-context learners are measured against, on whole batches of prompts.
 
-Each maps (x [N, n, d], y [N, n], query [N, d]) to predictions [N]; n = 0 predicts 0.
+Each maps (x [N, n, d], y [N, n], query [N, d]) to predictions [N]; n = 0 predicts 0. Where it says
+`Values`, y may also be vectors [N, n, O] and so are the predictions [N, O].
 """
 
 from collections.abc import Callable
@@ -12,57 +13,130 @@ from jaxtyping import Float
 Prompts = Float[np.ndarray, "N n d"]
 Labels = Float[np.ndarray, "N n"]
 Queries = Float[np.ndarray, "N d"]
+Values = Float[np.ndarray, "N n *O"]
+Predicted = Float[np.ndarray, "N *O"]
 
 
-def zero(x: Prompts, y: Labels, query: Queries) -> Float[np.ndarray, " N"]:
+def zero(x: Prompts, y: Values, query: Queries) -> Predicted:
     """Ignore the prompt. Error 1."""
-    return np.zeros(len(query))
+    return np.zeros((len(query), *y.shape[2:]))
 
 
-def gradient_step(
-    x: Prompts, y: Labels, query: Queries, noise: float = 0.0
-) -> Float[np.ndarray, " N"]:
+def linear(w: Float[np.ndarray, "N d *O"], query: Queries) -> Predicted:
+    """w.x_q."""
+    return np.einsum("nd...,nd->n...", w, query)
+
+
+def products(x: Prompts, y: Values) -> Float[np.ndarray, "N d *O"]:
+    """sum_i x_i y_i."""
+    return np.einsum("nid,ni...->nd...", x, y)
+
+
+def gradient_step(x: Prompts, y: Values, query: Queries, noise: float = 0.0) -> Predicted:
     """One gradient step from w = 0 with the best step size for normal x and w.
 
     w = sum_i y_i x_i / (n + d + 1 + noise): what one layer of linear attention learns (Zhang et al.
     2025). Error (d + 1 + noise) / (n + d + 1 + noise).
     """
     n, d = x.shape[1:]
-    w = np.einsum("nid,ni->nd", x, y) / (n + d + 1 + noise)
-    return (w * query).sum(-1)
+    return linear(products(x, y) / (n + d + 1 + noise), query)
 
 
-def ridge(x: Prompts, y: Labels, query: Queries, penalty: float) -> Float[np.ndarray, " N"]:
-    """Minimise |x w - y|^2 + penalty |w|^2: the posterior mean if penalty is the noise."""
+def linear_attention(x: Prompts, y: Values, query: Queries) -> Predicted:
+    """sum_i y_i x_i.x_q / (n + d - 1), the best scale where |x|^2 = d and the query is one of x.
+
+    Error (n - 1) / (n + d - 1) on unrelated values.
+    """
+    n, d = x.shape[1:]
+    return linear(products(x, y) / (n + d - 1), query)
+
+
+def ridge(x: Prompts, y: Values, query: Queries, penalty: float) -> Predicted:
+    """Minimise |x w - y|^2 + penalty |w|^2: the posterior mean if penalty is the noise.
+
+    Solved for the query, so that one solution serves all values: w.x_q = sum_i y_i x_i.z.
+    """
     gram = np.einsum("nid,nie->nde", x, x) + penalty * np.eye(x.shape[-1])
-    w = np.linalg.solve(gram, np.einsum("nid,ni->nd", x, y)[..., None])[..., 0]
-    return (w * query).sum(-1)
+    return linear(products(x, y), np.linalg.solve(gram, query[..., None])[..., 0])
 
 
-def least_squares(x: Prompts, y: Labels, query: Queries) -> Float[np.ndarray, " N"]:
-    """The least-squares fit of least norm. Without noise its error is max(0, 1 - n / d)."""
+def least_squares(x: Prompts, y: Values, query: Queries) -> Predicted:
+    """The least-squares fit of least norm. Without noise its error is max(0, 1 - n / d).
+
+    On vectors it is the pseudo-inverse memory, of error 1 - d / n for a query that is one of n > d
+    keys with unrelated values.
+    """
     if not x.shape[1]:
         return zero(x, y, query)
-    w = (np.linalg.pinv(x) @ y[..., None])[..., 0]
-    return (w * query).sum(-1)
+    return np.einsum("ni,ni...->n...", (query[:, None] @ np.linalg.pinv(x))[:, 0], y)
 
 
-def averaging(x: Prompts, y: Labels, query: Queries) -> Float[np.ndarray, " N"]:
+def lasso(x: Prompts, y: Labels, query: Queries, penalty: float) -> Float[np.ndarray, " N"]:
+    """Minimise |x w - y|^2 / (2 n) + penalty |w|_1 by coordinate descent, at most 300 rounds."""
+    N, n, d = x.shape
+    if not n:
+        return zero(x, y, query)
+    gram, slope = np.einsum("nid,nie->nde", x, x) / n, products(x, y) / n
+    w = np.zeros((N, d))
+    for _ in range(300):
+        before = w.copy()
+        for j in range(d):
+            size = np.maximum(gram[:, j, j], 1e-12)
+            best = slope[:, j] - (gram[:, j] * w).sum(-1) + size * w[:, j]
+            w[:, j] = np.sign(best) * np.maximum(np.abs(best) - penalty, 0) / size
+        if np.abs(w - before).max() < 1e-6:
+            break
+    return linear(w, query)
+
+
+def averaging(x: Prompts, y: Values, query: Queries) -> Predicted:
     """w = mean of y_i x_i. Error (d + 1 + noise) / n for normal x and w."""
     if not x.shape[1]:
         return zero(x, y, query)
-    return (np.einsum("nid,ni->nd", x, y) / x.shape[1] * query).sum(-1)
+    return linear(products(x, y) / x.shape[1], query)
 
 
-def nearest_neighbours(
-    x: Prompts, y: Labels, query: Queries, k: int = 3
-) -> Float[np.ndarray, " N"]:
+def nearest_neighbours(x: Prompts, y: Values, query: Queries, k: int = 3) -> Predicted:
     """The mean label of the k examples nearest to the query, of all where there are fewer."""
     if not x.shape[1]:
         return zero(x, y, query)
     distances = ((x - query[:, None]) ** 2).sum(-1)
     nearest = np.argsort(distances, 1)[:, :k]
-    return np.take_along_axis(y, nearest, 1).mean(1)
+    return y[np.arange(len(y))[:, None], nearest].mean(1)
+
+
+def nearest_mean(
+    x: Prompts, y: Float[np.ndarray, "N n L"], query: Queries
+) -> Float[np.ndarray, "N L"]:
+    """Scores of labels, y one-hot: minus the squared distance from the query to each one's mean.
+
+    A label without examples scores minus infinity. The best guess for clouds of one round shape.
+    """
+    counts = y.sum(1)
+    means = np.einsum("nil,nid->nld", y, x) / np.maximum(counts, 1)[..., None]
+    distances = ((means - query[:, None]) ** 2).sum(-1)
+    return np.where(counts > 0, -distances, -np.inf)
+
+
+def kalman(
+    W: Float[np.ndarray, "N D D"], seen: Float[np.ndarray, "N T m"], noise: float
+) -> Float[np.ndarray, "N T m"]:
+    """The best prediction of the next observation, W known, from all observations so far.
+
+    s_{t+1} = W s_t + eps with variance `noise`, s_1 normal; the first m coordinates are seen.
+    """
+    N, T, m = seen.shape
+    mean, P = np.zeros((N, W.shape[-1])), np.broadcast_to(np.eye(W.shape[-1]), W.shape)
+    predictions = []
+    for t in range(T):
+        # 1e-9 keeps what is known for certain, where nothing is left to correct, from 0 / 0
+        gain = P[..., :m] @ np.linalg.inv(P[:, :m, :m] + 1e-9 * np.eye(m))
+        mean = mean + np.einsum("nem,nm->ne", gain, seen[:, t] - mean[:, :m])
+        P = P - gain @ P[:, :m]
+        mean = np.einsum("nde,ne->nd", W, mean)
+        P = W @ P @ np.swapaxes(W, 1, 2) + noise * np.eye(W.shape[-1])
+        predictions.append(mean[:, :m])
+    return np.stack(predictions, 1)
 
 
 def gradient_descent(

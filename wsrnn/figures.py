@@ -18,10 +18,11 @@ def error_curves(
     title: str,
     dimension: int,
     band: tuple[Sequence[float], Sequence[float]] | None = None,
+    shown: str = "mean squared error / Var(y)",
 ) -> Figure:
     """Error after n examples, the first row in colour and the baselines in grey; logarithmic.
 
-    `band`: the least and the most of an interval around the first row.
+    `band`: the least and the most of an interval around the first row. `shown`: what an error is.
     """
     figure = Figure(figsize=(7, 4.5), layout="constrained", dpi=120)
     axes = figure.add_subplot()
@@ -37,7 +38,7 @@ def error_curves(
     axes.text(dimension, 1.5e-4, " n = d", color="#999999", fontsize=8)
     axes.set(
         yscale="log", ylim=(1e-4, 1.3), xlabel="examples in the prompt, n",
-        ylabel="mean squared error / Var(y)   (drawn within 1e-4 and 1.3)", title=title,
+        ylabel=f"{shown}   (drawn within 1e-4 and 1.3)", title=title,
     )  # fmt: skip
     axes.set_xticks(
         list(prefixes) if len(prefixes) < 12 else list(prefixes)[:: len(prefixes) // 10]

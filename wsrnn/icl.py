@@ -19,6 +19,7 @@ from jaxtyping import Float
 from wsrnn import data, estimators, figures
 from wsrnn.errors import UserError
 from wsrnn.evaluations import in_batches
+from wsrnn.evaluations.in_context import inliers
 from wsrnn.experiment import load_step
 from wsrnn.models import Model
 from wsrnn.monitor import Monitor
@@ -30,6 +31,7 @@ from wsrnn.tasks.regression import LinearRegression
 from wsrnn.tasks.shifts import SHIFTS
 
 RESAMPLES = 1000
+PENALTIES = (1.0, 0.1, 0.01, 1e-3, 1e-4)  # of the lasso
 LARGEST = 2**28  # bytes of the states that a probe looks at
 
 
@@ -114,21 +116,38 @@ def error(
 
 def algorithms(task: Prompts) -> dict[str, Any]:
     """What the model is drawn beside."""
-    return estimators.baselines(task.noise) | {
+    table = estimators.baselines(task.noise) | {
         "averaging": estimators.averaging,
         "3 nearest": estimators.nearest_neighbours,
         "normalised LMS": estimators.normalised_lms,
     }
+    if getattr(task, "sparse", None):
+        table |= {f"lasso ({p:g})": partial(estimators.lasso, penalty=p) for p in PENALTIES}
+    return table
 
 
 def error_curves(model: Model, task: Prompts, batch: Batch) -> dict[str, dict[str, list[float]]]:
-    """The error after every prefix, of the model and of the algorithms on the same prompts."""
+    """The error after every prefix, of the model and of the algorithms on the same prompts.
+
+    Of the lasso with the penalty that is best on average.
+    """
     x, y, truth = _parts(batch)
-    curves = {"this model": error(answers(model, batch), truth)}
-    for name, estimate in algorithms(task).items():
+    asked = batch.mask  # what is not, as an outlier, counts as 0 of 0
+    curves = {"this model": error(asked * answers(model, batch), asked * truth)}
+
+    def add(name, estimate, x):
         predicted = [estimate(x[:, :n], y[:, :n], x[:, n]) for n in range(task.length)]
-        curves[name] = error(np.stack(predicted, 1), truth)
-    return curves
+        curves[name] = error(asked * np.stack(predicted, 1), asked * truth)
+
+    for name, estimate in algorithms(task).items():
+        add(name, estimate, x)
+    if "outlier" in batch.latents:
+        add("least squares on the inliers", estimators.least_squares, inliers(batch))
+    lassos = sorted(
+        (name for name in curves if name.startswith("lasso")),
+        key=lambda name: np.mean(curves[name]["error"]),
+    )
+    return {name: curve for name, curve in curves.items() if name not in lassos[1:]}
 
 
 def aggregates(task: Prompts, curves: dict[str, dict]) -> dict[str, dict[str, float]]:

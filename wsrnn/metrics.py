@@ -44,10 +44,10 @@ def nll(
 
 
 def cross_entropy(
-    outputs: Float[Array, "N O"], targets: Int[Array, " N"], mask: Float[Array, " N"]
+    outputs: Float[Array, "*N O"], targets: Int[Array, "*N"], mask: Float[Array, "*N"]
 ) -> Measures:
-    """Cross-entropy in nats of logits read at each last valid step, and accuracy."""
-    log_p = jnp.take_along_axis(jax.nn.log_softmax(outputs), targets[:, None], 1)[:, 0]
+    """Cross-entropy in nats of logits, and accuracy, over masked steps or sequences."""
+    log_p = jnp.take_along_axis(jax.nn.log_softmax(outputs), targets[..., None], -1)[..., 0]
     return {"loss": _mean(-log_p, mask), "accuracy": _mean(outputs.argmax(-1) == targets, mask)}
 
 

@@ -176,5 +176,5 @@ def measure(model: Model, batch: Batch, loss: str, reads: str) -> tuple[Float[Ar
     mask = jnp.take_along_axis(batch.mask, at[:, None], 1)[:, 0]
     targets = batch.targets
     if targets.ndim > 1:
-        targets = jnp.take_along_axis(targets, at[:, None, None], 1)[:, 0]
+        targets = targets[jnp.arange(len(at)), at]
     return scores(outputs, targets, mask)

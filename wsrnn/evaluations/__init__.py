@@ -4,6 +4,7 @@ An experiment names its evaluation as it names its task and its model.
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -67,10 +68,13 @@ def _short(value: float) -> str:
     return f"{value:.4f}" if abs(value) < 1000 else f"{value:.2e}"
 
 
-def in_batches(model: Model, method: str, size: int, *arrays: np.ndarray) -> np.ndarray:
+def in_batches(
+    model: Model, method: str, size: int, *arrays: np.ndarray, keep: Callable = np.asarray
+) -> np.ndarray:
     """Return model.method(*arrays) over the whole leading axis, `size` at a time.
 
-    Compiled once for a model and shapes, however often it is called.
+    Compiled once for a model and shapes, however often it is called. `keep` is what is kept of the
+    outputs of each part, where all of them would be too many.
     """
     graphdef, params = nnx.split(model)
     count = len(arrays[0])
@@ -79,7 +83,7 @@ def in_batches(model: Model, method: str, size: int, *arrays: np.ndarray) -> np.
     for i in range(0, count, size):
         rows = np.minimum(np.arange(i, i + size), count - 1)
         part = _call(graphdef, method, params, *(array[rows] for array in arrays))
-        outputs.append(np.asarray(part))
+        outputs.append(keep(part))
     return np.concatenate(outputs)[:count]
 
 

@@ -23,7 +23,7 @@ class Batch(NamedTuple):
 
     inputs: Any  # [N, T, D] float32
     times: Any  # [N, T] float32 in [0, 1]
-    targets: Any  # [N, T, O] float32, or [N] int32 for a class
+    targets: Any  # [N, T, O] float32; classes [N, T] int32, or [N] where one step is read
     mask: Any  # [N, T] float32: where the loss counts
     latents: dict  # what the example was drawn from, for baselines and probes
 
@@ -56,7 +56,8 @@ class Task(ABC):
     def reads(self, split: Split) -> Literal["all", "one"]:
         """Whether the mask of every example of a split selects one step only.
 
-        Then the model pays for that step alone. A class is read at the last valid step.
+        Then the model pays for that step alone. A class is read at the last valid step, unless
+        the task says that there is one at every step.
         """
         return "one" if self.loss == "cross_entropy" else "all"
 
@@ -92,7 +93,10 @@ def check_examples(task: Task, split: Split, seed: int) -> None:
             f"{name} cannot make its first {split} example: {type(error).__name__}: {error} "
             f"({place.filename} line {place.lineno})"
         ) from error
-    targets = () if task.loss == "cross_entropy" else (task.length, task.d_out)
+    targets = (task.length, task.d_out)
+    if task.loss == "cross_entropy":
+        single = np.ndim(example.targets) == 0 and task.reads(split) == "one"
+        targets = () if single else (task.length,)
     promised = {
         "inputs": (task.length, task.d_in),
         "times": (task.length,),

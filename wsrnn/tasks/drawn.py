@@ -121,3 +121,12 @@ def draw(raw: Raw, rng: np.random.Generator, count: int) -> np.ndarray:
             return rng.random(shape, np.float32)
         case "below":
             return rng.integers(raw.high, size=shape)
+
+
+def choose(log_p: np.ndarray, uniform: Any, count: int, xp: Any) -> Any:
+    """Draw `count` of K things without replacement, with odds exp(log_p) [K]: positions [N, count].
+
+    From uniform numbers [N, K]: those of the largest log_p plus Gumbel noise.
+    """
+    gumbel = -xp.log(-xp.log(xp.clip(uniform, 1e-30, 1 - 6e-8)))
+    return xp.argsort(-(log_p + gumbel), 1)[:, :count]

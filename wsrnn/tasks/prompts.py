@@ -17,6 +17,7 @@ from wsrnn.tasks.drawn import Drawn, Raw, draw
 from wsrnn.tasks.shifts import SHIFTS, ShiftName
 
 Layout = Literal["read_before_write", "joint_masked", "interleaved"]
+Cumsum = Literal["none", "tokens", "legacy"]
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,10 @@ class Prompts(Drawn):
     """read_before_write: tokens (x_t, y_t), step t is scored on y_t from the t tokens before it and
     x_t. joint_masked: n tokens (x_t, y_t) and (x_q, 0), scored at the last. interleaved: tokens
     (x_t, 0), (0, y_t), scored at every x."""
+    cumsum: Cumsum = "none"
+    """Sums that joint_masked shows instead of tokens. tokens: (x, y) summed over the prompt.
+    legacy, as WARP's own code: x summed over its coordinates, y over the prompt; the last label is
+    0 and Y_N = Y_{N-1} + y_q is asked for, which Y_{N-1} alone answers with R^2 = 1 - 1 / N."""
     pool: int | None = None
     """Draw training functions from so many, fixed by `pool_seed`, instead of ever new ones
     (Raventos et al. 2023); tests take new ones."""
@@ -100,6 +105,11 @@ class Prompts(Drawn):
             raise ValueError(
                 f"{name}.prompts repeats its first {self.prompts}, which a curriculum would never "
                 "let grow: set one of them"
+            )
+        if self.cumsum != "none" and self.layout != "joint_masked":
+            raise ValueError(
+                f"{name}.cumsum {self.cumsum} sums over a prompt with one query at its end: set "
+                "layout joint_masked"
             )
         if self.shift not in SHIFTS:
             raise ValueError(f"{name}.shift {self.shift!r} is unknown: use {', '.join(SHIFTS)}")
@@ -186,20 +196,30 @@ class Prompts(Drawn):
         labels = clean + variance**0.5 * raw["noise"] if variance else clean
         return Prompt(x, clean, labels, latent)
 
+    def asked(self, raw: dict[str, Any], split: Split, xp: Any) -> Any:
+        """Which values [N, T] are predicted: in training after one random prefix, else all."""
+        shape = (*raw["index"].shape, self.examples + 1)
+        if split != "train":
+            return xp.ones(shape, bool)
+        _, points = self._grown(raw["index"], split, xp)
+        return xp.floor(raw["prefix"] * points)[:, None] == xp.arange(shape[1])
+
     def build(self, raw, split, xp=np):
         """Prompts as tokens, in the task's layout."""
         x, clean, labels, latents = self.prompt(raw, split, xp)
         N, T, _ = x.shape
-        _, points = self._grown(raw["index"], split, xp)
-        # The prefix that is read, in training one of those that the curriculum has reached.
-        read = xp.floor(raw["prefix"] * points)[:, None] == xp.arange(T)
-        if split != "train":
-            read = xp.ones((N, T), bool)
+        read, targets = self.asked(raw, split, xp), clean
         if self.layout == "joint_masked":
             last = xp.arange(T) == T - 1
             labels = xp.where(last[:, None], 0, labels)
             read = xp.broadcast_to(last, (N, T))
-        inputs, targets = xp.concatenate([x, labels], -1), clean
+        if self.cumsum == "tokens":
+            x, labels = xp.cumsum(x, 1), xp.cumsum(labels, 1)
+        elif self.cumsum == "legacy":
+            sums = xp.cumsum(labels, 1)
+            x, labels = xp.cumsum(x, 2), xp.where(last[:, None], 0, sums)
+            targets = xp.where(last[:, None], sums + clean, sums)
+        inputs = xp.concatenate([x, labels], -1)
         if self.layout == "interleaved":
             zero = xp.zeros_like
             keys = xp.concatenate([x, zero(labels)], -1)

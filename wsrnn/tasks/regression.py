@@ -6,7 +6,7 @@ from typing import Literal
 import numpy as np
 
 from wsrnn.tasks.drawn import Raw
-from wsrnn.tasks.prompts import Prompts
+from wsrnn.tasks.prompts import Prompt, Prompts
 
 Spectrum = Literal["white", "k", "1/k"]
 
@@ -17,8 +17,8 @@ class LinearRegression(Prompts):
 
     With another `spectrum` x has the covariance diag(l), l_k proportional to k or 1/k, of trace 1
     (Zhang et al. 2025); `uniform` draws x from +-r instead (von Oswald et al. 2023: r = 1, and
-    WARP's own tasks); `sparse` keeps that many entries of w. The test of a shift is in
-    `tasks.shifts`.
+    WARP's own tasks, where w is from +-1 too); `sparse` keeps that many entries of w. The test of a
+    shift is in `tasks.shifts`.
     """
 
     spectrum: Spectrum = "white"
@@ -27,6 +27,8 @@ class LinearRegression(Prompts):
     """Draw x from +- this, uniformly; None draws normal x."""
     sparse: int | None = None
     """Entries of w that are not 0; None keeps all."""
+    weights: Literal["normal", "uniform"] = "normal"
+    """Law of the entries of w: normal, or uniform from +-1."""
 
     def __post_init__(self):
         super().__post_init__()
@@ -49,8 +51,13 @@ class LinearRegression(Prompts):
 
     @property
     def power(self):
-        """Every kept w has variance 1."""
-        return self.eigenvalues.sum() * (self.sparse or self.d) / self.d
+        """Every kept w has variance 1, or 1 / 3 if uniform."""
+        return self.eigenvalues.sum() * self.variance
+
+    @property
+    def variance(self) -> float:
+        """E w_j^2 over what is kept and what is not."""
+        return (self.sparse or self.d) / self.d / (3 if self.weights == "uniform" else 1)
 
     def points(self):
         """Normal, or uniform."""
@@ -65,14 +72,15 @@ class LinearRegression(Prompts):
     def function(self):
         """The weights, and which are kept."""
         order = {"order": Raw("uniform", (self.d,))} if self.sparse else {}
-        return {"w": Raw("normal", (self.d,)), **order}
+        return {"w": Raw(self.weights, (self.d,)), **order}
 
     def latent(self, drawn, xp):
         """w, 0 where it is not kept."""
-        if "order" not in drawn:
-            return drawn
-        rank = xp.argsort(xp.argsort(drawn["order"], 1), 1)
-        return {"w": xp.where(rank < self.sparse, drawn["w"], 0)}
+        w = 2 * drawn["w"] - 1 if self.weights == "uniform" else drawn["w"]
+        if self.sparse:
+            rank = xp.argsort(xp.argsort(drawn["order"], 1), 1)
+            w = xp.where(rank < self.sparse, w, 0)
+        return {"w": w}
 
     def values(self, latent, x, xp):
         """w.x."""
@@ -86,11 +94,64 @@ class Quadratic(LinearRegression):
     @property
     def power(self):
         """E x^4 = 3 l^2."""
-        return (self.eigenvalues**2).sum() * (self.sparse or self.d) / self.d
+        return (self.eigenvalues**2).sum() * self.variance
 
     def values(self, latent, x, xp):
         """As large as a linear one for white x."""
         return (x**2) @ latent["w"][..., None] / np.float32(3**0.5)
+
+
+@dataclass(frozen=True)
+class OutlierRegression(LinearRegression):
+    """y = w.x, but each example is with probability p a dummy of label 0 (Park et al. 2024).
+
+    Dummies are never asked for; training is scored at every other point.
+    """
+
+    outliers: float = 0.5
+    """p."""
+    dummy: Literal["ones", "orthogonal"] = "ones"
+    """ones: the vector of ones. orthogonal: one vector a prompt, orthogonal to w, of length
+    sqrt(d)."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        if not 0 < self.outliers < 1:
+            raise ValueError(f"outliers must lie between 0 and 1, got {self.outliers}")
+        if self.dummy == "orthogonal" and self.d < 2:
+            raise ValueError("nothing is orthogonal to w for d 1: raise d or set dummy ones")
+
+    def reads(self, split):
+        """Every point that is no dummy, or the query."""
+        return "one" if self.layout == "joint_masked" else "all"
+
+    def draws(self, split):
+        """Also which points are dummies and where they lie."""
+        draws = super().draws(split) | {"outlier": Raw("uniform", (self.examples + 1,))}
+        return draws | ({"dummy": Raw("normal", (self.d,))} if self.dummy == "orthogonal" else {})
+
+    def prompt(self, raw, split, xp=np):
+        """Put dummies in the place of examples."""
+        x, clean, labels, latents = super().prompt(raw, split, xp)
+        outlier, w = self._outlier(raw, xp), latents["w"]
+        if self.dummy == "ones":
+            dummy = xp.ones_like(w)
+        else:
+            along = (raw["dummy"] * w).sum(-1, keepdims=True) / (w**2).sum(-1, keepdims=True)
+            dummy = raw["dummy"] - along * w
+            dummy = dummy * np.float32(self.d**0.5) / xp.sqrt((dummy**2).sum(-1, keepdims=True))
+        x = xp.where(outlier[..., None], dummy[:, None], x)
+        clean, labels = (xp.where(outlier[..., None], 0, y) for y in (clean, labels))
+        return Prompt(x, clean, labels, latents | {"outlier": outlier})
+
+    def asked(self, raw, split, xp):
+        """What is no dummy, as far as the curriculum has come."""
+        _, points = self._grown(raw["index"], split, xp)
+        return (xp.arange(self.examples + 1) < points[:, None]) & ~self._outlier(raw, xp)
+
+    def _outlier(self, raw, xp):
+        """Which examples are dummies [N, T]; the last point never is."""
+        return (raw["outlier"] < self.outliers) & (xp.arange(self.examples + 1) < self.examples)
 
 
 @dataclass(frozen=True)

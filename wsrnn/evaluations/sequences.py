@@ -1,0 +1,221 @@
+"""Systems, classes and recall: scores beside what classical algorithms make of the same sequences.
+
+The score is the error (MSE over the mean square of the target, free of noise) where vectors are
+predicted, the accuracy where classes are.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial, singledispatch
+
+import numpy as np
+
+from wsrnn import data, estimators, figures
+from wsrnn.evaluations import Evaluation, Result, in_batches
+from wsrnn.models import Model
+from wsrnn.tasks import Batch, Task
+from wsrnn.tasks.classes import BurstyClasses, FewShot
+from wsrnn.tasks.dynamics import LinearSystem
+from wsrnn.tasks.recall import Mqar, VectorRecall
+
+
+@singledispatch
+def rivals(task: Task, batch: Batch) -> dict[str, np.ndarray]:
+    """What else could be answered: predictions [N, T, O], or classes [N, T], by name."""
+    raise TypeError(type(task).__name__)
+
+
+@rivals.register
+def _(task: LinearSystem, batch: Batch):
+    seen = np.asarray(batch.inputs[..., : task.d_out], np.float64)
+    x, y, everywhere = seen, seen[:, 1:], range(task.length)
+    rows = {"zero": np.zeros_like(seen)}
+    penalty = task.noise * task.d / task.radius**2  # noise over the variance of an entry of W
+    if penalty:
+        ridge = partial(estimators.ridge, penalty=penalty)
+        rows[f"ridge ({penalty:g})"] = _after_each(ridge, x, y, everywhere)
+    rows["least squares"] = _after_each(estimators.least_squares, x, y, everywhere)
+    W = np.asarray(batch.latents["W"], np.float64)
+    rows["Kalman filter that knows W"] = estimators.kalman(W, seen, task.noise)
+    return rows
+
+
+@rivals.register
+def _(task: FewShot, batch: Batch):
+    tokens = np.asarray(batch.inputs, np.float64)
+    x, y, steps = tokens[..., : task.d], tokens[..., task.d :], np.flatnonzero(batch.mask.any(0))
+    nearest = partial(estimators.nearest_neighbours, k=1)
+    return {
+        "nearest class mean": _after_each(estimators.nearest_mean, x, y, steps).argmax(-1),
+        "nearest example": _after_each(nearest, x, y, steps).argmax(-1),
+    }
+
+
+@rivals.register
+def _(task: VectorRecall, batch: Batch):
+    tokens, n = np.asarray(batch.inputs, np.float64), task.pairs
+    keys, values, queries = tokens[:, :n, : task.d], tokens[:, :n, task.d :], tokens[..., : task.d]
+    algorithms = {
+        "nearest key": partial(estimators.nearest_neighbours, k=1),
+        "pseudo-inverse": estimators.least_squares,
+        "linear attention": estimators.linear_attention,
+    }
+    rows = {name: np.zeros(batch.targets.shape) for name in algorithms}
+    for name, estimate in algorithms.items():
+        for t in range(n, task.length):
+            rows[name][:, t] = estimate(keys, values, queries[:, t])
+    return rows
+
+
+@rivals.register
+def _(task: Mqar, batch: Batch):
+    tokens, context = batch.latents["tokens"], 2 * task.pairs
+    keys, values = tokens[:, 0:context:2], tokens[:, 1:context:2]
+    found = (keys[:, None] == tokens[..., None]).argmax(-1)
+    return {
+        "lookup": np.take_along_axis(values, found, 1),
+        "always the first value": np.broadcast_to(values[:, :1], tokens.shape),
+    }
+
+
+def _after_each(estimate: Callable, x: np.ndarray, y: np.ndarray, steps) -> np.ndarray:
+    """estimate(examples before t, x_t) at the given steps [N, T, O], 0 at the others."""
+    rows = np.zeros((*x.shape[:2], y.shape[-1]))
+    for t in steps:
+        rows[:, t] = estimate(x[:, :t], y[:, :t], x[:, t])
+    return rows
+
+
+def answers(model: Model, task: Task, batch: Batch) -> np.ndarray:
+    """The model's predictions [N, T, O], or its most probable classes [N, T]."""
+    keep = np.asarray if task.loss == "mse" else partial(np.argmax, axis=-1)
+    return in_batches(model, "__call__", 64, batch.inputs, batch.times, keep=keep)
+
+
+def sums(predicted: np.ndarray, batch: Batch) -> tuple[np.ndarray, np.ndarray]:
+    """Numerator and denominator of the score at each step [T]."""
+    counts = np.asarray(batch.mask, np.float64)
+    if predicted.ndim == 2:
+        return ((predicted == batch.targets) * counts).sum(0), counts.sum(0)
+    squares, size = (predicted - batch.targets) ** 2, np.square(batch.targets, dtype=np.float64)
+    return (squares.sum(-1) * counts).sum(0), (size.sum(-1) * counts).sum(0)
+
+
+def _name(task: Task) -> str:
+    return "error" if task.loss == "mse" else "accuracy"
+
+
+@dataclass(frozen=True)
+class StepScores(Evaluation):
+    """The score step by step: of systems (LinearSystem) and of classes (FewShot).
+
+    For classes of a pool also the accuracy on those of training without their examples, which is
+    what the weights hold.
+    """
+
+    sequences: int = 1280
+    """Fresh sequences; every row of the table sees the same ones."""
+    steps: tuple[int, ...] = (1, 5, 10, 20, 32)
+    """Columns of the table, counted from 0: so many tokens came before."""
+
+    def __post_init__(self):
+        if self.sequences < 1 or not self.steps:
+            raise ValueError("evaluation.sequences must be at least 1 and steps not empty")
+
+    def check(self, task, model):
+        """The steps asked for must be scored."""
+        if not isinstance(task, LinearSystem | FewShot):
+            raise ValueError(
+                "evaluation step by step is for LinearSystem and the families of FewShot, "
+                f"not {type(task).__name__}"
+            )
+        first = task.length - 1 if task.reads("test") == "one" else 0
+        if not all(first <= step < task.length for step in self.steps):
+            raise ValueError(
+                f"evaluation.steps {list(self.steps)} must lie within {first} and "
+                f"{task.length - 1}, where the task is scored"
+            )
+
+    def __call__(self, model, task, seed):
+        """Judge the model on test sequences."""
+        batch = data.examples(task, "test", seed, self.sequences)
+        lines = {"this model": answers(model, task, batch)} | rivals(task, batch)
+        every = np.flatnonzero(batch.mask.any(0))
+        scores = {}
+        for name, predicted in lines.items():
+            above, below = sums(predicted, batch)
+            scores[name] = np.full(task.length, np.nan)
+            scores[name][every] = above[every] / below[every]
+        title = f"{_name(task)} step by step, {len(batch.mask):,} fresh sequences"
+        columns = [f"t={t}" for t in self.steps]
+        rows = {name: [float(line[t]) for t in self.steps] for name, line in scores.items()}
+        if isinstance(task, BurstyClasses):
+            columns.append("in weights")
+            for name, value in self._in_weights(model, task, seed).items():
+                rows[name].append(value)
+        drawn = {
+            name: (line if task.loss == "mse" else 1 - line)[every].tolist()
+            for name, line in scores.items()
+        }
+        shown = "error" if task.loss == "mse" else "1 - accuracy"
+        picture = figures.error_curves(every.tolist(), drawn, title, task.d, shown=shown)
+        return Result(title, columns, rows, {"steps": picture})
+
+    def _in_weights(self, model, task, seed) -> dict[str, float]:
+        """Accuracy on training classes where no example is of the query's label."""
+        task = replace(task, burstiness=0)
+        batch = data.examples(task, "train", seed + 1, self.sequences)
+        told = (batch.targets[:, :-1] == batch.targets[:, -1:]).any(1)
+        batch = batch._replace(mask=batch.mask * ~told[:, None])
+        lines = {"this model": answers(model, task, batch)} | rivals(task, batch)
+        return {
+            name: float(np.divide(*(part.sum() for part in sums(predicted, batch))))
+            for name, predicted in lines.items()
+        }
+
+
+@dataclass(frozen=True)
+class Recall(Evaluation):
+    """The score over all queries, against the number of pairs to remember.
+
+    For VectorRecall and Mqar. Where more pairs need it, sequences are longer than in training.
+    """
+
+    sequences: int = 1280
+    """Fresh sequences for each number of pairs."""
+    pairs: tuple[int, ...] = (4, 16, 64)
+    """Columns of the table."""
+
+    def __post_init__(self):
+        if self.sequences < 1 or not self.pairs or min(self.pairs) < 1:
+            raise ValueError(
+                "evaluation.sequences and every one of pairs must be at least 1 and pairs not empty"
+            )
+
+    def check(self, task, model):
+        """The task must hold so many."""
+        if not isinstance(task, VectorRecall | Mqar):
+            raise ValueError(
+                f"evaluation by recall is for VectorRecall and Mqar, not {type(task).__name__}"
+            )
+        for pairs in self.pairs:
+            _with_pairs(task, pairs)
+
+    def __call__(self, model, task, seed):
+        """Judge the model at every number of pairs."""
+        scores = {}
+        for pairs in self.pairs:
+            other = _with_pairs(task, pairs)
+            batch = data.examples(other, "test", seed, self.sequences)
+            lines = {"this model": answers(model, other, batch)} | rivals(other, batch)
+            for name, predicted in lines.items():
+                above, below = sums(predicted, batch)
+                scores.setdefault(name, []).append(float(above.sum() / below.sum()))
+        title = f"{_name(task)} after so many pairs, {self.sequences:,} fresh sequences each"
+        return Result(title, [f"{pairs} pairs" for pairs in self.pairs], scores)
+
+
+def _with_pairs(task: VectorRecall | Mqar, pairs: int) -> VectorRecall | Mqar:
+    if isinstance(task, VectorRecall):
+        return replace(task, pairs=pairs)
+    return replace(task, pairs=pairs, length=max(task.length, 4 * pairs))
