@@ -303,13 +303,14 @@ def _train_members(members, out: Path, init_from):
         )
     if jax.process_count() > 1:
         raise UserError("siblings are trained by one process: name one of them by its flag")
+    reports = {}
     for member in members:
         logging.getLogger("wsrnn").info("%s: %s", member.name, member.member)
         outcome = loop.fit(member, out / member.member, init_from)
         if outcome["stopped"]:
             return _stopped(outcome, out / member.member)
-        report(out / member.member)
-    document = compare(out, [member.member for member in members])
+        reports[member.member] = report(out / member.member)
+    document = compare(out, reports)
     timings = bench.measure({member.member: member.experiment() for member in members})
     for name, timing in timings.items():
         document["rows"][name] |= dataclasses.asdict(timing)
@@ -324,7 +325,8 @@ def _train_members(members, out: Path, init_from):
         f"{row['validation loss']:.4g} after {row['seconds']:.3g} s of training"
         for name, row in document["rows"].items()
     ]
-    return document, "\n".join([*lines, bench.text(timings), _where(out)]), 0
+    text = [*lines, bench.text(timings), document.pop("text"), _where(out)]
+    return document, "\n".join(text), 0
 
 
 def _stopped(outcome, out: Path):

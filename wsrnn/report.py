@@ -13,6 +13,7 @@ import numpy as np
 from flax import nnx
 
 from wsrnn import data, figures, loop
+from wsrnn.evaluations import Result
 from wsrnn.experiment import Experiment, flatten, load_step, read_record
 from wsrnn.models import Model
 from wsrnn.monitor import Monitor, training_seconds
@@ -113,8 +114,12 @@ def _show(
     monitor.close()
 
 
-def compare(out: Path, members: list[str]) -> dict[str, Any]:
-    """Compare sibling runs with the first of them step by step, and all second by second."""
+def compare(out: Path, reports: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """Compare sibling runs with the first of them step by step, and all second by second.
+
+    `reports` are theirs, by name; `text` of the returned document is the table of their results.
+    """
+    members = list(reports)
     losses = {}
     for name in members:
         rows = [row for row in read_metrics(out / name) if "loss" in row]
@@ -144,7 +149,22 @@ def compare(out: Path, members: list[str]) -> dict[str, Any]:
     for name, figure in pictures.items():
         monitor.figure(shared, f"comparison/{name}", figure)
     monitor.close()
-    return {"steps": shared, "rows": rows, "figures": _save(pictures, out / "figures")}
+    return {
+        "steps": shared,
+        "rows": rows,
+        "figures": _save(pictures, out / "figures"),
+        "text": _joint_table(reports),
+    }
+
+
+def _joint_table(reports: dict[str, dict[str, Any]]) -> str:
+    """Each sibling's result in a row, then what they were all measured against."""
+    first, *others = reports.values()
+    if any("rows" not in r or r["columns"] != first.get("columns") for r in (first, *others)):
+        return ""
+    own = {name: next(iter(r["rows"].values())) for name, r in reports.items()}
+    beside = dict(list(first["rows"].items())[1:])
+    return "\n" + Result(first["title"], first["columns"], own | beside).text()
 
 
 def _validations(run: Path) -> tuple[np.ndarray, np.ndarray]:
