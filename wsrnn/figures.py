@@ -193,14 +193,16 @@ def mode_losses(losses: dict[str, Float[np.ndarray, " steps"]], title: str) -> F
 
 
 def races(curves: dict[str, tuple[np.ndarray, np.ndarray]], title: str) -> Figure:
-    """Loss against seconds of training, a curve for each run; both axes logarithmic."""
+    """Loss against seconds of training, a curve for each run that has any; both logarithmic."""
     figure = Figure(figsize=(7, 4.2), layout="constrained", dpi=120)
     axes = figure.subplots()
     for name, (seconds, loss) in curves.items():
-        axes.plot(seconds, loss, "o-", ms=3, lw=1.2, label=name)
-    axes.set(xlabel="seconds of training", ylabel="validation loss", title=title,
-             xscale="log", yscale="log")  # fmt: skip
-    axes.legend(frameon=False, fontsize=8)
+        known = seconds > 0
+        if known.any():
+            axes.loglog(seconds[known], loss[known], "o-", ms=3, lw=1.2, label=name)
+    axes.set(xlabel="seconds of training", ylabel="validation loss", title=title)
+    if axes.lines:
+        axes.legend(frameon=False, fontsize=8)
     axes.spines[["top", "right"]].set_visible(False)
     return figure
 
