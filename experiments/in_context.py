@@ -61,7 +61,7 @@ experiment = Experiment(
 )
 mlp = replace(
     experiment,
-    task=replace(experiment.task, noise=0.0),
+    task=replace(experiment.task, noise=0.0, train_on="longest"),
     model=replace(
         experiment.model,
         root_form="mlp",

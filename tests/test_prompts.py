@@ -88,6 +88,16 @@ def test_the_power_of_the_values_and_their_law(task):
         assert abs(np.mean(values**2) / task.power - 1) < 4 * spread + 1e-6
 
 
+def test_training_may_be_on_the_longest_prompts_alone():
+    task = LinearRegression(d=2, examples=5, train_on="longest")
+    for split in ("train", "valid"):
+        assert task.reads(split) == "one"
+        assert (data.examples(task, split, 0, 9).mask == [0, 0, 0, 0, 0, 1]).all()
+    assert task.reads("test") == "all" and data.examples(task, "test", 0, 9).mask.all()
+    grown = replace(task, curriculum=Curriculum(dimensions=2, points=2, every=3))
+    assert (data.examples(grown, "train", 0, 9).mask.argmax(1) == [1] * 3 + [3] * 3 + [5] * 3).all()
+
+
 def prompts(task, count=20_000):
     batch = task.build(raw(task, "test", count), "test")
     x, y = batch.inputs[..., :-1].astype(np.float64), batch.inputs[..., -1].astype(np.float64)

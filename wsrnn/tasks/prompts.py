@@ -85,6 +85,9 @@ class Prompts(Drawn):
     """Which pool."""
     prompts: int | None = None
     """Repeat so many training prompts instead of drawing ever new ones."""
+    train_on: Literal["any", "longest"] = "any"
+    """What a training prompt is scored on: a random one of its prefixes, or the longest (then
+    validation is, too)."""
     curriculum: Curriculum = field(default_factory=Curriculum)
     shift: ShiftName = "none"
     """How prompts differ from those of training: a name in `wsrnn.tasks.shifts`."""
@@ -160,8 +163,11 @@ class Prompts(Drawn):
         return 2 * self.examples + 1 if self.layout == "interleaved" else self.examples + 1
 
     def reads(self, split):
-        """One random prefix in training and the last where the query is masked; else all."""
-        return "one" if split == "train" or self.layout == "joint_masked" else "all"
+        """One prefix in training and the last where the query is masked; else all."""
+        return "one" if self._one_prefix(split) or self.layout == "joint_masked" else "all"
+
+    def _one_prefix(self, split: Split) -> bool:
+        return split == "train" or (split == "valid" and self.train_on == "longest")
 
     def stands_at(self, i, split):
         """Training prompts begin again where there are only so many."""
@@ -197,12 +203,13 @@ class Prompts(Drawn):
         return Prompt(x, clean, labels, latent)
 
     def asked(self, raw: dict[str, Any], split: Split, xp: Any) -> Any:
-        """Which values [N, T] are predicted: in training after one random prefix, else all."""
+        """Which values [N, T] are predicted: in training after one prefix, else all."""
         shape = (*raw["index"].shape, self.examples + 1)
-        if split != "train":
+        if not self._one_prefix(split):
             return xp.ones(shape, bool)
         _, points = self._grown(raw["index"], split, xp)
-        return xp.floor(raw["prefix"] * points)[:, None] == xp.arange(shape[1])
+        last = xp.floor(raw["prefix"] * points) if self.train_on == "any" else points - 1
+        return last[:, None] == xp.arange(shape[1])
 
     def build(self, raw, split, xp=np):
         """Prompts as tokens, in the task's layout."""
