@@ -12,6 +12,7 @@ from flax import nnx
 from test_prompts import built_by_jax, raw
 
 from wsrnn import data, estimators
+from wsrnn.errors import UserError
 from wsrnn.evaluations.sequences import Recall, StepScores, rivals, sums
 from wsrnn.models import Model
 from wsrnn.models.warp import TransitionConfig, WarpConfig
@@ -292,6 +293,17 @@ def test_classes_are_scored_where_the_mask_says(name):
     assert measures["loss"].count == len(losses)
 
 
+def test_a_class_for_the_sequence_is_not_one_at_every_step():
+    class Single(NewClasses):
+        def build(self, raw, split, xp=np):
+            batch = super().build(raw, split, xp)
+            return batch._replace(targets=batch.targets[:, -1])
+
+    check_examples(Single(layout="joint_masked"), "test", 0)  # where one step is read
+    with pytest.raises(UserError, match=r"targets \[\].*promise \[33\]"):
+        check_examples(Single(), "test", 0)
+
+
 def test_a_warp_folds_over_classes_at_every_step():
     """`Model.total`, a few sequences at a time, gives what the outputs of all give."""
     task = TASKS["mqar"]
@@ -330,6 +342,8 @@ def test_a_drawn_choice_has_the_same_law_in_the_step():
 @pytest.mark.parametrize(
     ("make", "cure"),
     [
+        (lambda: LinearSystem(layout="rows"), "layout 'rows' is unknown: use states, pairs"),
+        (lambda: NewClasses(layout="rows"), "use read_before_write, joint_masked"),
         (lambda: LinearSystem(length=0), "length of at least 1"),
         (lambda: LinearSystem(radius=0.0), "radius must be above 0"),
         (lambda: LinearSystem(d=3, observed=4), "within 1 and d = 3"),
