@@ -165,15 +165,15 @@ class StepScores(Evaluation):
                 rows[name].append(value)
         if len(every) == 1:
             return Result(title, columns, rows)
-        drawn, d, shown = scores, task.d, "error"
-        if task.loss != "mse":
-            drawn, d, shown = (
-                {name: 1 - line for name, line in scores.items()},
-                None,
-                "1 - accuracy",
-            )
-        drawn = {name: line[every].tolist() for name, line in drawn.items()}
-        picture = figures.error_curves(every.tolist(), drawn, title, d, shown=shown)
+        classes = task.loss == "cross_entropy"
+        wrong = {name: 1 - line if classes else line for name, line in scores.items()}
+        picture = figures.error_curves(
+            every.tolist(),
+            {name: line[every].tolist() for name, line in wrong.items()},
+            title,
+            None if classes else task.d,
+            shown="1 - accuracy" if classes else "error",
+        )
         return Result(title, columns, rows, {"steps": picture})
 
     def _in_weights(self, model, task, seed) -> dict[str, float]:
