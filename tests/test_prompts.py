@@ -68,7 +68,7 @@ def in_jax(task, split, count):
 
 def built_by_jax(task, numbers):
     with jax.numpy_rank_promotion("allow"):
-        return task.build(numbers, "test", jnp)
+        return jax.jit(lambda numbers: task.build(numbers, "test", jnp))(numbers)
 
 
 @builds
@@ -405,6 +405,10 @@ def test_the_processes_have_their_kernel():
         (lambda: GaussianProcess(scale=0.0), "scale must be above 0"),
         (lambda: DecisionTree(depth=0), "depth must be at least 1"),
         (lambda: LinearRegression(cumsum="tokens"), "layout joint_masked"),
+        (
+            lambda: LinearRegression(cumsum="sum"),
+            "cumsum 'sum' is unknown: use none, tokens, legacy",
+        ),
         (lambda: OutlierRegression(outliers=1.0), "between 0 and 1"),
         (lambda: OutlierRegression(d=1, dummy="orthogonal"), "raise d"),
         (lambda: ReluNetwork(hidden=0), "hidden must be at least 1"),

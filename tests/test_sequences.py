@@ -11,7 +11,8 @@ import scipy.stats
 from flax import nnx
 from test_prompts import built_by_jax, raw
 
-from wsrnn import data, estimators
+from wsrnn import estimators
+from wsrnn.errors import UserError
 from wsrnn.evaluations.sequences import Recall, StepScores, rivals, sums
 from wsrnn.models import Model
 from wsrnn.models.warp import TransitionConfig, WarpConfig
@@ -25,12 +26,10 @@ from wsrnn.tasks.recall import Mqar, VectorRecall
 TASKS = {
     "system": LinearSystem(d=4, length=6),
     "partly seen": LinearSystem(d=4, length=6, observed=2, radius=0.9, layout="pairs"),
-    "vectors": VectorRecall(d=4, d_value=3, pairs=5),
     "queries": VectorRecall(d=4, d_value=3, pairs=5, queries=3, noise=0.1, layout="joint_masked"),
     "answers shown": VectorRecall(d=4, d_value=3, pairs=5, layout="read_before_write"),
     "mqar": Mqar(vocabulary=32, length=20, pairs=3, channels=16),
     "new classes": NewClasses(d=3, examples=6, classes=4),
-    "masked query": NewClasses(d=3, examples=6, classes=4, layout="joint_masked"),
     "bursty": BurstyClasses(d=3, examples=6, classes=12, labels=4, burstiness=2, alpha=1.0),
     "in weights": BurstyClasses(d=3, examples=6, classes=12, labels=4, burstiness=0),
 }
@@ -292,6 +291,17 @@ def test_classes_are_scored_where_the_mask_says(name):
     assert measures["loss"].count == len(losses)
 
 
+def test_a_class_for_the_sequence_is_not_one_at_every_step():
+    class Single(NewClasses):
+        def build(self, raw, split, xp=np):
+            batch = super().build(raw, split, xp)
+            return batch._replace(targets=batch.targets[:, -1])
+
+    check_examples(Single(layout="joint_masked"), "test", 0)  # where one step is read
+    with pytest.raises(UserError, match=r"targets \[\].*promise \[33\]"):
+        check_examples(Single(), "test", 0)
+
+
 def test_a_warp_folds_over_classes_at_every_step():
     """`Model.total`, a few sequences at a time, gives what the outputs of all give."""
     task = TASKS["mqar"]
@@ -320,16 +330,11 @@ def test_a_warp_folds_over_classes_at_every_step():
         np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4)
 
 
-def test_a_drawn_choice_has_the_same_law_in_the_step():
-    batch = jax.jit(data.in_step(TASKS["bursty"], "train", 0))(jnp.arange(2000))
-    numpy = drawn(TASKS["bursty"], 2000, "train")
-    ours, theirs = (np.bincount(b.targets.ravel()) / b.targets.size for b in (batch, numpy))
-    np.testing.assert_allclose(ours, theirs, atol=0.03)
-
-
 @pytest.mark.parametrize(
     ("make", "cure"),
     [
+        (lambda: LinearSystem(layout="rows"), "layout 'rows' is unknown: use states, pairs"),
+        (lambda: NewClasses(layout="rows"), "use read_before_write, joint_masked"),
         (lambda: LinearSystem(length=0), "length of at least 1"),
         (lambda: LinearSystem(radius=0.0), "radius must be above 0"),
         (lambda: LinearSystem(d=3, observed=4), "within 1 and d = 3"),

@@ -16,13 +16,14 @@ def error_curves(
     prefixes: Sequence[int],
     errors: dict[str, Sequence[float]],
     title: str,
-    dimension: int,
+    dimension: int | None,
     band: tuple[Sequence[float], Sequence[float]] | None = None,
     shown: str = "mean squared error / Var(y)",
 ) -> Figure:
     """Error after n examples, the first row in colour and the baselines in grey; logarithmic.
 
     `band`: the least and the most of an interval around the first row. `shown`: what an error is.
+    `dimension`: where n = d, for a line.
     """
     figure = Figure(figsize=(7, 4.5), layout="constrained", dpi=120)
     axes = figure.add_subplot()
@@ -34,8 +35,9 @@ def error_curves(
         drawn = np.clip(values, 1e-4, 1.3)
         wide = 2.5 if colour == OURS else 1.2
         axes.plot(prefixes, drawn, mark, color=colour, label=name, lw=wide, ms=4, clip_on=False)
-    axes.axvline(dimension, color="#dddddd", zorder=0)
-    axes.text(dimension, 1.5e-4, " n = d", color="#999999", fontsize=8)
+    if dimension:
+        axes.axvline(dimension, color="#dddddd", zorder=0)
+        axes.text(dimension, 1.5e-4, " n = d", color="#999999", fontsize=8)
     axes.set(
         yscale="log", ylim=(1e-4, 1.3), xlabel="examples in the prompt, n",
         ylabel=f"{shown}   (drawn within 1e-4 and 1.3)", title=title,

@@ -108,10 +108,9 @@ class QueryError(Evaluation):
         carried = y.sum(1) if task.cumsum == "legacy" else 0
         outputs = in_batches(model, "__call__", 512, batch.inputs, batch.times)
         answers = {"this model": outputs[:, -1, 0] - carried}
-        if task.cumsum == "legacy":
-            answers["carry"] = np.zeros(len(truth))
         for name, estimate in estimators.baselines(task.noise).items():
-            answers[name] = estimate(x, y, query)
+            carries = name == "zero" and task.cumsum == "legacy"
+            answers["carry" if carries else name] = estimate(x, y, query)
         if "outlier" in batch.latents:
             kept = inliers(shown)[:, :-1]
             answers["least squares on the inliers"] = estimators.least_squares(kept, y, query)

@@ -4,11 +4,12 @@ The score is the error (MSE over the mean square of the target, free of noise) w
 predicted, the accuracy where classes are.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial, singledispatch
 
 import numpy as np
+from jaxtyping import Float, Num
 
 from wsrnn import data, estimators, figures
 from wsrnn.evaluations import Evaluation, Result, in_batches
@@ -18,10 +19,12 @@ from wsrnn.tasks.classes import BurstyClasses, FewShot
 from wsrnn.tasks.dynamics import LinearSystem
 from wsrnn.tasks.recall import Mqar, VectorRecall
 
+Predicted = Num[np.ndarray, "N T *O"]  # vectors, or classes
+
 
 @singledispatch
-def rivals(task: Task, batch: Batch) -> dict[str, np.ndarray]:
-    """What else could be answered: predictions [N, T, O], or classes [N, T], by name."""
+def rivals(task: Task, batch: Batch) -> dict[str, Predicted]:
+    """What else could be answered, by name; steps that are not scored may hold anything."""
     raise TypeError(type(task).__name__)
 
 
@@ -78,22 +81,29 @@ def _(task: Mqar, batch: Batch):
     }
 
 
-def _after_each(estimate: Callable, x: np.ndarray, y: np.ndarray, steps) -> np.ndarray:
-    """estimate(examples before t, x_t) at the given steps [N, T, O], 0 at the others."""
+def _after_each(
+    estimate: Callable,
+    x: Float[np.ndarray, "N T d"],
+    y: Float[np.ndarray, "N some O"],
+    steps: Sequence[int] | np.ndarray,
+) -> Float[np.ndarray, "N T O"]:
+    """estimate(examples before t, x_t) at the given steps, 0 at the others."""
     rows = np.zeros((*x.shape[:2], y.shape[-1]))
     for t in steps:
         rows[:, t] = estimate(x[:, :t], y[:, :t], x[:, t])
     return rows
 
 
-def answers(model: Model, task: Task, batch: Batch) -> np.ndarray:
-    """The model's predictions [N, T, O], or its most probable classes [N, T]."""
+def answers(model: Model, task: Task, batch: Batch) -> Predicted:
+    """The model's predictions, or its most probable classes."""
     keep = np.asarray if task.loss == "mse" else partial(np.argmax, axis=-1)
     return in_batches(model, "__call__", 64, batch.inputs, batch.times, keep=keep)
 
 
-def sums(predicted: np.ndarray, batch: Batch) -> tuple[np.ndarray, np.ndarray]:
-    """Numerator and denominator of the score at each step [T]."""
+def sums(
+    predicted: Predicted, batch: Batch
+) -> tuple[Float[np.ndarray, " T"], Float[np.ndarray, " T"]]:
+    """Numerator and denominator of the score at each step."""
     counts = np.asarray(batch.mask, np.float64)
     if predicted.ndim == 2:
         return ((predicted == batch.targets) * counts).sum(0), counts.sum(0)
@@ -153,12 +163,17 @@ class StepScores(Evaluation):
             columns.append("in weights")
             for name, value in self._in_weights(model, task, seed).items():
                 rows[name].append(value)
-        drawn = {
-            name: (line if task.loss == "mse" else 1 - line)[every].tolist()
-            for name, line in scores.items()
-        }
-        shown = "error" if task.loss == "mse" else "1 - accuracy"
-        picture = figures.error_curves(every.tolist(), drawn, title, task.d, shown=shown)
+        if len(every) == 1:
+            return Result(title, columns, rows)
+        classes = task.loss == "cross_entropy"
+        wrong = {name: 1 - line if classes else line for name, line in scores.items()}
+        picture = figures.error_curves(
+            every.tolist(),
+            {name: line[every].tolist() for name, line in wrong.items()},
+            title,
+            None if classes else task.d,
+            shown="1 - accuracy" if classes else "error",
+        )
         return Result(title, columns, rows, {"steps": picture})
 
     def _in_weights(self, model, task, seed) -> dict[str, float]:

@@ -8,7 +8,9 @@ from typing import Any, Literal
 import numpy as np
 
 from wsrnn.tasks import Batch, Split, clock
-from wsrnn.tasks.drawn import Drawn, Raw, choose
+from wsrnn.tasks.drawn import Drawn, Raw, check_choices, choose
+
+Layout = Literal["read_before_write", "joint_masked"]
 
 
 @dataclass(frozen=True)
@@ -22,12 +24,13 @@ class FewShot(Drawn):
     """Dimension of x."""
     examples: int = 32
     """Examples before the query."""
-    layout: Literal["read_before_write", "joint_masked"] = "read_before_write"
+    layout: Layout = "read_before_write"
     """read_before_write: tokens (x_t, label_t), step t is scored from the t tokens before it and
     x_t. joint_masked: n tokens (x_t, label_t) and (x_q, 0), scored at the last."""
     loss: str = field(default="cross_entropy", init=False)
 
     def __post_init__(self):
+        check_choices(self, layout=Layout)
         if min(self.d, self.examples) < 1:
             raise ValueError(
                 f"{type(self).__name__} needs d and examples of at least 1, "

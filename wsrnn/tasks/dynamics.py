@@ -6,7 +6,9 @@ from typing import Literal
 import numpy as np
 
 from wsrnn.tasks import Batch, clock
-from wsrnn.tasks.drawn import Drawn, Raw
+from wsrnn.tasks.drawn import Drawn, Raw, check_choices
+
+Layout = Literal["states", "pairs"]
 
 
 @dataclass(frozen=True)
@@ -28,11 +30,12 @@ class LinearSystem(Drawn):
     """Size of every eigenvalue of W."""
     observed: int | None = None
     """Coordinates that are seen; None shows all."""
-    layout: Literal["states", "pairs"] = "states"
+    layout: Layout = "states"
     """states: tokens s_t. pairs: tokens (s_t, s_{t+1}), for models that read before they write."""
     loss: str = field(default="mse", init=False)
 
     def __post_init__(self):
+        check_choices(self, layout=Layout)
         if min(self.d, self.length) < 1 or not 0 <= self.noise < float("inf"):
             raise ValueError(
                 "LinearSystem needs d and length of at least 1 and noise of at least 0, "

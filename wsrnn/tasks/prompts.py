@@ -13,7 +13,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from wsrnn.tasks import Batch, Split, clock
-from wsrnn.tasks.drawn import Drawn, Raw, draw
+from wsrnn.tasks.drawn import Drawn, Raw, check_choices, draw
 from wsrnn.tasks.shifts import SHIFTS, ShiftName
 
 Layout = Literal["read_before_write", "joint_masked", "interleaved"]
@@ -109,13 +109,12 @@ class Prompts(Drawn):
                 f"{name}.prompts repeats its first {self.prompts}, which a curriculum would never "
                 "let grow: set one of them"
             )
+        check_choices(self, layout=Layout, cumsum=Cumsum, shift=ShiftName)
         if self.cumsum != "none" and self.layout != "joint_masked":
             raise ValueError(
                 f"{name}.cumsum {self.cumsum} sums over a prompt with one query at its end: set "
                 "layout joint_masked"
             )
-        if self.shift not in SHIFTS:
-            raise ValueError(f"{name}.shift {self.shift!r} is unknown: use {', '.join(SHIFTS)}")
 
     @property
     @abstractmethod

@@ -7,7 +7,9 @@ from typing import Literal
 import numpy as np
 
 from wsrnn.tasks import Batch, clock
-from wsrnn.tasks.drawn import Drawn, Raw, choose
+from wsrnn.tasks.drawn import Drawn, Raw, check_choices, choose
+
+Layout = Literal["read_before_write", "joint_masked"]
 
 
 @dataclass(frozen=True)
@@ -28,12 +30,13 @@ class VectorRecall(Drawn):
     """Queries after them, each for any pair."""
     noise: float = 0.0
     """Variance on each coordinate of a query."""
-    layout: Literal["joint_masked", "read_before_write"] = "joint_masked"
+    layout: Layout = "joint_masked"
     """joint_masked: tokens (k, v), then (query, 0). read_before_write: (query, v), for models that
     read before they write."""
     loss: str = field(default="mse", init=False)
 
     def __post_init__(self):
+        check_choices(self, layout=Layout)
         sizes = (self.d, self.d_value, self.pairs, self.queries)
         if min(sizes) < 1 or not 0 <= self.noise < float("inf"):
             raise ValueError(

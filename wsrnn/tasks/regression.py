@@ -5,10 +5,12 @@ from typing import Literal
 
 import numpy as np
 
-from wsrnn.tasks.drawn import Raw
+from wsrnn.tasks.drawn import Raw, check_choices
 from wsrnn.tasks.prompts import Prompt, Prompts
 
 Spectrum = Literal["white", "k", "1/k"]
+Weights = Literal["normal", "uniform"]
+Dummy = Literal["ones", "orthogonal"]
 
 
 @dataclass(frozen=True)
@@ -27,11 +29,12 @@ class LinearRegression(Prompts):
     """Draw x from +- this, uniformly; None draws normal x."""
     sparse: int | None = None
     """Entries of w that are not 0; None keeps all."""
-    weights: Literal["normal", "uniform"] = "normal"
+    weights: Weights = "normal"
     """Law of the entries of w: normal, or uniform from +-1."""
 
     def __post_init__(self):
         super().__post_init__()
+        check_choices(self, spectrum=Spectrum, weights=Weights)
         if self.sparse is not None and not 1 <= self.sparse <= self.d:
             raise ValueError(f"sparse must lie within 1 and d = {self.d}, got {self.sparse}")
         if self.uniform is not None and (self.uniform <= 0 or self.spectrum != "white"):
@@ -110,12 +113,13 @@ class OutlierRegression(LinearRegression):
 
     outliers: float = 0.5
     """p."""
-    dummy: Literal["ones", "orthogonal"] = "ones"
+    dummy: Dummy = "ones"
     """ones: the vector of ones. orthogonal: one vector a prompt, orthogonal to w, of length
     sqrt(d)."""
 
     def __post_init__(self):
         super().__post_init__()
+        check_choices(self, dummy=Dummy)
         if not 0 < self.outliers < 1:
             raise ValueError(f"outliers must lie between 0 and 1, got {self.outliers}")
         if self.dummy == "orthogonal" and self.d < 2:
