@@ -9,13 +9,14 @@ from wsrnn import data, estimators, figures
 from wsrnn.evaluations import Evaluation, Result, in_batches
 from wsrnn.models.lift import LiftConfig
 from wsrnn.models.warp import TransitionConfig, Warp, WarpConfig
+from wsrnn.tasks.prompts import Prompts
 
 
 @dataclass(frozen=True)
 class PrefixError(Evaluation):
     """Mean squared error on y_q over Var(y_q) after n examples, one pass for all n.
 
-    For tasks whose tokens are (x, y) with one y, in the layout read_before_write.
+    For prompts (`wsrnn.tasks.prompts`); in the layout joint_masked at their one n.
     """
 
     prompts: int = 4096
@@ -30,39 +31,47 @@ class PrefixError(Evaluation):
             raise ValueError("evaluation.prompts must be at least 1 and prefixes not empty")
 
     def check(self, task, model):
-        """Prompts must be long enough, and tokens end in the one value that is predicted."""
-        if not task.answers_in_tokens or task.d_out != 1:
-            raise ValueError("evaluation by prefixes is for tasks of tokens (x, y) with one y")
-        if not all(0 <= n < task.length for n in self.prefixes):
+        """Prompts must be read after as many examples."""
+        if not isinstance(task, Prompts):
+            raise ValueError("evaluation by prefixes is for prompts of tokens (x, y) with one y")
+        read = task.prefixes
+        if not all(n in read for n in self.prefixes):
             raise ValueError(
-                f"evaluation.prefixes {list(self.prefixes)} must lie within 0 and the task's "
-                f"{task.length - 1} examples"
+                f"evaluation.prefixes {list(self.prefixes)} must lie within {read[0]} and the "
+                f"task's {read[-1]} examples"
             )
+        if self.built_in and task.layout != "read_before_write":
+            raise ValueError("evaluation.built_in reads prompts in the layout read_before_write")
 
     def __call__(self, model, task, seed):
         """Judge the model at every prefix of test prompts."""
         batch = data.examples(task, "test", seed, self.prompts)
-        x, y = batch.inputs[..., :-1].astype(np.float64), batch.inputs[..., -1].astype(np.float64)
-        target = batch.targets[..., 0]
-        outputs = in_batches(model, "__call__", 512, batch.inputs, batch.times)[..., 0]
+        x, y = task.shown(batch.inputs.astype(np.float64))
+        target = batch.targets[:, task.queries, 0]
 
-        def error(predicted, n):
-            return float(np.mean((predicted - target[:, n]) ** 2) / np.mean(target[:, n] ** 2))
+        def errors_of(predicted):
+            return (np.mean((predicted - target) ** 2, 0) / np.mean(target**2, 0)).tolist()
 
-        every = range(task.length)
-        errors = {"this model": [error(outputs[:, n], n) for n in every]}
-        noise = getattr(task, "noise", 0.0)
+        def answers(model):
+            outputs = in_batches(model, "__call__", 512, batch.inputs, batch.times)
+            return outputs[:, task.queries, 0]
+
+        every = task.prefixes
+        errors = {"this model": errors_of(answers(model))}
         if self.built_in:
-            solver = least_squares_root(task.d_in, task.d_out, noise or 1e-3)
-            solved = in_batches(solver, "__call__", 512, batch.inputs, batch.times)[..., 0]
-            errors["conjugate gradients, built in"] = [error(solved[:, n], n) for n in every]
-        for name, estimate in estimators.baselines(noise).items():
-            errors[name] = [error(estimate(x[:, :n], y[:, :n], x[:, n]), n) for n in every]
+            solver = least_squares_root(task.d_in, task.d_out, task.noise or 1e-3)
+            errors["conjugate gradients, built in"] = errors_of(answers(solver))
+        for name, estimate in estimators.baselines(task.noise).items():
+            predicted = [estimate(x[:, :n], y[:, :n], x[:, n]) for n in every]
+            errors[name] = errors_of(np.stack(predicted, 1))
         title = f"error = MSE on y_q / Var(y_q) after n examples, {len(x):,} fresh prompts"
         return Result(
             title,
             [f"n={n}" for n in self.prefixes],
-            {name: [values[n] for n in self.prefixes] for name, values in errors.items()},
+            {
+                name: [values[every.index(n)] for n in self.prefixes]
+                for name, values in errors.items()
+            },
             {"error": figures.error_curves(every, errors, title, x.shape[-1])},
         )
 

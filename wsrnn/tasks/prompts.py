@@ -149,6 +149,20 @@ class Prompts(Drawn):
         """Examples and query; two tokens for each example if interleaved."""
         return 2 * self.examples + 1 if self.layout == "interleaved" else self.examples + 1
 
+    @property
+    def prefixes(self) -> range:
+        """The numbers of examples after which a prompt is read."""
+        return range(self.examples if self.layout == "joint_masked" else 0, self.examples + 1)
+
+    @property
+    def queries(self) -> slice:
+        """The steps at which a prompt is read, one for each of `prefixes`."""
+        return {
+            "read_before_write": slice(None),
+            "joint_masked": slice(-1, None),
+            "interleaved": slice(None, None, 2),
+        }[self.layout]
+
     def reads(self, split):
         """One random prefix in training and the last where the query is masked; else all."""
         return "one" if split == "train" or self.layout == "joint_masked" else "all"
@@ -196,20 +210,31 @@ class Prompts(Drawn):
         if split != "train":
             read = xp.ones((N, T), bool)
         if self.layout == "joint_masked":
-            last = xp.arange(T) == T - 1
-            labels = xp.where(last[:, None], 0, labels)
-            read = xp.broadcast_to(last, (N, T))
-        inputs, targets = xp.concatenate([x, labels], -1), clean
+            read = xp.broadcast_to(xp.arange(T) == T - 1, (N, T))
+        inputs, targets = self.tokens(x, labels, xp), clean
         if self.layout == "interleaved":
-            zero = xp.zeros_like
-            keys = xp.concatenate([x, zero(labels)], -1)
-            values = xp.concatenate([zero(x), labels], -1)
-            inputs = xp.stack([keys, values], 2).reshape(N, 2 * T, -1)[:, :-1]
             targets = xp.repeat(clean, 2, 1)[:, :-1]
-            read = xp.stack([read, zero(read)], 2).reshape(N, 2 * T)[:, :-1]
+            read = xp.stack([read, xp.zeros_like(read)], 2).reshape(N, 2 * T)[:, :-1]
         times = xp.broadcast_to(xp.asarray(clock(self.length)), (N, self.length))
         single = [a.astype(np.float32) for a in (inputs, times, targets, read)]
         return Batch(*single, latents)
+
+    def tokens(self, x: Any, labels: Any, xp: Any = np) -> Any:
+        """Points [N, n + 1, d] and labels [N, n + 1, 1] as tokens in the task's layout."""
+        N, T, _ = x.shape
+        if self.layout == "joint_masked":
+            labels = xp.where((xp.arange(T) == T - 1)[:, None], 0, labels)
+        if self.layout != "interleaved":
+            return xp.concatenate([x, labels], -1)
+        keys = xp.concatenate([x, xp.zeros_like(labels)], -1)
+        values = xp.concatenate([xp.zeros_like(x), labels], -1)
+        return xp.stack([keys, values], 2).reshape(N, 2 * T, -1)[:, :-1]
+
+    def shown(self, tokens: Any) -> tuple[Any, Any]:
+        """Points [N, n + 1, d] and labels [N, n + 1] from tokens, the last label 0 if masked."""
+        if self.layout != "interleaved":
+            return tokens[..., :-1], tokens[..., -1]
+        return tokens[:, ::2, :-1], np.pad(tokens[:, 1::2, -1], ((0, 0), (0, 1)))
 
     def _grown(self, index: Any, split: Split, xp: Any) -> tuple[Any, Any]:
         """Coordinates and points [N] that the curriculum has reached at each example."""
