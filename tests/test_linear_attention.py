@@ -170,6 +170,7 @@ def test_plateaus_of_sigmoids_are_found_at_their_levels(log, noise):
     axis = np.log(steps) if log else steps / 2000
     drops = [6.5, 7.5, 8.3, 9.2] if log else [1.0, 2.5, 5.0, 8.0]
     clean = staircase(axis, drops, levels, 0.03)
+    clean[5500:5520] += 0.5  # an instability that passes
     rng = np.random.default_rng(0)
     found = plateaus.find(steps, clean * (1 + noise * rng.normal(size=len(steps))), log=log)
     np.testing.assert_allclose([row.level for row in found], levels, rtol=0.02)
@@ -194,10 +195,10 @@ def test_the_curve_that_never_rises_is_the_nearest_of_all():
     values, weights = rng.normal(size=9), rng.uniform(0.5, 3, 9)
     found = plateaus.never_rising(values, weights)
     assert np.all(np.diff(found) <= 0)
-    distance = (weights * (found - values) ** 2).sum()
+    distance = (weights * np.abs(found - values)).sum()
     for _ in range(300):  # no step into the set of such curves brings it nearer
         other = np.sort(found + 0.2 * rng.normal(size=9))[::-1]
-        assert (weights * (other - values) ** 2).sum() >= distance
+        assert (weights * np.abs(other - values)).sum() >= distance
 
 
 # The study of a run, in every layout.

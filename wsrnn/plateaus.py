@@ -92,17 +92,24 @@ def _grouped(place: Int[np.ndarray, " T"], least: float) -> Int[np.ndarray, " T"
 def never_rising(
     values: Float[np.ndarray, " B"], weights: Num[np.ndarray, " B"]
 ) -> Float[np.ndarray, " B"]:
-    """The curve without a rise that is nearest in weighted squares: neighbours in the wrong order
-    are pooled until none is left."""
-    pools: list[list[float]] = []  # mean, weight, how many
-    for value, weight in zip(values, weights, strict=True):
-        pools.append([value, weight, 1])
-        while len(pools) > 1 and pools[-2][0] < pools[-1][0]:
-            mean, weight, size = pools.pop()
-            before = pools[-1]
-            total = before[1] + weight
-            before[:] = [(before[0] * before[1] + mean * weight) / total, total, before[2] + size]
-    return np.repeat([pool[0] for pool in pools], [pool[2] for pool in pools])
+    """The curve without a rise that is nearest in weighted absolute differences.
+
+    Neighbours in the wrong order are pooled, at their median: a short spike moves nothing.
+    """
+    pools: list[tuple[float, int, int]] = []  # median, first, end
+    for i in range(len(values)):
+        pool = (float(values[i]), i, i + 1)
+        while pools and pools[-1][0] < pool[0]:
+            start = pools.pop()[1]
+            pool = (_median(values[start : i + 1], weights[start : i + 1]), start, i + 1)
+        pools.append(pool)
+    return np.concatenate([np.full(end - start, level) for level, start, end in pools])
+
+
+def _median(values: Float[np.ndarray, " B"], weights: Num[np.ndarray, " B"]) -> float:
+    order = np.argsort(values)
+    below = np.cumsum(weights[order])
+    return float(values[order][np.searchsorted(below, below[-1] / 2)])
 
 
 def saddles(
