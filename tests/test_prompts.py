@@ -306,7 +306,7 @@ def test_outliers_carry_no_label_and_inliers_are_a_thinner_prompt(dummy):
     plain = LinearRegression(d=d, examples=n).build(numbers, "test")
     np.testing.assert_array_equal(batch.inputs[~outlier], plain.inputs[~outlier])
     # min-norm least squares on Binomial(n, 1 - p) examples, max(0, 1 - k / d) each
-    kept, y = inliers(batch)[:, :-1], batch.inputs[:, :-1, -1].astype(float)
+    kept, y = inliers(task, batch)[:, :-1], batch.inputs[:, :-1, -1].astype(float)
     found = estimators.least_squares(kept, y, x[:, -1].astype(float))
     k = np.arange(n + 1)
     expected = (scipy.stats.binom.pmf(k, n, 1 - p) * np.maximum(0, 1 - k / d)).sum()

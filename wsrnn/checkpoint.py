@@ -74,13 +74,17 @@ class Checkpoints:
                 f"{reason}; earlier ones are kept"
             ) from error
 
+    def steps(self) -> list[int]:
+        """The steps that are kept, from the first on."""
+        return sorted(self._manager.all_steps())
+
     def find(self, which: str | int) -> int | None:
         """Return a step by name or number, None if there are no checkpoints yet.
 
         `best` is the last one where no checkpoint has a validation loss. Raises UserError for a
         number that is not kept.
         """
-        steps = sorted(self._manager.all_steps())
+        steps = self.steps()
         if not steps:
             return None
         if which == "last":

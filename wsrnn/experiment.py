@@ -53,6 +53,8 @@ class Experiment:
     """Batches of a validation; None takes the whole split."""
     save_every: int = 500
     """Steps between checkpoints."""
+    keep: int = 2
+    """How many checkpoints are kept, from the last one back, beside the best."""
     log_every: int = 100
     """Steps between points in TensorBoard and lines in the log (metrics.jsonl has every step)."""
     draw: Literal["host", "step"] = "host"
@@ -64,7 +66,8 @@ class Experiment:
     """Steps in a row without a finite loss and gradient that stop the run."""
 
     def __post_init__(self):
-        for name in ("steps", "batch_size", "eval_every", "save_every", "log_every", "max_skipped"):
+        counts = ("steps", "batch_size", "eval_every", "save_every", "keep", "log_every")
+        for name in (*counts, "max_skipped"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         if self.eval_batches is not None and self.eval_batches < 1:
@@ -130,7 +133,7 @@ class Experiment:
 
 
 # Fields that cannot change what a run computes: free to differ when it is continued.
-FREE = re.compile(r"mesh\.|workers$|(eval|save|log)_every$|task\.data_dir$|evaluation(\.|$)")
+FREE = re.compile(r"mesh\.|workers$|(eval|save|log)_every$|keep$|task\.data_dir$|evaluation(\.|$)")
 
 
 def flatten(value: Any, name: str = "") -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator
 
@@ -105,6 +105,30 @@ def states(
         spectrum.plot(eigenvalues.real, eigenvalues.imag, ".", color=OURS, ms=3)
         spectrum.set(title="eigenvalues of A", aspect="equal")
     figure.suptitle(title)
+    return figure
+
+
+def emergence(
+    steps: Int[np.ndarray, " T"],
+    losses: Float[np.ndarray, " T"],
+    plateaus: Sequence[tuple[float, int, int]],
+    predicted: Sequence[float],
+    title: str,
+) -> Figure:
+    """The training loss over the steps, its plateaus (level, first, last), the levels predicted."""
+    figure = Figure(figsize=(7, 4.5), layout="constrained", dpi=120)
+    axes = figure.add_subplot()
+    for row, level in enumerate(predicted):
+        axes.axhline(level, color=GREYS[2], lw=1, ls="--", label="predicted" if not row else None)
+        axes.text(1.01, level, f"{level:.3f}", color=GREYS[1], fontsize=8, va="center",
+                  transform=axes.get_yaxis_transform())  # fmt: skip
+    axes.plot(steps, losses, color=LINES[1], lw=1, label="training loss")
+    for row, (level, first, last) in enumerate(plateaus):
+        axes.plot([first, last], [level, level], color=OURS, lw=4, alpha=0.6,
+                  solid_capstyle="butt", label=None if row else "plateaus found")  # fmt: skip
+    axes.set(xscale="log", yscale="log", xlabel="step", ylabel="loss / Var(y)", title=title)
+    axes.legend(frameon=False, fontsize=8, loc="upper right", bbox_to_anchor=(1, 0.97))
+    axes.spines[["top", "right"]].set_visible(False)
     return figure
 
 

@@ -1,9 +1,9 @@
 """What a trained model learns in context: one study of a run, on one set of fresh prompts.
 
 Error against the number of examples, beside the algorithms; prompts from other laws than those of
-training; prompts that were tampered with; the weights that the predictions imply; and what can be
-read from the states. The protocol is that of Garg et al. (2022): at least 1,280 prompts and 90 %
-bootstrap intervals from 1,000 resamples.
+training; prompts that were tampered with; the weights that the predictions imply; what can be read
+from the states; and the plateaus of training. The protocol is that of Garg et al. (2022): at least
+1,280 prompts and 90 % bootstrap intervals from 1,000 resamples.
 """
 
 from dataclasses import replace
@@ -16,11 +16,11 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Float
 
-from wsrnn import data, estimators, figures
+from wsrnn import data, estimators, figures, plateaus
 from wsrnn.errors import UserError
 from wsrnn.evaluations import in_batches
 from wsrnn.evaluations.in_context import inliers
-from wsrnn.experiment import load_step
+from wsrnn.experiment import load_step, open_checkpoints
 from wsrnn.models import Model
 from wsrnn.monitor import Monitor
 from wsrnn.record import read_metrics
@@ -32,6 +32,7 @@ from wsrnn.tasks.shifts import SHIFTS
 
 RESAMPLES = 1000
 PENALTIES = (1.0, 0.1, 0.01, 1e-3, 1e-4)  # of the lasso
+GROUPS = 2000  # the most that are resampled: more prompts than this are resampled in groups
 LARGEST = 2**28  # bytes of the states that a probe looks at
 
 
@@ -40,16 +41,21 @@ def study(
 ) -> dict[str, Any]:
     """Study a run; write and return icl/icl.json and figures, also for TensorBoard.
 
-    `text` of the returned document is the summary for a terminal. Raises UserError for a run that
-    is not on prompts in the layout read_before_write, where one pass answers for every prefix.
+    `text` of the returned document is the summary for a terminal. Where the layout is joint_masked
+    a prompt is read at its end only, else after every prefix in one pass. Raises UserError for a
+    run that is not on prompts.
     """
     run = Path(run)
     model, experiment, number = load_step(run, step, flags)
     task, seed = experiment.task, experiment.seed
-    if not isinstance(task, Prompts) or task.layout != "read_before_write":
+    if not isinstance(task, Prompts):
         raise UserError(
-            f"{run}: a study needs prompts (wsrnn.tasks.prompts) in the layout read_before_write, "
-            f"and the task is {type(task).__name__}: use wsrnn eval"
+            f"{run}: a study needs prompts (wsrnn.tasks.prompts), and the task is "
+            f"{type(task).__name__}: use wsrnn eval"
+        )
+    if task.cumsum == "legacy":
+        raise UserError(
+            f"{run}: under cumsum legacy y_q is asked for with Y_(N-1) added to it: use wsrnn eval"
         )
     if prompts < 100:
         raise UserError(f"--prompts must be at least 100 for intervals to mean anything: {prompts}")
@@ -70,7 +76,7 @@ def study(
     title = f"{run.name}, step {number}: error after n examples, {prompts:,} prompts"
     pictures = {
         "errors": figures.error_curves(
-            range(task.length), {k: v["error"] for k, v in curves.items()}, title, task.d,
+            task.prefixes, {k: v["error"] for k, v in curves.items()}, title, task.d,
             (curves["this model"]["low"], curves["this model"]["high"]),
         ),
         "shifts": figures.intervals(
@@ -83,6 +89,9 @@ def study(
     if (found := states(model, task, batch)) is not None:
         document["states"] = found.pop("document")
         pictures["states"] = figures.states(**found, title=run.name)
+    if (found := emergence(run, task, batch)) is not None:
+        document["emergence"] = found.pop("document")
+        pictures["emergence"] = figures.emergence(**found, title=run.name)
     folder = run / "icl" / slug(number, flags)
     folder.mkdir(parents=True, exist_ok=True)
     for name, figure in pictures.items():
@@ -96,17 +105,21 @@ def study(
     return document | {"text": _text(document, task) + f"\nwrote {folder}"}
 
 
-def answers(model: Model, batch: Batch) -> Float[np.ndarray, "N T"]:
-    """The model's prediction of y after every prefix."""
-    return in_batches(model, "__call__", 256, batch.inputs, batch.times)[..., 0].astype(np.float64)
+def answers(model: Model, task: Prompts, batch: Batch) -> Float[np.ndarray, "N prefixes"]:
+    """The model's prediction of y after each of the task's prefixes."""
+    outputs = in_batches(model, "__call__", 256, batch.inputs, batch.times)
+    return outputs[:, task.queries, 0].astype(np.float64)
 
 
 def error(
-    predicted: Float[np.ndarray, "N T"], truth: Float[np.ndarray, "N T"]
+    predicted: Float[np.ndarray, "N prefixes"], truth: Float[np.ndarray, "N prefixes"]
 ) -> dict[str, list[float]]:
     """MSE over the mean square of the truth, with a 90 % bootstrap interval over prompts."""
-    squares, size = (predicted - truth) ** 2, truth**2
-    N = len(truth)
+    N = min(len(truth), GROUPS)
+    squares, size = (
+        np.add.reduceat(each, np.arange(N) * len(truth) // N)
+        for each in ((predicted - truth) ** 2, truth**2)
+    )
     counts = np.random.default_rng(0).multinomial(N, np.full(N, 1 / N), RESAMPLES)
     resampled = (counts @ squares) / (counts @ size)
     low, high = np.percentile(resampled, [5, 95], 0)
@@ -131,18 +144,18 @@ def error_curves(model: Model, task: Prompts, batch: Batch) -> dict[str, dict[st
 
     Of the lasso with the penalty that is best on average.
     """
-    x, y, truth = _parts(batch)
-    asked = batch.mask  # what is not, as an outlier, counts as 0 of 0
-    curves = {"this model": error(asked * answers(model, batch), asked * truth)}
+    x, y, truth = _parts(task, batch)
+    asked = batch.mask[:, task.queries]  # what is not, as an outlier, counts as 0 of 0
+    curves = {"this model": error(asked * answers(model, task, batch), asked * truth)}
 
     def add(name, estimate, x):
-        predicted = [estimate(x[:, :n], y[:, :n], x[:, n]) for n in range(task.length)]
+        predicted = [estimate(x[:, :n], y[:, :n], x[:, n]) for n in task.prefixes]
         curves[name] = error(asked * np.stack(predicted, 1), asked * truth)
 
     for name, estimate in algorithms(task).items():
         add(name, estimate, x)
     if "outlier" in batch.latents:
-        add("least squares on the inliers", estimators.least_squares, inliers(batch))
+        add("least squares on the inliers", estimators.least_squares, inliers(task, batch))
     lassos = sorted(
         (name for name in curves if name.startswith("lasso")),
         key=lambda name: np.mean(curves[name]["error"]),
@@ -155,7 +168,8 @@ def aggregates(task: Prompts, curves: dict[str, dict]) -> dict[str, dict[str, fl
 
     Ridge with the noise as its penalty is the best prediction for white x and normal w.
     """
-    at = {f"error at {n}": n for n in (task.d, 2 * task.d) if n <= task.examples}
+    at = {f"error at {n}": task.prefixes.index(n) for n in (task.d, 2 * task.d)
+          if n in task.prefixes}  # fmt: skip
     best = next(np.array(c["error"]) for name, c in curves.items() if name.startswith("ridge"))
     rows = {}
     for name, curve in curves.items():
@@ -172,8 +186,8 @@ def shifted(model: Model, task: Prompts, seed: int, prompts: int) -> dict[str, d
     for name, shift in SHIFTS.items():
         other = replace(task, shift=name)
         batch = data.examples(other, "test", seed, prompts)
-        x, y, truth = _parts(batch)
-        row = _last(error(answers(model, batch)[:, -1:], truth[:, -1:]))
+        x, y, truth = _parts(other, batch)
+        row = _last(error(answers(model, other, batch)[:, -1:], truth[:, -1:]))
         if isinstance(task, LinearRegression):
             penalty = task.noise + shift.noise or 0.1
             ridge = estimators.ridge(x[:, :-1], y[:, :-1], x[:, -1], penalty)
@@ -189,7 +203,9 @@ def interventions(model: Model, task: Prompts, batch: Batch) -> dict[str, dict[s
     and without labels; one that adds up does not care for their order.
     """
     n = task.examples
-    tokens, rest = batch.inputs[:, :n], slice(n, None)
+    points, labels = task.shown(batch.inputs)
+    pairs = np.concatenate([points, labels[..., None]], -1)
+    tokens, query = pairs[:, :n], pairs[:, n:]
     without = np.delete(np.arange(n), n // 2)
     changed = {
         "as they are": tokens,
@@ -202,12 +218,13 @@ def interventions(model: Model, task: Prompts, batch: Batch) -> dict[str, dict[s
         "labels zero": np.concatenate([tokens[..., :-1], 0 * tokens[..., -1:]], -1),
         "query alone": tokens[:, :0],
     }
-    truth = _parts(batch)[2][:, -1:]
+    truth = _parts(task, batch)[2][:, -1:]
     rows = {}
     for name, examples in changed.items():
-        inputs = np.concatenate([examples, batch.inputs[:, rest]], 1)
+        pairs = np.concatenate([examples, query], 1)
+        inputs = task.tokens(pairs[..., :-1], pairs[..., -1:])
         times = batch.times[:, : inputs.shape[1]]
-        predicted = answers(model, batch._replace(inputs=inputs, times=times))[:, -1:]
+        predicted = answers(model, task, batch._replace(inputs=inputs, times=times))[:, -1:]
         rows[name] = _last(error(predicted, truth))
     return rows
 
@@ -232,10 +249,12 @@ def implied_weights(model: Model, task: Prompts, batch: Batch) -> dict[str, dict
         return jax.grad(last)(inputs[:, -1, :-1])
 
     rows = {}
-    for n in sorted({max(1, task.d // 2), task.d, task.examples} & set(range(task.length))):
-        inputs = jax.numpy.asarray(batch.inputs[:, : n + 1])
-        implied = np.asarray(gradient(params, inputs, batch.times[:, : n + 1]), np.float64)
-        x, w = np.asarray(batch.inputs[:, :n, :-1], np.float64), batch.latents["w"]
+    points, w = _parts(task, batch)[0], batch.latents["w"]
+    for n in sorted({max(1, task.d // 2), task.d, task.examples} & {*task.prefixes}):
+        step = range(task.length)[task.queries][task.prefixes.index(n)]
+        inputs = jax.numpy.asarray(batch.inputs[:, : step + 1])
+        implied = np.asarray(gradient(params, inputs, batch.times[:, : step + 1]), np.float64)
+        x = points[:, :n]
         seen = np.einsum("nde,ne->nd", np.linalg.pinv(x) @ x, w)
         rows[f"n = {n}"] = {"with w": _cosine(implied, w), "with w seen": _cosine(implied, seen)}
     return rows
@@ -244,20 +263,28 @@ def implied_weights(model: Model, task: Prompts, batch: Batch) -> dict[str, dict
 def states(model: Model, task: Prompts, batch: Batch) -> dict[str, Any] | None:
     """What the states hold: linear probes, principal components, drift, and the spectrum of A.
 
-    None for a model that does not show its states.
+    None for a model that does not show its states. Probes are of the states from which a prompt is
+    read; where that is its end alone, components and drift are of the states of all tokens.
     """
     shapes = jax.eval_shape(partial(type(model).states, model), batch.inputs[:1], batch.times[:1])
     if shapes is None:
         return None
     count = int(min(len(batch.inputs), LARGEST // (4 * shapes.size)))
     theta = in_batches(model, "states", 64, batch.inputs[:count], batch.times[:count])
-    x, y, _ = _parts(batch)
-    at = sorted({1, max(1, task.d // 2), task.d, 2 * task.d, task.examples} & {*range(task.length)})
-    targets = {"sum of y x": lambda n: np.einsum("nid,ni->nd", x[:count, :n], y[:count, :n])}
+    read = theta[:, task.queries]
+    theta = read if len(task.prefixes) > 1 else theta
+    x, y, _ = _parts(task, batch)
+    x, y = x[:count], y[:count]
+    at = sorted({1, max(1, task.d // 2), task.d, 2 * task.d, task.examples} & {*task.prefixes})
+    upper = np.triu_indices(task.d)
+    targets = {
+        "sum of y x": lambda n: np.einsum("nid,ni->nd", x[:, :n], y[:, :n]),
+        "sum of x x^T": lambda n: np.einsum("nid,nie->nde", x[:, :n], x[:, :n])[:, *upper],
+    }
     if "w" in batch.latents:
         targets["w"] = lambda n: np.asarray(batch.latents["w"])[:count].reshape(count, -1)
     probes = {
-        name: [probe(theta[:, n].astype(np.float64), of(n)) for n in at]
+        name: [probe(read[:, task.prefixes.index(n)].astype(np.float64), of(n)) for n in at]
         for name, of in targets.items()
     }
     flat = theta[:, 1:].reshape(-1, theta.shape[-1]).astype(np.float64)
@@ -273,6 +300,42 @@ def states(model: Model, task: Prompts, batch: Batch) -> dict[str, Any] | None:
         "components": components,
         "drift": drift,
         "eigenvalues": eigenvalues,
+    }
+
+
+def emergence(run: Path, task: Prompts, batch: Batch) -> dict[str, Any] | None:
+    """The plateaus of the training loss, and the error of a checkpoint from the middle of each.
+
+    The loss is divided by Var(y), so that a level is an error. For linear attention on prompts of
+    one length theory predicts the levels. None for a run without a record of its steps.
+    """
+    rows = [row for row in read_metrics(run) if row.get("loss") is not None]
+    if len(rows) < 2:
+        return None
+    steps = np.array([row["step"] for row in rows])
+    losses = np.array([row["loss"] for row in rows]) / task.power
+    found = plateaus.find(steps, losses)
+    normal = type(task) is LinearRegression and not (task.uniform or task.sparse)
+    predicted = []
+    if normal and task.layout == "joint_masked":
+        predicted = plateaus.saddles(task.eigenvalues, task.examples, task.noise).tolist()
+    with open_checkpoints(run) as saved:
+        kept = np.array(saved.steps())
+    truth, stays = _parts(task, batch)[2], []
+    for plateau in found:
+        row = plateau._asdict()
+        inside = kept[(kept >= plateau.first) & (kept <= plateau.last)]
+        if len(inside):
+            row["step"] = int(inside[len(inside) // 2])
+            model, *_ = load_step(run, row["step"])
+            row |= _last(error(answers(model, task, batch)[:, -1:], truth[:, -1:]))
+        stays.append(row)
+    return {
+        "document": {"plateaus": stays, "predicted": predicted},
+        "steps": steps,
+        "losses": losses,
+        "plateaus": found,
+        "predicted": predicted,
     }
 
 
@@ -299,10 +362,10 @@ def probe(features: Float[np.ndarray, "N P"], targets: Float[np.ndarray, "N K"])
     return float(score(best, judge, parts[2]))
 
 
-def _parts(batch: Batch) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """x [N, T, d], labels [N, T] and noise-free values [N, T], in float64."""
-    inputs = np.asarray(batch.inputs, np.float64)
-    return inputs[..., :-1], inputs[..., -1], np.asarray(batch.targets[..., 0], np.float64)
+def _parts(task: Prompts, batch: Batch) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """x [N, n + 1, d], labels [N, n + 1] and what is true after each prefix, in float64."""
+    x, y = task.shown(np.asarray(batch.inputs, np.float64))
+    return x, y, np.asarray(batch.targets[:, task.queries, 0], np.float64)
 
 
 def _last(curve: dict[str, list[float]]) -> dict[str, float]:
@@ -315,14 +378,16 @@ def _cosine(a: Float[np.ndarray, "N d"], b: Float[np.ndarray, "N d"]) -> float:
 
 
 def _text(document: dict[str, Any], task: Prompts) -> str:
-    at = sorted({0, 1, task.d, 2 * task.d, task.examples} & {*range(task.length)})
+    at = sorted({0, 1, task.d, 2 * task.d, task.examples} & {*task.prefixes})
     lines = [
         f"{document['run']}, step {document['step']}: MSE on y_q / Var(y_q), 90 % intervals over "
         f"{document['prompts']:,} prompts",
         " " * 30 + "".join(f"{f'n={n}':>10}" for n in at),
     ]
     for name, curve in document["errors"].items():
-        lines.append(f"{name:30}" + "".join(f"{curve['error'][n]:10.4g}" for n in at))
+        lines.append(
+            f"{name:30}" + "".join(f"{curve['error'][task.prefixes.index(n)]:10.4g}" for n in at)
+        )
     for title in ("shifts", "interventions"):
         lines.append(f"\n{title}, after {task.examples} examples")
         for name, row in document[title].items():
@@ -342,4 +407,22 @@ def _text(document: dict[str, Any], task: Prompts) -> str:
                 for n, value in zip(document["states"]["n"], values, strict=True)
             )
             lines.append(f"linear probe of {name} from the state, R^2: {scores}")
+    if "emergence" in document:
+        lines += _plateaus(document["emergence"], document["prompts"])
     return "\n".join(lines)
+
+
+def _plateaus(emergence: dict[str, Any], prompts: int) -> list[str]:
+    lines = ["\nplateaus of the training loss over Var(y)"]
+    for row in emergence["plateaus"]:
+        line = f"steps {row['first']:,} to {row['last']:,}: {row['level']:.4g}"
+        if emergence["predicted"]:
+            nearest = min(emergence["predicted"], key=lambda level: abs(level - row["level"]))
+            line += f", predicted {nearest:.4g}"
+        if "error" in row:
+            line += (
+                f"; step {row['step']:,} on {prompts:,} fresh prompts: "
+                f"{row['error']:.4g}  [{row['low']:.4g}, {row['high']:.4g}]"
+            )
+        lines.append(line)
+    return lines

@@ -87,7 +87,7 @@ def fit(recipe: Recipe, out: Path, init_from: Path | None = None) -> dict[str, A
             stack.enter_context(run.locked())
             run.write()
         _meet("the folder is there")
-        checkpoints = stack.enter_context(Checkpoints(out / CHECKPOINTS))
+        checkpoints = stack.enter_context(Checkpoints(out / CHECKPOINTS, keep=experiment.keep))
         start = checkpoints.find("last") or 0
         if start:
             state = checkpoints.restore(start, program.abstract, program.layouts)

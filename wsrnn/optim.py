@@ -10,8 +10,8 @@ import optax
 class OptimConfig:
     """Optimiser, schedule and clipping."""
 
-    name: Literal["adam", "adamw", "adabelief"] = "adam"
-    """adabelief is the paper's."""
+    name: Literal["adam", "adamw", "adabelief", "sgd"] = "adam"
+    """adabelief is the paper's; sgd is plain gradient descent."""
     learning_rate: float = 1e-3
     """Its peak."""
     schedule: Literal["constant", "cosine"] = "cosine"
@@ -60,10 +60,10 @@ class OptimConfig:
         The rate stays outside, so that the schedule is a function of the run's step, which a
         skipped step advances too, and not of the optimiser's own count.
         """
-        rule = optax.scale_by_belief if self.name == "adabelief" else optax.scale_by_adam
+        rules = {"adabelief": optax.scale_by_belief, "sgd": optax.identity}
         return optax.chain(
             optax.clip(self.clip_value) if self.clip_value else optax.identity(),
             optax.clip_by_global_norm(self.clip_norm) if self.clip_norm else optax.identity(),
-            rule(),
+            rules.get(self.name, optax.scale_by_adam)(),
             optax.add_decayed_weights(self.weight_decay) if self.weight_decay else optax.identity(),
         )

@@ -18,7 +18,7 @@ from wsrnn.tasks.prompts import Prompts
 class PrefixError(Evaluation):
     """Mean squared error on y_q over Var(y_q) after n examples, one pass for all n.
 
-    For tasks whose tokens are (x, y) with one y, in the layout read_before_write.
+    For prompts (`wsrnn.tasks.prompts`); in the layout joint_masked at their one n.
     """
 
     prompts: int = 4096
@@ -33,46 +33,57 @@ class PrefixError(Evaluation):
             raise ValueError("evaluation.prompts must be at least 1 and prefixes not empty")
 
     def check(self, task, model):
-        """Prompts must be long enough, and tokens end in the one value that is predicted."""
-        if not task.answers_in_tokens or task.d_out != 1:
-            raise ValueError("evaluation by prefixes is for tasks of tokens (x, y) with one y")
-        if not all(0 <= n < task.length for n in self.prefixes):
+        """Prompts must be read after as many examples."""
+        if not isinstance(task, Prompts):
+            raise ValueError("evaluation by prefixes is for prompts of tokens (x, y) with one y")
+        if task.cumsum == "legacy":
+            raise ValueError("under cumsum legacy y_q is asked for with Y_{N-1} added to it: set "
+                             "evaluation QueryError")  # fmt: skip
+        read = task.prefixes
+        if not all(n in read for n in self.prefixes):
             raise ValueError(
-                f"evaluation.prefixes {list(self.prefixes)} must lie within 0 and the task's "
-                f"{task.length - 1} examples"
+                f"evaluation.prefixes {list(self.prefixes)} must lie within {read[0]} and the "
+                f"task's {read[-1]} examples"
             )
+        if self.built_in and task.layout != "read_before_write":
+            raise ValueError("evaluation.built_in reads prompts in the layout read_before_write")
 
     def __call__(self, model, task, seed):
         """Judge the model at every prefix of test prompts."""
         batch = data.examples(task, "test", seed, self.prompts)
-        x, y = batch.inputs[..., :-1].astype(np.float64), batch.inputs[..., -1].astype(np.float64)
-        target = batch.targets[..., 0].astype(np.float64)
-        outputs = in_batches(model, "__call__", 512, batch.inputs, batch.times)[..., 0]
+        x, y = task.shown(batch.inputs.astype(np.float64))
+        target = batch.targets[:, task.queries, 0].astype(np.float64)
+        asked = batch.mask[:, task.queries] > 0
 
-        def error(predicted, n):
-            asked = batch.mask[:, n] > 0
-            squares, size = (predicted - target[:, n]) ** 2, target[:, n] ** 2
-            return float(squares[asked].sum() / size[asked].sum())
+        def errors_of(predicted):
+            squares, size = asked * (predicted - target) ** 2, asked * target**2
+            return (squares.sum(0) / size.sum(0)).tolist()
 
-        every = range(task.length)
-        errors = {"this model": [error(outputs[:, n], n) for n in every]}
-        noise = getattr(task, "noise", 0.0)
+        def estimated(estimate, x):
+            return errors_of(np.stack([estimate(x[:, :n], y[:, :n], x[:, n]) for n in every], 1))
+
+        def answers(model):
+            outputs = in_batches(model, "__call__", 512, batch.inputs, batch.times)
+            return outputs[:, task.queries, 0]
+
+        every = task.prefixes
+        errors = {"this model": errors_of(answers(model))}
         if self.built_in:
-            solver = least_squares_root(task.d_in, task.d_out, noise or 1e-3)
-            solved = in_batches(solver, "__call__", 512, batch.inputs, batch.times)[..., 0]
-            errors["conjugate gradients, built in"] = [error(solved[:, n], n) for n in every]
-        for name, estimate in estimators.baselines(noise).items():
-            errors[name] = [error(estimate(x[:, :n], y[:, :n], x[:, n]), n) for n in every]
+            solver = least_squares_root(task.d_in, task.d_out, task.noise or 1e-3)
+            errors["conjugate gradients, built in"] = errors_of(answers(solver))
+        for name, estimate in estimators.baselines(task.noise).items():
+            errors[name] = estimated(estimate, x)
         if "outlier" in batch.latents:
-            errors["least squares on the inliers"] = [
-                error(estimators.least_squares(inliers(batch)[:, :n], y[:, :n], x[:, n]), n)
-                for n in every
-            ]
+            kept = inliers(task, batch)
+            errors["least squares on the inliers"] = estimated(estimators.least_squares, kept)
         title = f"error = MSE on y_q / Var(y_q) after n examples, {len(x):,} fresh prompts"
         return Result(
             title,
             [f"n={n}" for n in self.prefixes],
-            {name: [values[n] for n in self.prefixes] for name, values in errors.items()},
+            {
+                name: [values[every.index(n)] for n in self.prefixes]
+                for name, values in errors.items()
+            },
             {"error": figures.error_curves(every, errors, title, x.shape[-1])},
         )
 
@@ -112,7 +123,7 @@ class QueryError(Evaluation):
             carries = name == "zero" and task.cumsum == "legacy"
             answers["carry" if carries else name] = estimate(x, y, query)
         if "outlier" in batch.latents:
-            kept = inliers(shown)[:, :-1]
+            kept = inliers(plain, shown)[:, :-1]
             answers["least squares on the inliers"] = estimators.least_squares(kept, y, query)
         rows = {}
         for name, answer in answers.items():
@@ -124,9 +135,10 @@ class QueryError(Evaluation):
         return Result(title, ["error", "R^2 on Y_N"][: len(rows["this model"])], rows)
 
 
-def inliers(batch: Batch) -> Float[np.ndarray, "N T d"]:
+def inliers(task: Prompts, batch: Batch) -> Float[np.ndarray, "N T d"]:
     """x with 0 for the dummies: a row of zeros, of label 0, changes no fit of least norm."""
-    return np.where(batch.latents["outlier"][..., None], 0, batch.inputs[..., :-1]).astype(float)
+    x, _ = task.shown(batch.inputs.astype(np.float64))
+    return np.where(batch.latents["outlier"][..., None], 0, x)
 
 
 def least_squares_root(d_in: int, d_out: int, prior: float) -> Warp:

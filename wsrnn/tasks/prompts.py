@@ -161,6 +161,20 @@ class Prompts(Drawn):
         """Examples and query; two tokens for each example if interleaved."""
         return 2 * self.examples + 1 if self.layout == "interleaved" else self.examples + 1
 
+    @property
+    def prefixes(self) -> range:
+        """The numbers of examples after which a prompt is read."""
+        return range(self.examples if self.layout == "joint_masked" else 0, self.examples + 1)
+
+    @property
+    def queries(self) -> slice:
+        """The steps at which a prompt is read, one for each of `prefixes`."""
+        return {
+            "read_before_write": slice(None),
+            "joint_masked": slice(-1, None),
+            "interleaved": slice(None, None, 2),
+        }[self.layout]
+
     def reads(self, split):
         """One prefix in training and the last where the query is masked; else all."""
         return "one" if self._one_prefix(split) or self.layout == "joint_masked" else "all"
@@ -216,26 +230,44 @@ class Prompts(Drawn):
         N, T, _ = x.shape
         read, targets = self.asked(raw, split, xp), clean
         if self.layout == "joint_masked":
-            last = xp.arange(T) == T - 1
-            labels = xp.where(last[:, None], 0, labels)
-            read = xp.broadcast_to(last, (N, T))
-        if self.cumsum == "tokens":
-            x, labels = xp.cumsum(x, 1), xp.cumsum(labels, 1)
-        elif self.cumsum == "legacy":
-            sums = xp.cumsum(labels, 1)
-            x, labels = xp.cumsum(x, 2), xp.where(last[:, None], 0, sums)
-            targets = xp.where(last[:, None], sums + clean, sums)
-        inputs = xp.concatenate([x, labels], -1)
+            read = xp.broadcast_to(xp.arange(T) == T - 1, (N, T))
+        inputs = self.tokens(x, labels, xp)
+        if self.cumsum == "legacy":
+            query = (xp.arange(T) == T - 1)[:, None]
+            targets = xp.cumsum(xp.where(query, clean, labels), 1)
         if self.layout == "interleaved":
-            zero = xp.zeros_like
-            keys = xp.concatenate([x, zero(labels)], -1)
-            values = xp.concatenate([zero(x), labels], -1)
-            inputs = xp.stack([keys, values], 2).reshape(N, 2 * T, -1)[:, :-1]
             targets = xp.repeat(clean, 2, 1)[:, :-1]
-            read = xp.stack([read, zero(read)], 2).reshape(N, 2 * T)[:, :-1]
+            read = xp.stack([read, xp.zeros_like(read)], 2).reshape(N, 2 * T)[:, :-1]
         times = xp.broadcast_to(xp.asarray(clock(self.length)), (N, self.length))
         single = [a.astype(np.float32) for a in (inputs, times, targets, read)]
         return Batch(*single, latents)
+
+    def tokens(self, x: Any, labels: Any, xp: Any = np) -> Any:
+        """Points [N, n + 1, d] and labels [N, n + 1, 1] as tokens in the task's layout."""
+        N, T, _ = x.shape
+        if self.layout == "joint_masked":
+            query = (xp.arange(T) == T - 1)[:, None]
+            labels = xp.where(query, 0, labels)
+            if self.cumsum == "tokens":
+                x, labels = xp.cumsum(x, 1), xp.cumsum(labels, 1)
+            elif self.cumsum == "legacy":
+                x, labels = xp.cumsum(x, 2), xp.where(query, 0, xp.cumsum(labels, 1))
+        if self.layout != "interleaved":
+            return xp.concatenate([x, labels], -1)
+        keys = xp.concatenate([x, xp.zeros_like(labels)], -1)
+        values = xp.concatenate([xp.zeros_like(x), labels], -1)
+        return xp.stack([keys, values], 2).reshape(N, 2 * T, -1)[:, :-1]
+
+    def shown(self, tokens: Any) -> tuple[Any, Any]:
+        """Points [N, n + 1, d] and labels [N, n + 1] from tokens, the last label 0 if masked."""
+        if self.layout == "interleaved":
+            return tokens[:, ::2, :-1], np.pad(tokens[:, 1::2, -1], ((0, 0), (0, 1)))
+        x, y = tokens[..., :-1], tokens[..., -1]
+        if self.cumsum != "none":
+            along = 1 if self.cumsum == "tokens" else 2
+            x, y = np.diff(x, axis=along, prepend=0), np.diff(y, axis=1, prepend=0)
+            y[:, -1] = 0
+        return x, y
 
     def _grown(self, index: Any, split: Split, xp: Any) -> tuple[Any, Any]:
         """Coordinates and points [N] that the curriculum has reached at each example."""
