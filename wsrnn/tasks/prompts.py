@@ -190,10 +190,8 @@ class Prompts(Drawn):
         """Prompts as tokens, in the task's layout."""
         x, clean, labels, latents = self.prompt(raw, split, xp)
         N, T, _ = x.shape
-        _, points = self._grown(raw["index"], split, xp)
-        # The prefix that is read, in training one of those that the curriculum has reached.
-        read = xp.floor(raw["prefix"] * points)[:, None] == xp.arange(T)
-        if split != "train":
+        read = self.standing(raw, split, xp)[:, None] == xp.arange(T)
+        if self.reads(split) == "all":
             read = xp.ones((N, T), bool)
         if self.layout == "joint_masked":
             last = xp.arange(T) == T - 1
@@ -210,6 +208,14 @@ class Prompts(Drawn):
         times = xp.broadcast_to(xp.asarray(clock(self.length)), (N, self.length))
         single = [a.astype(np.float32) for a in (inputs, times, targets, read)]
         return Batch(*single, latents)
+
+    def standing(self, raw: dict[str, Any], split: Split, xp: Any) -> Any:
+        """How many examples [N] come before the point that is read, where one is.
+
+        In training one of the prefixes that the curriculum has reached.
+        """
+        _, points = self._grown(raw["index"], split, xp)
+        return xp.floor(raw["prefix"] * points)
 
     def _grown(self, index: Any, split: Split, xp: Any) -> tuple[Any, Any]:
         """Coordinates and points [N] that the curriculum has reached at each example."""

@@ -1,0 +1,32 @@
+"""Real tables."""
+
+from wsrnn.evaluations.tables import TableErrors
+from wsrnn.experiment import Experiment
+from wsrnn.models.lift import LiftConfig
+from wsrnn.models.warp import TransitionConfig, WarpConfig
+from wsrnn.optim import OptimConfig
+from wsrnn.tasks.tables import SyntheticTables
+
+experiment = Experiment(
+    task=SyntheticTables(d=33, examples=64),
+    model=WarpConfig(
+        root_form="evidence",
+        root_priors=6,
+        features=33,
+        drive="value",
+        layout="read_before_write",
+        lift=LiftConfig("moments"),
+        write="identity",
+        transition=TransitionConfig("identity"),
+        read_time=False,
+        read_input=True,
+        mode="conv",
+    ),
+    evaluation=TableErrors(),
+    optim=OptimConfig(learning_rate=1e-2, warmup=100),
+    steps=2000,
+    batch_size=64,
+    eval_every=500,
+    eval_batches=8,
+    save_every=500,
+)
