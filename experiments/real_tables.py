@@ -2,6 +2,7 @@
 
 from wsrnn.evaluations.tables import TableErrors
 from wsrnn.experiment import Experiment
+from wsrnn.models.head import HeadConfig
 from wsrnn.models.lift import LiftConfig
 from wsrnn.models.warp import TransitionConfig, WarpConfig
 from wsrnn.optim import OptimConfig
@@ -20,12 +21,13 @@ experiment = Experiment(
         transition=TransitionConfig("identity"),
         read_time=False,
         read_input=True,
+        head=HeadConfig("clip", bound=8.0),
         mode="conv",
     ),
     evaluation=TableErrors(),
     optim=OptimConfig(learning_rate=1e-2, warmup=100),
-    steps=2000,
-    batch_size=64,
+    steps=2500,
+    batch_size=48,
     eval_every=500,
     eval_batches=8,
     save_every=500,

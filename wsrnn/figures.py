@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullFormatter, NullLocator
+from matplotlib.ticker import LogLocator, NullLocator
 
 OURS = "#c1272d"
 LINES = [OURS, "#4477aa", "#228833", "#222222", "#9a9a9a", "#ccbb44", "#aa3377", "#66ccee"]
@@ -76,7 +76,7 @@ def ratios(
     title: str,
 ) -> Figure:
     """Ratios (median, least, most) by panel, line and table; left of 1 the model is the better."""
-    figure = Figure(figsize=(11, 1.5 + 0.38 * len(tables)), layout="constrained", dpi=120)
+    figure = Figure(figsize=(11, 1.8 + 0.38 * len(tables)), layout="constrained", dpi=120)
     height = {table: -row for row, table in enumerate(tables)}
     for axes, (name, lines) in zip(
         figure.subplots(1, len(panels), sharey=True, squeeze=False)[0], panels.items(), strict=True
@@ -90,8 +90,9 @@ def ratios(
         axes.axvline(1, color="#999999", lw=1, zorder=0)
         axes.set(xscale="log", xlabel=f"{name}   (90 % interval)")
         axes.xaxis.set_major_formatter("{x:g}")
-        axes.xaxis.set_minor_formatter(NullFormatter())
-        axes.legend(frameon=False, fontsize=8, loc="lower left")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_minor_locator(NullLocator())
+        axes.legend(frameon=False, fontsize=8, ncols=4, loc="lower left", bbox_to_anchor=(0, 1))
         axes.grid(axis="x", color="#eeeeee")
         axes.spines[["top", "right"]].set_visible(False)
     figure.axes[0].set_yticks(list(height.values()), list(height), fontsize=8)

@@ -42,7 +42,7 @@ class TableErrors(Evaluation):
     """Those at which boosted trees are fitted too, which takes 0.1 s a draw."""
     draws: int = 200
     """Contexts of each table."""
-    queries: int = 10
+    queries: int = 5
     """Rows to predict from one context; fewer where a table has fewer."""
     data_dir: Path | None = None
     """As in `Tables`."""
