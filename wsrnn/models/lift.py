@@ -9,7 +9,6 @@ from typing import Literal
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float
 
@@ -108,8 +107,9 @@ class MomentsLift(nnx.Module):
 
     def __call__(self, token: Float[Array, "*N D"]) -> Float[Array, "*N C"]:
         """Lift every token."""
-        i, j = np.triu_indices(token.shape[-1])
-        return jnp.concatenate([token[..., i] * token[..., j], jnp.ones_like(token[..., :1])], -1)
+        # Row by row: the gradient of taking entries by their indices would be a slow scatter.
+        rows = [token[..., i : i + 1] * token[..., i:] for i in range(token.shape[-1])]
+        return jnp.concatenate([*rows, jnp.ones_like(token[..., :1])], -1)
 
 
 class Features(nnx.Module):
@@ -121,7 +121,7 @@ class Features(nnx.Module):
 
     def __init__(self, size: int, d: int, values: int, *, rngs: nnx.Rngs):
         self.values = values
-        sees = jnp.abs(jnp.arange(size)[:, None] % d == jnp.arange(d))
+        sees = jnp.arange(size)[:, None] % d == jnp.arange(d)[None]
         noise = jax.random.normal(rngs.params(), (size, d))
         self.W = nnx.Param(sees * jnp.sign(noise) + 0.1 * noise)
         self.b = nnx.Param(jax.random.normal(rngs.params(), (size,)))
@@ -129,11 +129,7 @@ class Features(nnx.Module):
     def __call__(self, token: Float[Array, "*N D"]) -> Float[Array, "*N C"]:
         """(psi(x), y)."""
         x, y = token[..., : -self.values], token[..., -self.values :]
-        b = self.b[...]
-        units = jnp.tanh(jnp.matmul(x, self.W[...].T, precision=PRECISION) + _ranked(b, x))
-        units = units - _ranked(jnp.tanh(b), x)
+        h = jnp.matmul(x, self.W[...].T, precision=PRECISION)
+        b = jnp.broadcast_to(self.b[...], h.shape)
+        units = jnp.tanh(h + b) - jnp.tanh(b)
         return jnp.concatenate([jnp.ones_like(y[..., :1]), x, units, y], -1)
-
-
-def _ranked(b: Float[Array, " C"], x: Float[Array, "*N D"]) -> Float[Array, "*N C"]:
-    return b.reshape(*[1] * (x.ndim - 1), -1)

@@ -81,7 +81,7 @@ class TransitionConfig:
 class WarpConfig(ModelConfig):
     """A weight-space linear RNN. The defaults start A, B and theta_0 as the paper does."""
 
-    root_form: Literal["mlp", "gated", "tied", "cg"] = "mlp"
+    root_form: Literal["mlp", "gated", "tied", "cg", "evidence"] = "mlp"
     """mlp: a network of `depth` hidden layers. gated: one whose weights are v sigmoid(g), theta =
     (v, g). tied: `root_steps` steps of gradient descent on the least squares that theta holds; cg:
     of conjugate gradients; evidence: `root_priors` ridge regressions weighed by their evidence. The

@@ -78,7 +78,8 @@ class Evidence(Network):
         G = G[..., np.maximum(at, at.T)]
         S, s, q = G[..., None, :d, :d], G[..., None, :d, d], G[..., None, d, d]
         log_P = p[..., : K * d].reshape(*p.shape[:-1], K, d)
-        root = jnp.linalg.cholesky(S + jnp.exp(log_P)[..., None] * jnp.eye(d, dtype=G.dtype))
+        P = jnp.exp(log_P).reshape(-1, d)
+        root = jnp.linalg.cholesky(S + jax.vmap(jnp.diag)(P).reshape(*log_P.shape, d))
         half = jax.lax.linalg.triangular_solve(
             root, jnp.broadcast_to(s, log_P.shape)[..., None], left_side=True, lower=True
         )

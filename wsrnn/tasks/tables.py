@@ -249,7 +249,8 @@ class SyntheticTables(Prompts):
     def values(self, latent, x, xp):
         """Of variance 1 over the rows of a prompt."""
         d = x.shape[-1]
-        present = (xp.abs(x).max(1, keepdims=True) > 0).sum(-1, keepdims=True)  # columns [N, 1, 1]
+        present = (xp.abs(x).max(1, keepdims=True) > 0).sum(-1, keepdims=True)  # [N, 1, 1]
+        present = xp.maximum(present, 1)
         kept = latent["kept"] < 0.1 + latent["density"][:, None]
         linear = x @ xp.where(kept, latent["w"], 0)[..., None]
         # Few of the columns that are there: from one of them on, to a half.
