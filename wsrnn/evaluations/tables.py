@@ -1,5 +1,7 @@
 """In-context regression on real tables, beside what scikit-learn fits to the same rows."""
 
+import logging
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +16,8 @@ from wsrnn.evaluations import Evaluation, Result, in_batches
 from wsrnn.models import Model
 from wsrnn.tasks import clock
 from wsrnn.tasks.tables import UCI, Tables
+
+log = logging.getLogger("wsrnn")
 
 RESAMPLES = 1000
 OURS, RIDGE, TREES, ALL = "this model", "ridge", "boosted trees", "median of all"
@@ -69,7 +73,9 @@ class TableErrors(Evaluation):
         """Judge the model on every table at every n; a bar shows how far it is."""
         ratios = {}  # by other, n and table: one number a draw
         todo = [(name, n) for name in self.tables for n in self.contexts]
-        for name, n in tqdm(todo, "tables", unit="context", disable=None):
+        for done, (name, n) in enumerate(tqdm(todo, "tables", unit="context", disable=None)):
+            if not sys.stderr.isatty():  # where there is no bar
+                log.info("tables: %d of %d, %s with %d rows", done + 1, len(todo), name, n)
             table = Tables(name, columns=task.d_in - 1, examples=n, data_dir=self.data_dir)
             if len(table.rows()) <= n:
                 continue

@@ -25,6 +25,8 @@ UCI = (
     "servo", "skillcraft", "sml", "solar", "yacht",
 )  # fmt: skip
 """Those of `SOURCE` that are small."""
+FAR = 8.0
+"""Deviations within which targets of synthetic prompts are held: few would be all of the loss."""
 CONSTANT = 1e-6
 """A column whose standard deviation is below so much of its largest value counts as constant."""
 
@@ -244,11 +246,11 @@ class SyntheticTables(Prompts):
         mean, deviation, varies = scales(x, seen, xp)
         x = xp.where(varies, (x - mean) / deviation, 0)
         mean, deviation, _ = scales(labels, seen, xp)
-        return Prompt(x, (clean - mean) / deviation, (labels - mean) / deviation, latent)
+        clean = xp.clip((clean - mean) / deviation, -FAR, FAR)
+        return Prompt(x, clean, (labels - mean) / deviation, latent)
 
     def values(self, latent, x, xp):
         """Of variance 1 over the rows of a prompt."""
-        d = x.shape[-1]
         present = (xp.abs(x).max(1, keepdims=True) > 0).sum(-1, keepdims=True)  # [N, 1, 1]
         present = xp.maximum(present, 1)
         kept = latent["kept"] < 0.1 + latent["density"][:, None]
@@ -271,7 +273,6 @@ class SyntheticTables(Prompts):
         )
         mixed = _unit(mixed)
         skewed = xp.where(latent["skew"] < 0.3, 1, 0)[:, None, None]
-        assert d == self.d
         return xp.where(skewed, _unit(xp.exp(xp.minimum(mixed, 3))), mixed)
 
     def _columns(self, raw, xp) -> Any:
