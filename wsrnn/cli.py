@@ -261,10 +261,12 @@ def _recipe(args, flags: list[str]):
 
 
 def _data_flags(args, experiment) -> list[str]:
-    """--data-dir is short for the field of the tasks that read files."""
-    if not hasattr(experiment.task, "data_dir"):
+    """--data-dir is short for the field of the tasks and evaluations that read files."""
+    parts = [p for p in ("task", "evaluation") if hasattr(getattr(experiment, p), "data_dir")]
+    if not parts:
         raise UserError(f"--data-dir: the task {type(experiment.task).__name__} reads no files")
-    return ["--task.data-dir", str(Path(args.data_dir).expanduser().resolve())]
+    folder = str(Path(args.data_dir).expanduser().resolve())
+    return [flag for part in parts for flag in (f"--{part}.data-dir", folder)]
 
 
 def _train(args, flags):

@@ -73,6 +73,36 @@ def intervals(rows: dict[str, Sequence[float]], beside: dict[str, float], title:
     return figure
 
 
+def ratios(
+    tables: Sequence[str],
+    panels: dict[str, dict[str, dict[str, tuple[float, float, float]]]],
+    title: str,
+) -> Figure:
+    """Ratios (median, least, most) by panel, line and table; left of 1 the model is the better."""
+    figure = Figure(figsize=(11, 1.8 + 0.38 * len(tables)), layout="constrained", dpi=120)
+    height = {table: -row for row, table in enumerate(tables)}
+    for axes, (name, lines) in zip(
+        figure.subplots(1, len(panels), sharey=True, squeeze=False)[0], panels.items(), strict=True
+    ):
+        for k, (line, found) in enumerate(lines.items()):
+            colour = LINES[k % len(LINES)]
+            at = np.array([height[table] for table in found]) + 0.3 - 0.6 * (k + 0.5) / len(lines)
+            median, least, most = np.clip(np.array(list(found.values())).T, 0.02, 50)
+            axes.hlines(at, least, most, color=colour, lw=2, alpha=0.4)
+            axes.plot(median, at, "o", color=colour, ms=4, label=line)
+        axes.axvline(1, color="#999999", lw=1, zorder=0)
+        axes.set(xscale="log", xlabel=f"{name}   (90 % interval)")
+        axes.xaxis.set_major_formatter("{x:g}")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_minor_locator(NullLocator())
+        axes.legend(frameon=False, fontsize=8, ncols=4, loc="lower left", bbox_to_anchor=(0, 1))
+        axes.grid(axis="x", color="#eeeeee")
+        axes.spines[["top", "right"]].set_visible(False)
+    figure.axes[0].set_yticks(list(height.values()), list(height), fontsize=8)
+    figure.suptitle(title, fontsize=9)
+    return figure
+
+
 def states(
     at: Sequence[int],
     probes: dict[str, Sequence[float]],

@@ -88,8 +88,11 @@ def read_csv(path: Path, columns: list[str] | None = None) -> tuple[list[str], l
     return [header[i] for i in wanted], [[row[i] for i in wanted] for row in rows[1:]]
 
 
-def numbers(path: Path, names: list[str], rows: list[list[str]]) -> np.ndarray:
-    """Return the cells as float64 [rows, columns]; UserError names the place of a bad one."""
+def numbers(path: Path, names: list[str], rows: list[list[str]], first: int = 2) -> np.ndarray:
+    """Return the cells as float64 [rows, columns]; UserError names the place of a bad one.
+
+    `first` is the line of the first row.
+    """
     try:
         table = np.array(rows, np.float64)
     except ValueError:
@@ -98,8 +101,8 @@ def numbers(path: Path, names: list[str], rows: list[list[str]]) -> np.ndarray:
     if len(bad):
         row, column = bad[0]
         raise UserError(
-            f"{path} line {row + 2}, column {names[column]}: {rows[row][column]!r} is not a finite "
-            f"number; fill or drop that row"
+            f"{path} line {row + first}, column {names[column]}: {rows[row][column]!r} is not a "
+            "finite number; fill or drop that row, or the column if it holds text"
         )
     return table
 

@@ -65,6 +65,7 @@ def fit(recipe: Recipe, out: Path, init_from: Path | None = None) -> dict[str, A
     mesh = experiment.mesh.build(experiment.batch_size)
     for split in SPLITS:  # a missing file must not wait for the end
         check_examples(experiment.task, split, experiment.seed)
+    experiment.evaluation.prepare(experiment.task)
     program = compose(experiment, mesh)
     initial = None
     if run.init_from and not has_checkpoint(out):

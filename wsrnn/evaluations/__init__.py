@@ -49,6 +49,10 @@ class Evaluation(ABC):
     def __call__(self, model: Model, task: Task, seed: int) -> Result | None:
         """Judge the model on test examples, beside what it must beat."""
 
+    def prepare(self, task: Task) -> None:
+        """Raise UserError if what it needs is not on this machine; asked when a run begins."""
+        return None
+
     def check(self, task: Task, model: ModelConfig) -> None:
         """Raise ValueError if it cannot judge such a run; asked before anything is trained."""
         return None
@@ -69,9 +73,14 @@ def _short(value: float) -> str:
 
 
 def in_batches(
-    model: Model, method: str, size: int, *arrays: np.ndarray, keep: Callable = np.asarray
+    model: Model,
+    method: str,
+    size: int,
+    *arrays: np.ndarray,
+    keep: Callable = np.asarray,
+    **named: np.ndarray,
 ) -> np.ndarray:
-    """Return model.method(*arrays) over the whole leading axis, `size` at a time.
+    """Return model.method(*arrays, **named) over the whole leading axis, `size` at a time.
 
     Compiled once for a model and shapes, however often it is called. `keep` is what is kept of the
     outputs of each part, where all of them would be too many.
@@ -82,11 +91,14 @@ def in_batches(
     outputs = []
     for i in range(0, count, size):
         rows = np.minimum(np.arange(i, i + size), count - 1)
-        part = _call(graphdef, method, params, *(array[rows] for array in arrays))
+        part = _call(
+            graphdef, method, params, *(array[rows] for array in arrays),
+            **{name: array[rows] for name, array in named.items()},
+        )  # fmt: skip
         outputs.append(keep(part))
     return np.concatenate(outputs)[:count]
 
 
 @partial(jax.jit, static_argnums=(0, 1))
-def _call(graphdef, method, params, *arrays):
-    return getattr(nnx.merge(graphdef, params), method)(*arrays)
+def _call(graphdef, method, params, *arrays, **named):
+    return getattr(nnx.merge(graphdef, params), method)(*arrays, **named)

@@ -19,10 +19,11 @@ from wsrnn.recurrence.transition import PRECISION
 class LiftConfig:
     """Which lift stands before B, and its sizes."""
 
-    form: Literal["none", "mlp", "bilinear", "low_rank"] = "none"
+    form: Literal["none", "mlp", "bilinear", "low_rank", "moments"] = "none"
     """none feeds the tokens to B as they are; mlp lifts each by one hidden layer; bilinear takes
     all products x x^T and y x^T of a token (x, y), and the token itself; low_rank learns `size`
-    products of two linear forms."""
+    products of two linear forms; moments takes every product of two entries of a token once, and 1,
+    so that they are counted."""
     width: int = 64
     """Units of the hidden layer (mlp)."""
     size: int = 48
@@ -36,11 +37,16 @@ class LiftConfig:
 
     def channels(self, d_in: int, d_out: int) -> int:
         """How many channels B then sees, for tokens that end in d_out values."""
-        return {"none": d_in, "bilinear": (d_in - d_out + 1) * d_in}.get(self.form, self.size)
+        own = {
+            "none": d_in,
+            "bilinear": (d_in - d_out + 1) * d_in,
+            "moments": d_in * (d_in + 1) // 2 + 1,
+        }
+        return own.get(self.form, self.size)
 
     def build(
         self, d_in: int, d_out: int, *, rngs: nnx.Rngs
-    ) -> "MlpLift | BilinearLift | LowRankLift | None":
+    ) -> "MlpLift | BilinearLift | LowRankLift | MomentsLift | None":
         """The lift as a module, None where there is none.
 
         Raises ValueError where products are asked for and tokens hold no values.
@@ -52,6 +58,8 @@ class LiftConfig:
                     f"follow it, and d_in = {d_in} leaves no x: set lift.form mlp or none"
                 )
             return BilinearLift(d_out)
+        if self.form == "moments":
+            return MomentsLift()
         if self.form == "low_rank":
             return LowRankLift(self, d_in, rngs=rngs)
         return None if self.form == "none" else MlpLift(self, d_in, rngs=rngs)
@@ -92,3 +100,36 @@ class LowRankLift(nnx.Module):
     def __call__(self, x: Float[Array, "*N D"]) -> Float[Array, "*N C"]:
         """Lift every token."""
         return self.left(x) * self.right(x)
+
+
+class MomentsLift(nnx.Module):
+    """(a_i a_j for i <= j, 1) of a token a. Nothing is learned."""
+
+    def __call__(self, token: Float[Array, "*N D"]) -> Float[Array, "*N C"]:
+        """Lift every token."""
+        # Row by row: the gradient of taking entries by their indices would be a slow scatter.
+        rows = [token[..., i : i + 1] * token[..., i:] for i in range(token.shape[-1])]
+        return jnp.concatenate([*rows, jnp.ones_like(token[..., :1])], -1)
+
+
+class Features(nnx.Module):
+    """psi(x) = (1, x, tanh(W x + b) - tanh(b)), in place of x of a token (x, y) with `values` y.
+
+    A coordinate of x that is 0 in all tokens adds nothing. At first every unit looks at a few
+    coordinates, as many units at each.
+    """
+
+    def __init__(self, size: int, d: int, values: int, *, rngs: nnx.Rngs):
+        self.values = values
+        sees = jnp.arange(size)[:, None] % d == jnp.arange(d)[None]
+        noise = jax.random.normal(rngs.params(), (size, d))
+        self.W = nnx.Param(sees * jnp.sign(noise) + 0.1 * noise)
+        self.b = nnx.Param(jax.random.normal(rngs.params(), (size,)))
+
+    def __call__(self, token: Float[Array, "*N D"]) -> Float[Array, "*N C"]:
+        """(psi(x), y)."""
+        x, y = token[..., : -self.values], token[..., -self.values :]
+        h = jnp.matmul(x, self.W[...].T, precision=PRECISION)
+        b = jnp.broadcast_to(self.b[...], h.shape)
+        units = jnp.tanh(h + b) - jnp.tanh(b)
+        return jnp.concatenate([jnp.ones_like(y[..., :1]), x, units, y], -1)

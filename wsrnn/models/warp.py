@@ -12,11 +12,11 @@ from jaxtyping import Array, ArrayLike, Float, Int, Num
 from wsrnn import decode
 from wsrnn.models import Model, ModelConfig
 from wsrnn.models.head import Head, HeadConfig
-from wsrnn.models.lift import LiftConfig
+from wsrnn.models.lift import Features, LiftConfig
 from wsrnn.models.phi import PhiConfig
 from wsrnn.recurrence import FORMS, MODES, Dense, Mode, Rows, Transition, plans
 from wsrnn.recurrence.transition import PRECISION, TransitionStart
-from wsrnn.root import Activation, Descent, Gated, Network, Root, RootNet
+from wsrnn.root import Activation, Descent, Evidence, Gated, Network, Root, RootNet
 
 
 @dataclass(frozen=True)
@@ -81,14 +81,17 @@ class TransitionConfig:
 class WarpConfig(ModelConfig):
     """A weight-space linear RNN. The defaults start A, B and theta_0 as the paper does."""
 
-    root_form: Literal["mlp", "gated", "tied", "cg"] = "mlp"
+    root_form: Literal["mlp", "gated", "tied", "cg", "evidence"] = "mlp"
     """mlp: a network of `depth` hidden layers. gated: one whose weights are v sigmoid(g), theta =
     (v, g). tied: `root_steps` steps of gradient descent on the least squares that theta holds; cg:
-    of conjugate gradients. The last two are algorithms built in: see `root.Descent`."""
+    of conjugate gradients; evidence: `root_priors` ridge regressions weighed by their evidence. The
+    last three are algorithms built in: see `root.Descent` and `root.Evidence`."""
     root_steps: int = 8
     """Of tied and cg."""
     root_prior: float = 0.25
     """Penalty of the least squares at the start (tied, cg)."""
+    root_priors: int = 8
+    """Of evidence."""
     width: int = 24
     """Units of each hidden layer of the root network."""
     depth: int = 3
@@ -101,6 +104,9 @@ class WarpConfig(ModelConfig):
     """standard: step t writes token t, then reads. read_before_write: step t writes token t - 1 and
     reads at token t's leading channels (its query, without the d_out values at the end), so that
     y_t is the prediction from t examples."""
+    features: int = 0
+    """Learned features psi(x) = (1, x, so many units) in place of x, in tokens and query alike
+    (read_before_write only, which tells x from y); 0 leaves x as it is."""
     lift: LiftConfig = field(default_factory=LiftConfig)
     phi: PhiConfig = field(default_factory=PhiConfig)
     transition: TransitionConfig = field(default_factory=TransitionConfig)
@@ -142,7 +148,20 @@ class WarpConfig(ModelConfig):
             )
         RootNet(1, self.width, self.depth, 1, self.activation)
         Descent(1, 1, "cg", self.root_steps, self.root_prior)
-        if self.root_form in ("tied", "cg"):
+        if self.features < 0 or (self.features and not self.reads_before_writing):
+            raise ValueError(
+                f"features must be at least 0 and go with layout read_before_write, got "
+                f"{self.features} with layout {self.layout}"
+            )
+        if self.root_form == "evidence":
+            Evidence(1, 1, self.root_priors)
+            sums = (self.lift.form, self.write, self.transition.form)
+            if sums != ("moments", "identity", "identity"):
+                raise ValueError(
+                    "root_form evidence needs sums of products: set lift.form moments, write "
+                    f"identity and transition.form identity (they are {', '.join(sums)})"
+                )
+        if self.root_form in ("tied", "cg", "evidence"):
             alone = self.read_input and not self.read_time and not self.encoding
             narrow = self.bfloat16 or self.uncertain
             if not alone or self.layout != "read_before_write" or narrow:
@@ -191,6 +210,10 @@ class WarpConfig(ModelConfig):
         """Whether step t is read before its token is written, from the query part alone."""
         return self.layout == "read_before_write"
 
+    def channels(self, d_in: int) -> int:
+        """Of a token whose x has given way to its features."""
+        return d_in + (1 + self.features if self.features else 0)
+
     def root(self, d_in: int, d_out: int) -> Network:
         """The root network for a task of these sizes."""
         query = d_in - d_out if self.reads_before_writing else d_in
@@ -204,17 +227,20 @@ class WarpConfig(ModelConfig):
                 f"residual adds the input to the output, so they must be of one size: d_in is "
                 f"{d_in}, d_out {d_out}; set residual False"
             )
+        query = self.channels(query)
         inputs = self.read_time + self.encoding + query * self.read_input
         outputs = d_out * (1 + self.uncertain)
         if self.root_form in ("tied", "cg"):
             return Descent(inputs, outputs, self.root_form, self.root_steps, self.root_prior)
+        if self.root_form == "evidence":
+            return Evidence(inputs, outputs, self.root_priors)
         mlp = RootNet(inputs, self.width, self.depth, outputs, self.activation, self.bfloat16)
         return Gated(mlp) if self.root_form == "gated" else mlp
 
     def plans(self, d_in, d_out, *, batch, length, last):
         """See `recurrence.plans`: scan alone where weights are clipped."""
         root = self.root(d_in, d_out)
-        channels = self.lift.channels(d_in, d_out)
+        channels = self.lift.channels(self.channels(d_in), d_out)
         rank = 1 + self.phi.rank(d_in, root.size)
         transition = jax.eval_shape(lambda: self.transition.init(root, jax.random.key(0)))
         mode = self.mode if self.weight_clip is None else "scan"
@@ -262,8 +288,11 @@ class Warp(Model):
     ):
         self.config, self.d_in, self.d_out = config, d_in, d_out
         self.root = config.root(d_in, d_out)
-        size, channels = self.root.size, channels or config.lift.channels(d_in, d_out)
-        self.lift = config.lift.build(d_in, d_out, rngs=rngs)
+        token = config.channels(d_in)
+        size, channels = self.root.size, channels or config.lift.channels(token, d_out)
+        features = config.features
+        self.features = Features(features, d_in - d_out, d_out, rngs=rngs) if features else None
+        self.lift = config.lift.build(token, d_out, rngs=rngs)
         self.phi = config.phi.build(self.root, d_in, channels, rngs=rngs)
         if config.write == "learned":
             scale = config.input_scale * channels**-0.5
@@ -298,7 +327,7 @@ class Warp(Model):
         """B."""
         if self.config.write == "learned":
             return self.B[...]
-        channels = self.config.lift.channels(self.d_in, self.d_out)
+        channels = self.config.lift.channels(self.config.channels(self.d_in), self.d_out)
         rest = self.root.size - self.root.written
         return jnp.pad(jnp.eye(self.root.written, channels), ((0, rest), (0, 0)))
 
@@ -353,7 +382,7 @@ class Warp(Model):
 
     def _recurrence(self, inputs, times, tokens=None):
         """What `decode` takes: transition, B, drive, start, root, root inputs."""
-        B = self._write()
+        B, inputs = self._write(), self._featured(inputs)
         z = self._root_inputs(inputs, times, jnp.arange(inputs.shape[1]))
         start = self.phi(inputs[:, 0], B)
         tokens = self._lifted(inputs) if tokens is None else tokens
@@ -365,6 +394,9 @@ class Warp(Model):
         if self.config.residual:
             y = y.at[..., : self.d_out].add(x)
         return self.head(y)
+
+    def _featured(self, x: Float[Array, "*N D"]) -> Float[Array, "*N C"]:
+        return x if self.features is None else self.features(x)
 
     def _lifted(self, x: Float[Array, "*N D"]) -> Float[Array, "*N C"]:
         return x if self.lift is None else self.lift(x)
@@ -408,7 +440,7 @@ class Warp(Model):
         first x_t, gives the outputs of the full call one by one, with memory that does not grow:
         the weights adapt to the sequence with no gradient and no optimiser.
         """
-        x0, B = _floats(x0), self._write()
+        x0, B = self._featured(_floats(x0)), self._write()
         theta = jnp.broadcast_to(decode.initial(self.phi(x0, B)), (len(x0), len(B)))
         tokens = self._lifted(x0)
         return State(theta, self._before(tokens), jnp.zeros_like(tokens), jnp.zeros((), jnp.int32))
@@ -417,7 +449,7 @@ class Warp(Model):
         self, state: State, x: Num[ArrayLike, "N D"], time: Num[ArrayLike, " #N"] | float
     ) -> tuple[State, Float[Array, "N O"]]:
         """Take one step of the recurrence and read it: the next state and y_t. Always a scan."""
-        config, x = self.config, _floats(x)
+        config, x = self.config, self._featured(_floats(x))
         token = self._lifted(x)
         drive = token - state.token if config.drive == "difference" else token
         written = state.drive if config.reads_before_writing else drive
@@ -466,9 +498,10 @@ class Warp(Model):
 
     def sizes(self, length: int) -> dict[str, int]:
         """P, the floats that streaming carries, the bytes of the kernel (float32)."""
-        size, channels = self.root.size, self.config.lift.channels(self.d_in, self.d_out)
-        start = 1 + self.config.phi.rank(self.d_in, size)
-        built = self.config.transition.form not in ("identity", "scalar", "low_rank")
+        config, size = self.config, self.root.size
+        channels = config.lift.channels(config.channels(self.d_in), self.d_out)
+        start = 1 + config.phi.rank(self.d_in, size)
+        built = config.transition.form not in ("identity", "scalar", "low_rank")
         return {
             "P": size,
             "state floats": size + 2 * channels,

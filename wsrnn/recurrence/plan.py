@@ -146,8 +146,9 @@ class Plan:
     ) -> Float[Array, "N P"]:
         """Each sequence's state at its own step `at`, and no other."""
         if self.method == "narrow":
-            W, w = transition.narrow(jnp.concatenate([B, S], 1), jnp.swapaxes(impulse(u, h), 0, 1))
-            return jnp.matmul(w[at, jnp.arange(len(u))], W.T, precision=PRECISION)
+            X, x = jnp.concatenate([B, S], 1), jnp.swapaxes(impulse(u, h), 0, 1)
+            W, w = transition.narrow_at(X, x, at)
+            return jnp.matmul(w, W.T, precision=PRECISION)
         return state_at(transition.whole(), B, S, u, h, at, self.doublings)
 
 

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 # Powers of A amplify every rounding error, and accelerators round products to TF32 or bfloat16
 # unless told otherwise: each product on the path of the state asks for full precision.
@@ -123,6 +123,13 @@ class Transition(ABC):
         product gives every state.
         """
         return None
+
+    def narrow_at(
+        self, X: Float[Array, "P C"], x: Float[Array, "T N C"], at: Int[Array, " N"]
+    ) -> tuple[Float[Array, "P R"], Float[Array, "N R"]]:
+        """W, w of `narrow` at each sequence's step `at` alone."""
+        W, w = self.narrow(X, x)
+        return W, w[at, jnp.arange(len(at))]
 
     @abstractmethod
     def dense(self, size: int) -> Float[Array, "P P"]:
@@ -254,6 +261,11 @@ class Identity(Transition):
     def narrow(self, X, x):
         """The running sums of the channels."""
         return X, self.cumulate(x)
+
+    def narrow_at(self, X, x, at):
+        """One sum of each channel: running ones take log T passes."""
+        until = (jnp.arange(len(x))[:, None] <= at[None]).astype(x.dtype)
+        return X, jnp.einsum("tnc,tn->nc", x, until, precision=PRECISION)
 
     @property
     def T(self):

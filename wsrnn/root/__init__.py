@@ -2,6 +2,7 @@
 
 from wsrnn.root.base import Network, Root
 from wsrnn.root.descent import Descent
+from wsrnn.root.evidence import Evidence
 from wsrnn.root.mlp import ACTIVATIONS, Activation, Gated, RootNet, RootStart
 
 MLPS = (RootNet,)
@@ -12,6 +13,7 @@ __all__ = [
     "MLPS",
     "Activation",
     "Descent",
+    "Evidence",
     "Gated",
     "Network",
     "Root",

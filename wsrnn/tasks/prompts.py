@@ -216,13 +216,19 @@ class Prompts(Drawn):
         return Prompt(x, clean, labels, latent)
 
     def asked(self, raw: dict[str, Any], split: Split, xp: Any) -> Any:
-        """Which values [N, T] are predicted: in training after one prefix, else all."""
-        shape = (*raw["index"].shape, self.examples + 1)
-        if not self._one_prefix(split):
-            return xp.ones(shape, bool)
+        """Which values [N, T] are predicted: one where the split reads one, else all."""
+        steps = xp.arange(self.examples + 1)
+        if self.reads(split) == "all":
+            return xp.ones((*raw["index"].shape, len(steps)), bool)
+        return self.standing(raw, split, xp)[:, None] == steps
+
+    def standing(self, raw: dict[str, Any], split: Split, xp: Any) -> Any:
+        """How many examples [N] come before the point that is read, where one is.
+
+        A random one of the prefixes that the curriculum has reached, or the longest.
+        """
         _, points = self._grown(raw["index"], split, xp)
-        last = xp.floor(raw["prefix"] * points) if self.train_on == "any" else points - 1
-        return last[:, None] == xp.arange(shape[1])
+        return points - 1 if self.train_on == "longest" else xp.floor(raw["prefix"] * points)
 
     def build(self, raw, split, xp=np):
         """Prompts as tokens, in the task's layout."""

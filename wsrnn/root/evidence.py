@@ -1,0 +1,92 @@
+"""A root that is Bayesian regression: weights that are sums over tokens, averaged over priors."""
+
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from wsrnn.root.base import Network
+
+SPREAD = (0.3, 300.0)
+"""Penalties at the start: from the one to the other, evenly in their logarithm."""
+
+
+@dataclass(frozen=True)
+class Evidence(Network):
+    """Ridge regressions with K penalties for each coordinate, weighed by their evidence; y = w.z.
+
+    theta = (G, n, p): with tokens lifted to their products and 1 (the lift `moments`) the
+    recurrence adds up G = sum a a^T, a = (x, y), as its upper triangle, and the count n; the rest
+    of theta_0 is p. Prior k says w ~ N(0, s2 / P_k) with P_k diagonal and s2, the noise, unknown.
+    With S = sum x x^T, s = sum y x and q = sum y^2 (Bishop 2006, sections 3.4 and 3.5.1)
+
+        w_k = (S + P_k)^-1 s
+        2 e_k = log |P_k| - log |S + P_k| - (n + n_0) log(q + q_0 - s.w_k) + c_k
+        w = sum_k softmax(e)_k w_k
+
+    is the posterior mean where one of the priors, each as likely as c says, is true. P, c, n_0 and
+    q_0 are learned; n_0 and q_0 are where n and q start, as if so many examples had been seen.
+    What ridge regression leaves to cross-validation is here read from the state.
+
+    Cost of a read: K d^3 / 3 operations.
+    """
+
+    d_in: int
+    d_out: int
+    priors: int = 8
+
+    def __post_init__(self):
+        if self.priors < 1 or self.d_out != 1:
+            raise ValueError(
+                f"a root that weighs priors needs at least 1 and predicts one number, got "
+                f"{self.priors} and d_out {self.d_out}"
+            )
+
+    @property
+    def written(self):
+        """G's upper triangle and n."""
+        return (self.d_in + 1) * (self.d_in + 2) // 2 + 1
+
+    @property
+    def blocks(self):
+        """G and n, the logarithms of P, c."""
+        return (self.written, self.priors * self.d_in, self.priors)
+
+    def init(self, key, start="uniform"):
+        """log n_0, log q_0, log P, c."""
+        least, most = np.log(SPREAD)
+        penalties = jnp.repeat(jnp.linspace(least, most, self.priors), self.d_in)
+        return jnp.concatenate([jnp.full(2, np.log(0.1)), penalties, jnp.zeros(self.priors)])
+
+    def start(self, numbers):
+        """theta_0: nothing seen, but for q_0 and n_0."""
+        nothing = jnp.zeros(self.written - 2, numbers.dtype)
+        return jnp.concatenate([nothing, jnp.exp(numbers[1::-1]), numbers[2:]])
+
+    def apply(self, theta, z):
+        """Solve with every prior, weigh, then y = w.z; rows of theta beyond P are ignored."""
+        w = self._solved(jnp.moveaxis(theta, -2, -1))
+        return (w * jnp.moveaxis(z, -2, -1)).sum(-1)[..., None, :]
+
+    def _solved(self, theta: Float[Array, "*N L"]) -> Float[Array, "*N d"]:
+        d, K = self.d_in, self.priors
+        G, n, p = jnp.split(theta[..., : self.size], [self.written - 1, self.written], -1)
+        at = np.zeros((d + 1, d + 1), int)
+        at[np.triu_indices(d + 1)] = np.arange(self.written - 1)
+        G = G[..., np.maximum(at, at.T)]
+        S, s, q = G[..., None, :d, :d], G[..., None, :d, d], G[..., None, d, d]
+        log_P = p[..., : K * d].reshape(*p.shape[:-1], K, d)
+        P = jnp.exp(log_P).reshape(-1, d)
+        root = jnp.linalg.cholesky(S + jax.vmap(jnp.diag)(P).reshape(*log_P.shape, d))
+        half = jax.lax.linalg.triangular_solve(
+            root, jnp.broadcast_to(s, log_P.shape)[..., None], left_side=True, lower=True
+        )
+        w = jax.lax.linalg.triangular_solve(
+            root, half, left_side=True, lower=True, transpose_a=True
+        )[..., 0]
+        left = jnp.maximum(q - (half[..., 0] ** 2).sum(-1), 1e-6 * q)
+        size = 2 * jnp.log(jnp.diagonal(root, axis1=-2, axis2=-1)).sum(-1)
+        evidence = log_P.sum(-1) - size - n * jnp.log(left) + p[..., K * d :]
+        return (jax.nn.softmax(evidence / 2, -1)[..., None] * w).sum(-2)
