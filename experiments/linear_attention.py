@@ -1,4 +1,36 @@
-"""draft"""
+"""One layer of linear attention: what it learns, and the plateaus on the way (Zhang et al. 2025).
+
+Claim: trained on prompts of n examples it becomes one step of gradient descent, of error
+(d + 1) / (n + d + 1) for white x. With separate keys and queries of rank 1 and a small start it
+learns one principal component of x after another: the loss stays at d + 1 levels that a formula
+gives (`plateaus.saddles`), from the largest variance to the smallest. With both merged into one
+matrix it falls once.
+
+Their data (x of variances proportional to k, D = 4, N = 31, 5,000 prompts that repeat, gradient
+descent on all of them at once, start 1e-2), with the 1 / n that their code leaves out: their
+learning rate of 0.02 is 0.02 N^(2/3) = 0.2 here, and 0.4 is taken. They whiten w over the prompts
+and centre x, which is left out here, so that the training loss lies some percent beside the levels.
+
+Reached, error on 100,000 fresh prompts (90 % intervals of about +-1 %):
+
+    one step, d = 5, n = 20 (formula 0.2308; 1,500 steps)     0.2318
+
+    components learned            0         1         2         3         4
+    formula                  1.0000    0.6406    0.3774    0.2098    0.1360
+    plateaus, at step           300       800     2,150     3,600     6,150
+              error          1.0000    0.6405    0.3775    0.2129    0.1381
+    merged,   at step           200                                  2,000
+              error          1.0000                                  0.1371
+
+The first three are those of the whole law. The last two lie 1.5 % above: of 5,000 prompts the model
+has learned what is theirs alone. The plateaus end at steps 506, 1,058, 2,214 and 4,912, as 1 / l^2
+lets expect of one start (with other seeds other heads lead, and a plateau may be too short to see).
+A step of plateaus and merged takes 33 ms where two CPU cores are free, of which drawing the 5,000
+prompts again is 20: 4 minutes and 100 seconds.
+
+Command: wsrnn train experiments/linear_attention.py [--variant plateaus | merged]
+         wsrnn icl runs/linear_attention-plateaus --prompts 10000     (finds and draws them)
+"""
 
 from dataclasses import replace
 
@@ -32,7 +64,7 @@ plateaus = replace(
     eval_every=500,
     eval_batches=1,
     save_every=50,
-    keep=100,
+    keep=150,
 )
 variants = {
     "plateaus": plateaus,

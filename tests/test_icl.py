@@ -18,6 +18,7 @@ from wsrnn.models.warp import TransitionConfig
 from wsrnn.tasks.regression import LinearRegression, OutlierRegression, Quadratic
 
 TINY = Path(__file__).with_name("tiny.py")
+PICTURES = {"errors.png", "shifts.png", "states.png", "emergence.png"}
 TASK = LinearRegression(d=4, examples=12, noise=0.25)
 
 
@@ -133,10 +134,11 @@ def test_the_command_writes_a_study(tmp_path, capsys):
     assert call(capsys, "train", TINY, "--out", run)[0] == 0
     code, out, _ = call(capsys, "icl", run, "--prompts", "200")
     assert code == 0 and "interventions, after 3 examples" in out and "R^2" in out
+    assert "sum of x x^T" in out and "plateaus of the training loss" in out
     (folder,) = (run / "icl").iterdir()
     document = json.loads((folder / "icl.json").read_text())
     assert len(document["errors"]["this model"]["error"]) == 4
-    assert {p.name for p in folder.glob("*.png")} == {"errors.png", "shifts.png", "states.png"}
+    assert {p.name for p in folder.glob("*.png")} == PICTURES
     code, _, err = call(capsys, "icl", run, "--prompts", "9")
     assert code == 2 and "--prompts must be at least 100" in err
     noise = TINY.parents[1] / "experiments" / "speed.py"

@@ -72,8 +72,7 @@ def one_step(d, shrink):
     return model
 
 
-@pytest.mark.parametrize("layout", ["joint_masked", "read_before_write"])
-@pytest.mark.parametrize("noise", [0.0, 0.5])
+@pytest.mark.parametrize(("layout", "noise"), [("joint_masked", 0.5), ("read_before_write", 0.0)])
 def test_with_the_best_weights_the_error_is_the_closed_form(layout, noise):
     d, n = 3, 8
     task = LinearRegression(d=d, examples=n, noise=noise, layout=layout)

@@ -52,7 +52,8 @@ COMMANDS: dict[str, tuple[str, list, list]] = {
     "icl": (
         "Study what a run on prompts learns in context: error after every number of examples with\n"
         "bootstrap intervals, beside algorithms; other laws than in training; prompts that were\n"
-        "tampered with; implied weights; probes of the state. Writes DIR/icl and TensorBoard.",
+        "tampered with; implied weights; probes of the state; plateaus of training.\n"
+        "Writes DIR/icl and TensorBoard.",
         [("run", DIR)],
         [
             STEP,

@@ -157,7 +157,7 @@ def emergence(
         axes.plot([first, last], [level, level], color=OURS, lw=4, alpha=0.6,
                   solid_capstyle="butt", label=None if row else "plateaus found")  # fmt: skip
     axes.set(xscale="log", yscale="log", xlabel="step", ylabel="loss / Var(y)", title=title)
-    axes.legend(frameon=False, fontsize=8, loc="upper right", bbox_to_anchor=(1, 0.97))
+    axes.legend(fontsize=8, loc="lower left", edgecolor="white", framealpha=1)
     axes.spines[["top", "right"]].set_visible(False)
     return figure
 

@@ -30,9 +30,9 @@ def find(
     is too few steps to bring the noise of a mean below a third of `apart`, and replaced by the
     nearest curve that never rises, so that noise neither makes nor hides a plateau. From it are
     taken the longest stretches, the longest first, over which the loss falls by no more than
-    `apart` of itself, for which it takes at least `least` of the axis, and where log(loss) falls at
-    most `flat` times as fast as on the whole. Of two with levels within 2 `apart` the shorter is a
-    shoulder of the other and left out.
+    `apart` of itself, for which it takes at least `least` of the axis, and where, its edges aside,
+    log(loss) falls at most `flat` times as fast as on the whole. Of two with levels within 2
+    `apart` the shorter is a shoulder of the other and left out.
     """
     axis = np.log(np.maximum(steps, 1)) if log else np.asarray(steps, float)
     edges = np.linspace(axis[0], axis[-1], bins + 1)
@@ -56,9 +56,9 @@ def find(
         if j - i < least * bins:
             continue
         free += [part for part in ((start, i), (j, end)) if part[1] > part[0]]
-        level = np.median(curve[i:j])
+        level, edge = np.median(curve[i:j]), (j - i) // 10  # the drops begin at its edges
         known = [np.median(curve[a:b]) for a, b in found]
-        if curve[i] - curve[j - 1] <= steepest * (j - i) and all(
+        if curve[i + edge] - curve[j - 1 - edge] <= steepest * (j - i - 2 * edge) and all(
             abs(level - other) > 2 * apart for other in known
         ):
             found.append((i, j))
