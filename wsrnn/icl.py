@@ -57,6 +57,11 @@ def study(
         raise UserError(
             f"{run}: under cumsum legacy y_q is asked for with Y_(N-1) added to it: use wsrnn eval"
         )
+    if task.layout != "joint_masked" and task.reads("test") == "one":
+        raise UserError(
+            f"{run}: a study reads prompts after every prefix, and {type(task).__name__} has one "
+            "to read in each: use wsrnn eval"
+        )
     if prompts < 100:
         raise UserError(f"--prompts must be at least 100 for intervals to mean anything: {prompts}")
     task = replace(task, curriculum=Curriculum())

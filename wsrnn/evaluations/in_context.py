@@ -39,6 +39,11 @@ class PrefixError(Evaluation):
         if task.cumsum == "legacy":
             raise ValueError("under cumsum legacy y_q is asked for with Y_{N-1} added to it: set "
                              "evaluation QueryError")  # fmt: skip
+        if task.layout != "joint_masked" and task.reads("test") == "one":
+            raise ValueError(
+                f"evaluation by prefixes reads prompts after each of them, and "
+                f"{type(task).__name__} has one to read in each: set another evaluation"
+            )
         read = task.prefixes
         if not all(n in read for n in self.prefixes):
             raise ValueError(
