@@ -418,7 +418,8 @@ def _text(document: dict[str, Any], task: Prompts) -> str:
 
 
 def _plateaus(emergence: dict[str, Any], prompts: int) -> list[str]:
-    lines = ["\nplateaus of the training loss over Var(y)"]
+    found = "" if emergence["plateaus"] else ": none"
+    lines = [f"\nplateaus of the training loss over Var(y){found}"]
     for row in emergence["plateaus"]:
         line = f"steps {row['first']:,} to {row['last']:,}: {row['level']:.4g}"
         if emergence["predicted"]:
