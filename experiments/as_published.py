@@ -7,7 +7,7 @@ moved, a state of r (d + 1) numbers is worth r mixtures of examples: the floor i
 For a linear root of one hidden layer of H units it is (d + 1) / (min(n, H) + d + 1), whatever is
 learned; for this root, a relu network of two hidden layers of 12 units, no such law is known.
 
-Reached in 6,000 steps (batch 128, 4 to 8 minutes on two busy CPU cores), error after n examples:
+Reached in 6,000 steps (batch 128, minutes on two CPU cores), error after n examples:
 
                          n=0       n=1       n=2       n=5      n=10      n=15      n=20
     d = 2             1.0022    0.6754    0.4787    0.2965    0.2507    0.2548

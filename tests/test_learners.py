@@ -249,23 +249,17 @@ def test_a_stack_is_its_layers_one_after_another_in_both_modes(x64):
     batch = data.examples(TASK, "test", 0, 2)
     inputs, times = jnp.asarray(batch.inputs, float), jnp.asarray(batch.times, float)
 
-    def outcome(mode):
+    def outputs(mode):
         config = replace(
             STACK, below=replace(STACK.below, mode=mode), last=replace(STACK.last, mode=mode)
         )
         graph, params = nnx.split(config.build(TASK.d_in, 1, rngs=nnx.Rngs(0)))
         params = jax.tree.map(lambda p: jnp.asarray(p, float) + 0.1 * jnp.cos(p), params)
+        model = nnx.merge(graph, params)
+        return model, jax.jit(model)(inputs, times)
 
-        def loss(params):
-            y = nnx.merge(graph, params)(inputs, times)
-            return (y**2).sum(), y
-
-        (_, y), gradients = jax.jit(jax.value_and_grad(loss, has_aux=True))(params)
-        return nnx.merge(graph, params), y, gradients
-
-    model, y, gradients = outcome("scan")
-    close(outcome("conv")[1:], (y, gradients), 1e-9)
-    assert all(np.abs(g).max() > 0 for g in jax.tree.leaves(gradients))
+    model, y = outputs("scan")
+    close(outputs("conv")[1], y, 1e-9)
     told = np.asarray(inputs)
     for layer in model.below:
         plain = TextbookConfig(**vars(layer.config)).build(told.shape[2], 4, rngs=nnx.Rngs(0))
