@@ -24,7 +24,7 @@ from wsrnn.experiment import load_step, open_checkpoints
 from wsrnn.models import Model
 from wsrnn.monitor import Monitor
 from wsrnn.record import read_metrics
-from wsrnn.report import slug, write_json
+from wsrnn.report import save, slug, write_json
 from wsrnn.tasks import Batch
 from wsrnn.tasks.prompts import Curriculum, Prompts
 from wsrnn.tasks.regression import LinearRegression
@@ -98,14 +98,12 @@ def study(
         document["emergence"] = found.pop("document")
         pictures["emergence"] = figures.emergence(**found, title=run.name)
     folder = run / "icl" / slug(number, flags)
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, figure in pictures.items():
-        figure.savefig(folder / f"{name}.png")
+    paths = save(pictures, folder)
     write_json(folder / "icl.json", document)
     last = max((row["step"] for row in read_metrics(run)), default=0) + 1
     monitor = Monitor(run, last)
-    for name, figure in pictures.items():
-        monitor.figure(last, f"icl/{name}", figure)
+    for name, path in paths.items():
+        monitor.image(last, f"icl/{name}", path)
     monitor.close()
     return document | {"text": _text(document, task) + f"\nwrote {folder}"}
 

@@ -1,6 +1,6 @@
 """TensorBoard event files, through the `tensorboard` package alone: no TensorFlow."""
 
-import io
+import struct
 import time
 from pathlib import Path
 from typing import Any
@@ -42,12 +42,11 @@ class Monitor:
         """Add a text."""
         self._event(step, summary=text_pb(tag, markdown))
 
-    def figure(self, step: int, tag: str, figure: Any) -> None:
-        """Add a matplotlib figure as an image."""
-        png = io.BytesIO()
-        figure.savefig(png, format="png")
-        width, height = figure.canvas.get_width_height()
-        strings = [str(width).encode(), str(height).encode(), png.getvalue()]
+    def image(self, step: int, tag: str, path: Path | str) -> None:
+        """Add a PNG file as an image."""
+        png = Path(path).read_bytes()
+        width, height = struct.unpack(">II", png[16:24])  # as the format has it
+        strings = [str(width).encode(), str(height).encode(), png]
         tensor = tensor_util.make_tensor_proto(np.array(strings, dtype=object))
         summary = summary_pb2.Summary()
         kind = image_metadata.create_summary_metadata(None, None, converted_to_tensor=True)

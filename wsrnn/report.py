@@ -51,16 +51,15 @@ def report(
     scalars = {f"test/{name}": value for name, value in test.items()}
     own = step == "best" and not flags
     folder = run if own else run / "evaluations" / slug(number, flags)
-    pictures = {}
+    paths = {}
     result = experiment.evaluation(model, experiment.task, experiment.seed)
     if result is not None:
         document |= {"title": result.title, "columns": result.columns, "rows": result.rows}
         text += "\n" + result.text()
         scalars |= {f"result/{name}": value for name, value in result.scalars().items()}
-        pictures = result.figures
-        document["figures"] = _save(pictures, folder / "figures")
+        document["figures"] = paths = save(result.figures, folder / "figures")
     if own:
-        _show(run, experiment, scalars, pictures)
+        _show(run, experiment, scalars, paths)
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "results.json", document)
     return document | {"text": text}
@@ -89,7 +88,7 @@ def test_loss(model: Model, experiment: Experiment) -> dict[str, float]:
     return loop.evaluate(step, mesh, params, stream)
 
 
-def _save(pictures: dict[str, Any], folder: Path) -> dict[str, str]:
+def save(pictures: dict[str, Any], folder: Path) -> dict[str, str]:
     """Write each figure as a PNG; returns their paths by name."""
     folder.mkdir(parents=True, exist_ok=True)
     paths = {name: folder / f"{name}.png" for name in pictures}
@@ -99,14 +98,14 @@ def _save(pictures: dict[str, Any], folder: Path) -> dict[str, str]:
 
 
 def _show(
-    run: Path, experiment: Experiment, scalars: dict[str, float], pictures: dict[str, Any]
+    run: Path, experiment: Experiment, scalars: dict[str, float], paths: dict[str, str]
 ) -> None:
     """Enter the result into the run's TensorBoard folder, behind the last step of its curves."""
     last = max((row["step"] for row in read_metrics(run)), default=0)
     monitor = Monitor(run, last + 1)
     monitor.scalars(last + 1, scalars)
-    for name, figure in pictures.items():
-        monitor.figure(last + 1, f"result/{name}", figure)
+    for name, path in paths.items():
+        monitor.image(last + 1, f"result/{name}", path)
     config = {
         k: v for k, v in flatten(experiment).items() if isinstance(v, bool | int | float | str)
     }
@@ -145,14 +144,15 @@ def compare(out: Path, reports: dict[str, dict[str, Any]]) -> dict[str, Any]:
         ),
         "time": figures.races(times, f"{', '.join(members)}: validation loss against time"),
     }
+    paths = save(pictures, out / "figures")
     monitor = Monitor(out / "comparison", shared)
-    for name, figure in pictures.items():
-        monitor.figure(shared, f"comparison/{name}", figure)
+    for name, path in paths.items():
+        monitor.image(shared, f"comparison/{name}", path)
     monitor.close()
     return {
         "steps": shared,
         "rows": rows,
-        "figures": _save(pictures, out / "figures"),
+        "figures": paths,
         "text": _joint_table(reports),
     }
 
