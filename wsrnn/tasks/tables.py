@@ -192,7 +192,7 @@ class SyntheticTables(Prompts):
 
     @property
     def power(self):
-        """Of a function beside its noise, averaged over the noise."""
+        """Of a function beside its noise, where the examples are many enough to tell its size."""
         return float((1 / (1 + _noise((np.arange(1000) + 0.5) / 1000) ** 2)).mean())
 
     def reads(self, split):
