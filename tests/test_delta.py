@@ -33,8 +33,8 @@ def loop(q, k, v, beta, log_decay, start, read_first):
 
 @pytest.mark.parametrize("read_first", [False, True])
 @pytest.mark.parametrize("gated", [False, True])
-@pytest.mark.parametrize("T", [1, 7, 20])
-@pytest.mark.parametrize(("mode", "chunk"), [("scan", 1), ("chunk", 1), ("chunk", 5), ("chunk", 8)])
+@pytest.mark.parametrize("T", [1, 20])
+@pytest.mark.parametrize(("mode", "chunk"), [("scan", 1), ("chunk", 1), ("chunk", 8)])
 def test_every_execution_is_the_loop(mode, chunk, T, gated, read_first, x64):
     args = inputs(T, gated=gated)
     expected = loop(*map(np.asarray, args), read_first)

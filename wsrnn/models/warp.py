@@ -1,6 +1,7 @@
 """WARP, the weight-space linear RNN (arXiv 2506.01153): its state is a network's weights."""
 
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Literal, NamedTuple, get_args
 
 import jax
@@ -525,8 +526,13 @@ class Warp(Model):
         return {
             "A/spectral radius": float(transition.spectral_radius()),
             "A/norm of A - I": float(transition.distance_to_identity(self.root.size)),
-            "theta": self._read(Weights(), _floats(inputs), _floats(times), "last", None),
+            "theta": _last_weights(*nnx.split(self), _floats(inputs), _floats(times)),
         }
+
+
+@partial(jax.jit, static_argnums=0)
+def _last_weights(graphdef, params, inputs, times) -> Float[Array, "N P"]:
+    return nnx.merge(graphdef, params)._read(Weights(), inputs, times, "last", None)
 
 
 def _name(path) -> str:
