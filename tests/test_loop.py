@@ -13,6 +13,7 @@ from itertools import islice
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
@@ -98,7 +99,7 @@ def test_batches_drawn_in_the_step_depend_on_seed_and_step_alone(whole, tmp_path
     np.testing.assert_allclose(losses(tmp_path / "mesh"), drawn[:4], rtol=1e-4)
     assert np.all(drawn != losses(whole))
     one, other = (data.batches_in_step(recipe().experiment().task, 8, seed) for seed in (0, 1))
-    assert np.all(np.asarray(one(3).inputs) != np.asarray(other(3).inputs))
+    assert np.all(np.asarray(one(jnp.array(3)).inputs) != np.asarray(other(jnp.array(3)).inputs))
 
 
 def start(out, *flags):

@@ -10,21 +10,21 @@ import scipy.stats
 from wsrnn.metrics import LOSSES, Mean, cross_entropy, last_valid, mse, nll
 
 N, T, O = 3, 7, 2  # noqa: E741
-RNG = np.random.default_rng(0)
 MASK = np.zeros((N, T), np.float32)
 MASK[0, :6], MASK[1, 2:3] = 1, 1  # six steps, one step, none
 VALID = MASK > 0
 
 
 def arrays(name):
-    """Outputs, targets and a mask that the loss of this name takes."""
-    targets = RNG.normal(size=(N, T, O)).astype(np.float32)
-    outputs = RNG.normal(size=(N, T, O)).astype(np.float32)
+    """Outputs, targets and a mask that the loss of this name takes: the same at every call."""
+    rng = np.random.default_rng(0)
+    targets = rng.normal(size=(N, T, O)).astype(np.float32)
+    outputs = rng.normal(size=(N, T, O)).astype(np.float32)
     if name == "nll":
-        scales = RNG.uniform(0.1, 2, size=(N, T, O)).astype(np.float32)
+        scales = rng.uniform(0.1, 2, size=(N, T, O)).astype(np.float32)
         return jnp.concatenate([outputs, scales], -1), jnp.asarray(targets), jnp.asarray(MASK)
     if name == "cross_entropy":
-        labels = jnp.asarray(RNG.integers(0, T, N), jnp.int32)
+        labels = jnp.asarray(rng.integers(0, T, N), jnp.int32)
         return jnp.asarray(outputs[:, :, 0]), labels, jnp.array([1.0, 0.0, 1.0])
     return jnp.asarray(outputs), jnp.asarray(targets), jnp.asarray(MASK)
 
