@@ -304,9 +304,9 @@ def test_bench_of_errors_where_every_step_is_read(run, tmp_path):
         check_errors(value["rows"])
 
 
-@pytest.mark.parametrize(("form", "least"), [("dense", 0), ("low_rank", 0), ("diagonal", 1e-5)])
-def test_float32_gradients_round_at_most_twice_as_much_as_the_textbook(form, least):
-    """At T = 400; where the textbook rounds hardly at all, within `least` of the largest value."""
+@pytest.mark.parametrize("form", ["dense", "low_rank"])
+def test_float32_gradients_round_at_most_twice_as_much_as_the_textbook(form):
+    """At T = 400."""
     from wsrnn import bench
     from wsrnn.experiment import Recipe
 
@@ -315,7 +315,7 @@ def test_float32_gradients_round_at_most_twice_as_much_as_the_textbook(form, lea
     file = TINY.parents[1] / "experiments" / "speed.py"
     experiment = Recipe.read(file, variant, [*flags, "--batch-size", "2"]).experiment()
     rows = bench.errors(bench.modes(experiment))
-    allowed = max(2 * rows["textbook"].gradients, least)
+    allowed = 2 * rows["textbook"].gradients
     assert all(row.gradients <= allowed for row in rows.values())
     allowed = max(2 * rows["textbook"].gradients, 1e-5)
     assert all(row.outputs <= allowed for row in rows.values())

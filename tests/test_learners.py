@@ -33,9 +33,6 @@ PLAIN = WarpConfig(
 BUILT_IN = replace(PLAIN, lift=LiftConfig("bilinear"), write="identity", root_steps=3)
 LEARNERS = {
     "tied": replace(BUILT_IN, root_form="tied"),
-    "tied, scalar": replace(
-        BUILT_IN, root_form="tied", transition=TransitionConfig("scalar", radius=0.9)
-    ),
     "cg": replace(BUILT_IN, root_form="cg"),
     "cg, diagonal": replace(
         BUILT_IN, root_form="cg", transition=TransitionConfig("diagonal", start="decay")

@@ -115,8 +115,9 @@ def test_every_mode_is_the_loop_and_has_its_gradients(form, T, tolerances):
             close(gradients, results["scan"][1], tolerances[1], f"gradients of {mode}, {name}")
 
 
-@pytest.mark.parametrize(("form", "mode"), [(f, m) for f in FORMS for m in modes(f)])
+@pytest.mark.parametrize(("form", "mode"), [(f, "scan") for f in FORMS])
 def test_gradients_are_finite_differences(form, mode, x64):
+    """Those of the other modes are compared with these above."""
     T, step = 7, 1e-6
     A = small(form)
     args = A, normal(3, P, D), normal(4, T, D), normal(5, P)
@@ -153,7 +154,7 @@ def test_the_kernel_is_the_powers_of_A(form, doublings, x64):
 
 
 @pytest.mark.parametrize("doublings", DOUBLINGS)
-@pytest.mark.parametrize("T", [1, 9])
+@pytest.mark.parametrize("T", [9])
 @pytest.mark.parametrize("form", FORMS)
 def test_the_adjoint_of_the_kernel_is_that_of_a_naive_loop(form, T, doublings, x64):
     A, V, weights = small(form), normal(1, D, P), normal(2, T, D, P)
