@@ -39,11 +39,7 @@ LEARNERS = {
     ),
     "tied, learned B": replace(BUILT_IN, root_form="tied", write="learned", input_scale=0.1),
     "gated": replace(PLAIN, root_form="gated", input_scale=0.2),
-    "bilinear": replace(PLAIN, lift=LiftConfig("bilinear"), input_scale=0.2),
     "low rank": replace(PLAIN, lift=LiftConfig("low_rank", size=5), input_scale=0.2),
-    "gated, dense": replace(
-        PLAIN, root_form="gated", input_scale=0.2, transition=TransitionConfig("dense", "decay")
-    ),
 }
 TASK = LinearRegression(d=3, examples=12, noise=0.25)
 

@@ -28,7 +28,7 @@ from wsrnn.recurrence.plan import RATES
 from wsrnn.recurrence.transition import TransitionStart
 
 P, D = 12, 3
-LENGTHS = [1, 2, 300]
+LENGTHS = [1, 300]
 STARTS = get_args(TransitionStart)
 
 
