@@ -17,7 +17,7 @@ from wsrnn.models.selective import DeltaWarpConfig
 from wsrnn.models.stack import StackConfig
 from wsrnn.models.textbook import TextbookConfig
 from wsrnn.models.warp import TransitionConfig, WarpConfig
-from wsrnn.root import Descent, Gated, RootNet
+from wsrnn.root import Descent, Gated, Residual, RootNet
 from wsrnn.tasks.regression import LinearRegression
 
 PLAIN = WarpConfig(
@@ -38,6 +38,13 @@ LEARNERS = {
         BUILT_IN, root_form="cg", transition=TransitionConfig("diagonal", start="decay")
     ),
     "tied, learned B": replace(BUILT_IN, root_form="tied", write="learned", input_scale=0.1),
+    "residual": replace(
+        PLAIN,
+        root_form="residual",
+        depth=2,
+        lift=LiftConfig("low_rank", size=5),
+        input_scale=0.2,
+    ),
     "gated": replace(PLAIN, root_form="gated", input_scale=0.2),
     "low rank": replace(PLAIN, lift=LiftConfig("low_rank", size=5), input_scale=0.2),
 }
@@ -119,6 +126,29 @@ def test_a_gated_root_is_an_mlp_of_products(x64):
     start = root.start(root.init(jax.random.key(0)))
     assert start.shape == (2 * mlp.size,)
     close(root._weights(start[:, None])[:, 0], mlp.init(jax.random.key(0)), 1e-6)
+
+
+def test_a_residual_root_adds_layers_of_unit_size(x64):
+    root, N = Residual(2, 3, 2, 2, "tanh"), 4
+    theta, z = normal(0, root.size, N), normal(1, 2, N)
+    y = root.apply(jnp.asarray(theta), jnp.asarray(z))
+    for n in range(N):
+        W, E, e, V, v, gains = np.split(theta[:, n], np.cumsum([18, 6, 3, 6, 2]))
+        h = E.reshape(3, 2) @ z[:, n] + e
+        for gain, layer in zip(gains, W.reshape(2, 3, 3), strict=True):
+            h = h + gain * layer @ np.tanh(h) / np.linalg.norm(layer)
+        close(y[:, n], V.reshape(2, 3) @ h + v, 1e-10)
+    larger = theta * np.where(np.arange(root.size) < root.written, 7.0, 1.0)[:, None]
+    close(root.apply(jnp.asarray(larger), jnp.asarray(z)), y, 1e-9)
+    assert root.init(jax.random.key(0)).shape == (root.size,)
+
+
+def test_tokens_write_the_layers_of_a_residual_root_alone():
+    model = LEARNERS["residual"].build(4, 1, rngs=nnx.Rngs(0))
+    batch = data.examples(TASK, "test", 0, 3)
+    theta = np.asarray(model.states(batch.inputs, batch.times))
+    moved = np.ptp(theta, axis=(0, 1)) > 0
+    assert moved[: model.root.written].all() and not moved[model.root.written :].any()
 
 
 @pytest.mark.parametrize("form", ["bilinear", "low_rank"])

@@ -182,11 +182,11 @@ def operations(experiment: Experiment) -> float | None:
 
 
 def _root_operations(experiment: Experiment) -> float:
-    """A multiplication and an addition for each weight, read once and differentiated twice."""
+    """Of reading the root once and differentiating it, which takes twice as many."""
     task = experiment.task
     steps = task.length if task.reads("train") == "all" else 1
-    P = experiment.model.root(task.d_in, task.d_out).size
-    return 6.0 * experiment.batch_size * steps * P
+    read = experiment.model.root(task.d_in, task.d_out).operations
+    return 3.0 * experiment.batch_size * steps * read
 
 
 def _bytes(experiment: Experiment) -> float | None:

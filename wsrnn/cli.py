@@ -44,6 +44,21 @@ COMMANDS: dict[str, tuple[str, list, list]] = {
             JSON,
         ],
     ),
+    "trials": (
+        "Train an experiment, or all of a file's siblings, at several learning rates from several\n"
+        "seeds, all copies of a model as one program on one device. Reports the best rate's last\n"
+        "step: mean, least and most over seeds, beside sizes and costs. Continues what --out has.",
+        [("file", FILE)],
+        [
+            VARIANT,
+            ("--seeds", dict(type=int, default=3, metavar="N", help="how many; default 3")),
+            ("--rates", dict(nargs="+", type=float, default=(), metavar="R",
+                             help="learning rates; default each experiment's own")),
+            ("--out", dict(metavar="DIR", help="folder; default runs/trials-FILE[-VARIANT]")),
+            DATA,
+            JSON,
+        ],
+    ),
     "eval": (
         "Judge a run's checkpoint on the test split: results.json, figures and TensorBoard.",
         [("run", DIR)],
@@ -332,6 +347,18 @@ def _train_members(members, out: Path, init_from):
     return document, "\n".join(text), 0
 
 
+def _trials(args, flags):
+    from wsrnn.trials import trials
+
+    recipe = _recipe(args, flags)
+    variant = f"-{args.variant}" if args.variant else ""
+    out = Path(args.out or f"runs/trials-{recipe.name}{variant}")
+    document = trials(recipe.members(), out, args.seeds, args.rates)
+    if document is None:
+        return {"stopped": True}, f"stopped; the same command continues {out}", 130
+    return document, f"\n{document['text']}\n{_where(out)}", 0
+
+
 def _stopped(outcome, out: Path):
     text = f"stopped at step {outcome['step']}; the same command continues {out}"
     return outcome, text, 130
@@ -601,6 +628,7 @@ def _cost_figure(figures, timings, over: list[str] | None, title: str):
 
 RUN = {
     "train": _train,
+    "trials": _trials,
     "eval": _eval,
     "icl": _icl,
     "predict": _predict,

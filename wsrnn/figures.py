@@ -266,6 +266,44 @@ def races(curves: dict[str, tuple[np.ndarray, np.ndarray]], title: str) -> Figur
     return figure
 
 
+def rates(
+    losses: dict[str, tuple[Sequence[float], Float[np.ndarray, "rates seeds"]]], title: str
+) -> Figure:
+    """Loss against the learning rate, a line through the means and a dot for each seed."""
+    figure = Figure(figsize=(7, 4.5), layout="constrained", dpi=120)
+    axes = figure.subplots()
+    for (name, (at, values)), style in zip(losses.items(), _styles(), strict=False):
+        axes.loglog(at, values.mean(1), label=name, lw=1.2, **style)
+        axes.loglog(np.repeat(at, values.shape[1]), values.ravel(), ".", color=style["color"], ms=4)
+    axes.set(xlabel="learning rate", ylabel="validation loss", title=title)
+    axes.legend(frameon=False, fontsize=8)
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def spreads(
+    rows: dict[str, tuple[Sequence[str], Float[np.ndarray, "seeds columns"]]], title: str
+) -> Figure:
+    """Each row's numbers over the columns: the mean over seeds, and a band from least to most."""
+    figure = Figure(figsize=(7, 4.5), layout="constrained", dpi=120)
+    axes = figure.subplots()
+    columns = list(dict.fromkeys(column for names, _ in rows.values() for column in names))
+    for (name, (names, values)), style in zip(rows.items(), _styles(), strict=False):
+        at = [columns.index(column) for column in names]
+        axes.fill_between(at, values.min(0), values.max(0), color=style["color"], alpha=0.2, lw=0)
+        axes.plot(at, values.mean(0), label=name, marker="o", ms=3, lw=1.2, **style)
+    axes.set_xticks(range(len(columns)), columns)
+    axes.set(yscale="log", title=title)
+    axes.legend(frameon=False, fontsize=8)
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def _styles():
+    """Colours, then the same ones dashed and dotted."""
+    return ({"color": colour, "ls": line} for line in ("-", "--", ":") for colour in LINES)
+
+
 def costs(times: dict[str, float], memory: dict[str, float], title: str) -> Figure:
     """Step time and temporary memory of each row of a benchmark, side by side, logarithmic."""
     figure = Figure(figsize=(9, 1.5 + 0.3 * len(times)), layout="constrained", dpi=120)

@@ -9,7 +9,7 @@ import optax
 from flax import nnx
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, ArrayLike, Float, Int
 
 from wsrnn.metrics import LOSSES, Measures, last_valid
 from wsrnn.models import Model
@@ -95,24 +95,7 @@ def program(
                 drawn(state.step), NamedSharding(mesh, P(AXES))
             )
         grads, sums = gradients(state.params, batch)
-        grads = jax.tree.map(lambda g: g / sums["loss"].count, grads)
-        norm = optax.tree.norm(grads)
-        sound = jnp.isfinite(sums["loss"].total) & jnp.isfinite(norm)
-        updates, opt_state = optimiser.update(grads, state.opt_state, state.params)
-        learning_rate = rate(state.step)
-        updates = jax.tree.map(lambda update: -learning_rate * update, updates)
-        proposed = (contracted(optax.apply_updates(state.params, updates)), opt_state)
-        # A bad batch must leave no trace: keep parameters and moments as they were.
-        params, opt_state = jax.tree.map(
-            lambda new, old: jnp.where(sound, new, old), proposed, (state.params, state.opt_state)
-        )
-        log = {name: mean.value for name, mean in sums.items()}
-        log |= {
-            "grad_norm": norm,
-            "learning_rate": jnp.asarray(learning_rate),
-            "skipped": 1 - sound.astype(jnp.int32),
-        }
-        return TrainState(state.step + 1, params, opt_state), log
+        return updated(state, grads, sums, optimiser, rate(state.step), contracted)
 
     return Program(
         graphdef,
@@ -123,6 +106,38 @@ def program(
         jax.jit(train_step, donate_argnums=0, out_shardings=(shardings, replicated(mesh))),
         eval_step(graphdef, mesh, placed.params, loss, reads["eval"]),
     )
+
+
+def updated(
+    state: TrainState,
+    grads: Any,
+    sums: Measures,
+    optimiser: optax.GradientTransformation,
+    learning_rate: ArrayLike,
+    constrained: Callable[[Any], Any] = lambda params: params,
+) -> tuple[TrainState, dict[str, Array]]:
+    """Return the state after a step, and what is written down of it.
+
+    `grads` are those of the sum of the loss over a batch, which `sums` counts; `constrained` brings
+    parameters back to where they should stay.
+    """
+    grads = jax.tree.map(lambda g: g / sums["loss"].count, grads)
+    norm = optax.tree.norm(grads)
+    sound = jnp.isfinite(sums["loss"].total) & jnp.isfinite(norm)
+    updates, opt_state = optimiser.update(grads, state.opt_state, state.params)
+    updates = jax.tree.map(lambda update: -learning_rate * update, updates)
+    proposed = (constrained(optax.apply_updates(state.params, updates)), opt_state)
+    # A bad batch must leave no trace: keep parameters and moments as they were.
+    params, opt_state = jax.tree.map(
+        lambda new, old: jnp.where(sound, new, old), proposed, (state.params, state.opt_state)
+    )
+    log = {name: mean.value for name, mean in sums.items()}
+    log |= {
+        "grad_norm": norm,
+        "learning_rate": jnp.asarray(learning_rate),
+        "skipped": 1 - sound.astype(jnp.int32),
+    }
+    return TrainState(state.step + 1, params, opt_state), log
 
 
 def eval_step(

@@ -132,4 +132,4 @@ class LinearAttention(Model):
 
     def sizes(self, length):
         """Operations per token, and the floats that a sequence leaves behind."""
-        return {"operations per token": self.operations(length), "state": self.d_in**2}
+        return {"operations per token": self.operations(length), "state floats": self.d_in**2}

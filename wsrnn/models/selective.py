@@ -11,6 +11,7 @@ diagonal: theta_t = a_t theta_{t-1} + B u_t, coordinate by coordinate, with a_t 
 token, as in selective state-space models (Gu & Dao 2023); by an associative scan.
 """
 
+import math
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -84,11 +85,11 @@ class DeltaWarp(Peer):
 
     def mixing(self, length):
         """Read what is stored, correct it, read the query; 2 of these 6 are W's as a parameter."""
-        return 4 * self.W[...].size
+        return 4 * math.prod(self.W.shape)
 
     def carried(self, length):
         """W."""
-        return self.W[...].size
+        return math.prod(self.W.shape)
 
     def _scales(self):
         """An uncertain model's scales have no values to be corrected to: they stay theta_0's."""

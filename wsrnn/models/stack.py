@@ -120,6 +120,7 @@ class Stack(Model):
         return self.last.eigenvalues()
 
     def sizes(self, length):
-        """P and floats of all layers' states."""
+        """P, floats of the states and operations, of all layers together."""
         layers = [layer.sizes(length) for layer in (*self.below, self.last)]
-        return {name: sum(sizes[name] for sizes in layers) for name in ("P", "state floats")}
+        summed = ("P", "state floats", "operations per token")
+        return {name: sum(sizes[name] for sizes in layers) for name in summed}

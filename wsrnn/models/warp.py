@@ -17,7 +17,7 @@ from wsrnn.models.lift import Features, LiftConfig
 from wsrnn.models.phi import PhiConfig
 from wsrnn.recurrence import FORMS, MODES, Dense, Mode, Rows, Transition, plans
 from wsrnn.recurrence.transition import PRECISION, TransitionStart
-from wsrnn.root import Activation, Descent, Evidence, Gated, Network, Root, RootNet
+from wsrnn.root import Activation, Descent, Evidence, Gated, Network, Residual, Root, RootNet
 
 
 @dataclass(frozen=True)
@@ -82,11 +82,13 @@ class TransitionConfig:
 class WarpConfig(ModelConfig):
     """A weight-space linear RNN. The defaults start A, B and theta_0 as the paper does."""
 
-    root_form: Literal["mlp", "gated", "tied", "cg", "evidence"] = "mlp"
+    root_form: Literal["mlp", "gated", "residual", "tied", "cg", "evidence"] = "mlp"
     """mlp: a network of `depth` hidden layers. gated: one whose weights are v sigmoid(g), theta =
-    (v, g). tied: `root_steps` steps of gradient descent on the least squares that theta holds; cg:
-    of conjugate gradients; evidence: `root_priors` ridge regressions weighed by their evidence. The
-    last three are algorithms built in: see `root.Descent` and `root.Evidence`."""
+    (v, g). residual: `depth` residual layers of `width` units, each divided by the norm of its
+    weights, between two linear maps. tied: `root_steps` steps of gradient descent on the least
+    squares that theta holds; cg: of conjugate gradients; evidence: `root_priors` ridge regressions
+    weighed by their evidence. The last three are algorithms built in: see `root.Descent` and
+    `root.Evidence`."""
     root_steps: int = 8
     """Of tied and cg."""
     root_prior: float = 0.25
@@ -148,6 +150,10 @@ class WarpConfig(ModelConfig):
                 f"{self.transition.form}: set mode auto, scan or conv, or another form"
             )
         RootNet(1, self.width, self.depth, 1, self.activation)
+        if self.root_form == "residual":
+            Residual(1, self.width, self.depth, 1, self.activation)
+            if self.bfloat16:
+                raise ValueError("bfloat16 is for root_form mlp and gated: set it False")
         Descent(1, 1, "cg", self.root_steps, self.root_prior)
         if self.features < 0 or (self.features and not self.reads_before_writing):
             raise ValueError(
@@ -235,6 +241,8 @@ class WarpConfig(ModelConfig):
             return Descent(inputs, outputs, self.root_form, self.root_steps, self.root_prior)
         if self.root_form == "evidence":
             return Evidence(inputs, outputs, self.root_priors)
+        if self.root_form == "residual":
+            return Residual(inputs, self.width, self.depth, outputs, self.activation)
         mlp = RootNet(inputs, self.width, self.depth, outputs, self.activation, self.bfloat16)
         return Gated(mlp) if self.root_form == "gated" else mlp
 
@@ -290,14 +298,15 @@ class Warp(Model):
         self.config, self.d_in, self.d_out = config, d_in, d_out
         self.root = config.root(d_in, d_out)
         token = config.channels(d_in)
-        size, channels = self.root.size, channels or config.lift.channels(token, d_out)
+        channels = channels or config.lift.channels(token, d_out)
         features = config.features
         self.features = Features(features, d_in - d_out, d_out, rngs=rngs) if features else None
         self.lift = config.lift.build(token, d_out, rngs=rngs)
         self.phi = config.phi.build(self.root, d_in, channels, rngs=rngs)
         if config.write == "learned":
             scale = config.input_scale * channels**-0.5
-            self.B = nnx.Param(scale * jax.random.normal(rngs.params(), (size, channels)))
+            drawn = jax.random.normal(rngs.params(), (self.root.written, channels))
+            self.B = nnx.Param(scale * drawn)
         elif channels < self.root.written:
             raise ValueError(
                 f"write identity adds channels to the first {self.root.written} weights, and the "
@@ -318,19 +327,22 @@ class Warp(Model):
     @property
     def transition(self) -> Transition:
         """A, as the recurrence takes it."""
-        shapes = jax.eval_shape(lambda: self.config.transition.init(self.root, jax.random.key(0)))
-        leaves, tree = jax.tree_util.tree_flatten_with_path(shapes)
+        leaves, tree = jax.tree_util.tree_flatten_with_path(self._transition_shapes())
         transition = jax.tree.unflatten(tree, [self.A[_name(path)][...] for path, _ in leaves])
         split = isinstance(transition, Dense) and len(transition.A) < self.root.size
         return Rows(transition.A) if split else transition
 
+    def _transition_shapes(self) -> Transition:
+        return jax.eval_shape(lambda: self.config.transition.init(self.root, jax.random.key(0)))
+
     def _write(self) -> Float[Array, "P C"]:
-        """B."""
+        """B; 0 where tokens write nothing."""
         if self.config.write == "learned":
-            return self.B[...]
-        channels = self.config.lift.channels(self.config.channels(self.d_in), self.d_out)
-        rest = self.root.size - self.root.written
-        return jnp.pad(jnp.eye(self.root.written, channels), ((0, rest), (0, 0)))
+            B = self.B[...]
+        else:
+            channels = self.config.lift.channels(self.config.channels(self.d_in), self.d_out)
+            B = jnp.eye(self.root.written, channels)
+        return jnp.pad(B, ((0, self.root.size - len(B)), (0, 0)))
 
     def contract(self):
         """Keep the spectral radius of A at most 1."""
@@ -498,14 +510,27 @@ class Warp(Model):
         return jnp.swapaxes(y, 0, 1)
 
     def sizes(self, length: int) -> dict[str, int]:
-        """P, the floats that streaming carries, the bytes of the kernel (float32)."""
+        """P, what streaming carries and takes, the bytes of the kernel (float32).
+
+        Operations: those of lift and features in their matrices, of B, of A and of the root.
+        """
         config, size = self.config, self.root.size
-        channels = config.lift.channels(config.channels(self.d_in), self.d_out)
+        learned = config.write == "learned"
+        channels = (
+            self.B.shape[1]
+            if learned
+            else config.lift.channels(config.channels(self.d_in), self.d_out)
+        )
         start = 1 + config.phi.rank(self.d_in, size)
         built = config.transition.form not in ("identity", "scalar", "low_rank")
+        lifted = jax.tree.leaves([nnx.state(part) for part in (self.lift, self.features) if part])
+        operations = 2 * sum(leaf.size for leaf in lifted if leaf.ndim == 2)
+        operations += 2 * size * channels if learned else channels
+        operations += self._transition_shapes().operations(size) + self.root.operations
         return {
             "P": size,
             "state floats": size + 2 * channels,
+            "operations per token": operations,
             "kernel bytes": 4 * length * size * (channels + start) * built,
         }
 

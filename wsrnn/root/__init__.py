@@ -4,6 +4,7 @@ from wsrnn.root.base import Network, Root
 from wsrnn.root.descent import Descent
 from wsrnn.root.evidence import Evidence
 from wsrnn.root.mlp import ACTIVATIONS, Activation, Gated, RootNet, RootStart
+from wsrnn.root.residual import Residual
 
 MLPS = (RootNet,)
 """Those that are layers of kernels and biases."""
@@ -16,6 +17,7 @@ __all__ = [
     "Evidence",
     "Gated",
     "Network",
+    "Residual",
     "Root",
     "RootNet",
     "RootStart",

@@ -42,8 +42,13 @@ class Network(Root):
         return sum(self.blocks)
 
     @property
+    def operations(self) -> int:
+        """Floating-point operations of a read: a multiply-add for each weight."""
+        return 2 * self.size
+
+    @property
     def written(self) -> int:
-        """How many of them, from the first on, tokens are added to where B is the identity."""
+        """How many of them, from the first on, tokens are added to: the rows of B."""
         return self.size
 
     @abstractmethod

@@ -25,7 +25,6 @@ class Descent(Network):
     cg: conjugate gradients, exact after d steps, nothing to learn but the prior (as in Mesa layers,
     von Oswald et al. 2024).
 
-    Cost of a read: 2 O d^2 operations a step.
     """
 
     d_in: int
@@ -52,6 +51,12 @@ class Descent(Network):
         """S, s, and the steps of `tied`."""
         steps = (self.steps,) if self.method == "tied" else ()
         return (self.d_in**2, self.d_in * self.d_out, *steps)
+
+    @property
+    def operations(self):
+        """A product with S in each step but the first of `tied`, and with the query."""
+        products = self.steps - (self.method == "tied")
+        return 2 * self.d_out * self.d_in * (products * self.d_in + 1)
 
     def init(self, key, start="uniform"):
         """The logarithm of the prior and, for `tied`, the steps, at first 1."""

@@ -29,8 +29,6 @@ class Evidence(Network):
     is the posterior mean where one of the priors, each as likely as c says, is true. P, c, n_0 and
     q_0 are learned; n_0 and q_0 are where n and q start, as if so many examples had been seen.
     What ridge regression leaves to cross-validation is here read from the state.
-
-    Cost of a read: K d^3 / 3 operations.
     """
 
     d_in: int
@@ -53,6 +51,11 @@ class Evidence(Network):
     def blocks(self):
         """G and n, the logarithms of P, c."""
         return (self.written, self.priors * self.d_in, self.priors)
+
+    @property
+    def operations(self):
+        """K factors of d x d matrices, of d^3 / 3 operations each."""
+        return self.priors * self.d_in**3 // 3
 
     def init(self, key, start="uniform"):
         """log n_0, log q_0, log P, c."""

@@ -1,0 +1,317 @@
+"""Trials: every sibling at several learning rates from several seeds, all of one as one program.
+
+The copies of a model differ in where their parameters start and in their learning rate; they see
+the same batches, of the experiment's own seed, so that a step is one `vmap` over them on one
+device. What is reported is the last step of the rate whose validation loss is lowest on average,
+from every seed.
+"""
+
+import json
+import logging
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from itertools import repeat
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jaxtyping import Array, Float
+
+from wsrnn import data, figures
+from wsrnn.bench import parameters
+from wsrnn.checkpoint import Checkpoints
+from wsrnn.errors import UserError
+from wsrnn.experiment import CHECKPOINTS, Experiment, Recipe, prepare_run
+from wsrnn.monitor import Monitor
+from wsrnn.progress import Pace, Progress, StopFlag
+from wsrnn.record import Record, read_metrics
+from wsrnn.report import save, write_json
+from wsrnn.step import TrainState, measure, updated
+from wsrnn.tasks import SPLITS, check_examples
+
+log = logging.getLogger("wsrnn")
+
+SETTINGS = "trials.json"  # the copies of a folder; its results.json follows when they are trained
+
+
+class Copies(NamedTuple):
+    """Which copies of a model are trained at once: every rate from every seed."""
+
+    rates: tuple[float, ...]
+    seeds: tuple[int, ...]
+
+    def names(self) -> list[str]:
+        """One for each copy, the seeds of a rate following each other."""
+        return [f"rate {rate:g} seed {seed}" for rate in self.rates for seed in self.seeds]
+
+    def as_rows(self, values: Sequence[float]) -> Float[np.ndarray, "rates seeds"]:
+        """What was measured of every copy."""
+        return np.reshape(np.asarray(values, float), (len(self.rates), len(self.seeds)))
+
+
+def trials(
+    recipes: Sequence[Recipe], out: Path, seeds: int, rates: Sequence[float] = ()
+) -> dict[str, Any] | None:
+    """Train, judge and compare all siblings; write results.json, figures and TensorBoard to `out`.
+
+    Each sibling has a folder in `out` from which it continues; one that is finished is not trained
+    again. `seeds` are counted from the experiment's own; without `rates` it is each experiment's
+    own rate. `text` of the returned document is the table. None if stopped by Ctrl-C. Raises
+    UserError before anything is written for what the user can mend.
+    """
+    if seeds < 1 or any(not 0 < rate < float("inf") for rate in rates):
+        raise UserError(f"trials need at least 1 seed and rates above 0, got {seeds} and {rates}")
+    if len(set(rates)) < len(rates):
+        raise UserError(f"--rates has a value twice: {' '.join(f'{rate:g}' for rate in rates)}")
+    plans = {}
+    for recipe in recipes:
+        experiment = recipe.experiment()
+        copies = Copies(
+            tuple(rates) or (experiment.optim.learning_rate,),
+            tuple(range(experiment.seed, experiment.seed + seeds)),
+        )
+        folder = out / recipe.member if recipe.member else out / recipe.name
+        _check(folder, copies)
+        plans[folder.name] = recipe, copies, folder
+    rows = {}
+    for name, (recipe, copies, folder) in plans.items():
+        if not (folder / "results.json").is_file():
+            log.info("%s: %s", recipe.name, name)
+            document = _trial(recipe, copies, folder)
+            if document is None:
+                return None
+            write_json(folder / "results.json", document)
+        rows[name] = json.loads((folder / "results.json").read_text())
+    return _compare(out, rows)
+
+
+def _check(folder: Path, copies: Copies) -> None:
+    """UserError where the folder holds trials of other copies."""
+    if (folder / SETTINGS).is_file():
+        before = json.loads((folder / SETTINGS).read_text())
+        now = {"rates": list(copies.rates), "seeds": list(copies.seeds)}
+        if before != now:
+            raise UserError(
+                f"{folder} holds trials of {before}, not of {now}: choose another --out"
+            )
+
+
+def _trial(recipe: Recipe, copies: Copies, folder: Path) -> dict[str, Any] | None:
+    """Train one sibling's copies and judge those of the best rate; None if stopped."""
+    run = prepare_run(folder, recipe)
+    experiment = run.experiment
+    for split in SPLITS:
+        check_examples(experiment.task, split, experiment.seed)
+    experiment.evaluation.prepare(experiment.task)
+    with run.locked():
+        run.write()
+        write_json(folder / SETTINGS, copies._asdict())
+        params = _train(experiment, copies, folder)
+    if params is None:
+        return None
+    curves = [row for row in read_metrics(folder) if "valid/loss" in row]
+    losses = copies.as_rows([curves[-1][f"valid/{name}"] or np.inf for name in copies.names()])
+    best = int(np.argmin(losses.mean(1)))
+    model = nnx.eval_shape(experiment.build_model)
+    graphdef = nnx.graphdef(model)
+    columns, values, beside = ["validation loss"], losses[best][:, None].tolist(), {}
+    results = []
+    for k in range(len(copies.seeds)):
+        at = best * len(copies.seeds) + k
+        one = nnx.merge(graphdef, jax.tree.map(lambda leaf, at=at: leaf[at], params))
+        results.append(experiment.evaluation(one, experiment.task, experiment.seed))
+    if results[0] is not None:
+        columns, values = results[0].columns, [list(r.scalars().values()) for r in results]
+        beside = dict(list(results[0].rows.items())[1:])
+    sizes = model.sizes(experiment.task.length)
+    return {
+        "title": results[0].title if results[0] is not None else "validation loss",
+        "columns": columns,
+        "values": values,  # of every seed at the best rate
+        "beside": beside,
+        "rates": list(copies.rates),
+        "seeds": list(copies.seeds),
+        "rate": copies.rates[best],
+        "steps": experiment.steps,
+        "batch_size": experiment.batch_size,
+        "numbers": parameters(experiment),
+        "state floats": sizes.get("state floats"),
+        "operations per token": sizes.get("operations per token"),
+        "validation": losses.tolist(),  # [rates, seeds]
+        "curves": {
+            "step": [row["step"] for row in curves],
+            **{name: [row[f"valid/{name}"] for row in curves] for name in copies.names()},
+        },
+    }
+
+
+def _train(experiment: Experiment, copies: Copies, folder: Path) -> Any | None:
+    """The parameters of all copies after the last step, from the last checkpoint on."""
+    init, train_step, eval_step = program(experiment, copies)
+    task, seed, size = experiment.task, experiment.seed, experiment.batch_size
+    with ExitStack() as stack:
+        checkpoints = stack.enter_context(Checkpoints(folder / CHECKPOINTS, keep=1))
+        start = checkpoints.find("last") or 0
+        state = checkpoints.restore(start, jax.eval_shape(init)) if start else init()
+        if start:
+            log.info("continuing %s from step %d", folder, start)
+        record = stack.enter_context(Record(folder, start, True))
+        monitor = Monitor(folder, start + 1 if start else 0)
+        stack.callback(monitor.close)
+        stopping = stack.enter_context(StopFlag())
+        show = stack.enter_context(Progress(experiment.steps, start))
+        batches = repeat(None)
+        if experiment.draw == "host":
+            batches = data.train_stream(task, size, seed, start=start, workers=experiment.workers)
+        pace = Pace(size * task.length * len(copies.names()), experiment.log_every, start)
+        loss = None
+        for number in range(start, experiment.steps + 1):
+            final = number == experiment.steps
+            if number > start and (final or number % experiment.eval_every == 0):
+                with pace.paused():
+                    stream = data.eval_stream(
+                        task, "valid", size, seed, batches=experiment.eval_batches
+                    )
+                    sums = None
+                    for batch in stream:
+                        part = eval_step(state.params, batch._replace(latents={}))
+                        sums = part if sums is None else jax.tree.map(jnp.add, sums, part)
+                    losses = np.asarray(sums["loss"].value, float)
+                    named = dict(zip(copies.names(), losses.tolist(), strict=True))
+                    record.valid(number, {"loss": float(np.mean(losses)), **named})
+                    monitor.scalars(number, {f"valid/{k}": v for k, v in named.items()})
+                    monitor.flush()
+                rows = copies.as_rows(losses)
+                show.note(f"step {number}  validation " + "  ".join(
+                    f"rate {rate:g}: {row.mean():.4g} [{row.min():.4g}, {row.max():.4g}]"
+                    for rate, row in zip(copies.rates, rows, strict=True)
+                ))  # fmt: skip
+            stop = bool(stopping)
+            if number > start and (final or stop or number % experiment.save_every == 0):
+                with pace.paused():
+                    checkpoints.save(number, state)
+            if stop and not final:
+                return None
+            if final:
+                return state.params
+            batch = next(batches)
+            state, now = train_step(state, batch and batch._replace(latents={}))
+            if number > start:  # the step before, which the device has finished by now
+                show(number, {"loss": float(np.mean(loss))}, pace.at(number))
+            loss = now
+
+
+def program(experiment: Experiment, copies: Copies):
+    """The compiled functions that begin, train and judge all copies at once.
+
+    Every array of their state has the copies as its leading axis. The update of a copy is that of
+    `step.program` on one device.
+    """
+    task, optim = experiment.task, experiment.optim
+    optimiser, schedule = optim.build(), replace(optim, learning_rate=1.0).rate()
+    graphdef = nnx.graphdef(nnx.eval_shape(experiment.build_model))
+    drawn = None
+    if experiment.draw == "step":
+        drawn = data.batches_in_step(task, experiment.batch_size, experiment.seed)
+    peaks = jnp.repeat(jnp.asarray(copies.rates, jnp.float32), len(copies.seeds))
+
+    def fresh(key: Array) -> TrainState:
+        model = experiment.model.build(task.d_in, task.d_out, rngs=nnx.Rngs(key))
+        params = nnx.as_pure(nnx.state(model))
+        return TrainState(jnp.zeros((), jnp.int32), params, optimiser.init(params))
+
+    def advance(state, peak, batch):
+        def total(params):
+            return measure(nnx.merge(graphdef, params), batch, task.loss, task.reads("train"))
+
+        grads, sums = jax.grad(total, has_aux=True)(state.params)
+        state, values = updated(
+            state, grads, sums, optimiser, peak * schedule(state.step), contracted
+        )
+        return state, values["loss"]
+
+    def contracted(params):
+        model = nnx.merge(graphdef, params)
+        if model.contracts:
+            model.contract()
+        return nnx.as_pure(nnx.state(model))
+
+    def train_step(state, batch):
+        batch = drawn(state.step[0]) if drawn else batch
+        return jax.vmap(advance, (0, 0, None))(state, peaks, batch)
+
+    def sums(params, batch):
+        return measure(nnx.merge(graphdef, params), batch, task.loss, task.reads("valid"))[1]
+
+    def init():
+        keys = jnp.stack([jax.random.key(seed) for seed in copies.seeds] * len(copies.rates))
+        return jax.vmap(fresh)(keys)
+
+    return (
+        jax.jit(init),
+        jax.jit(train_step, donate_argnums=0),
+        jax.jit(jax.vmap(sums, (0, None))),
+    )
+
+
+def _compare(out: Path, rows: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """One table and figures of all siblings."""
+    pictures = {
+        "rates": figures.rates(
+            {
+                name: (row["rates"], np.array(row["validation"], float))
+                for name, row in rows.items()
+            },
+            "validation loss at the end against the learning rate, a dot for each seed",
+        ),
+        "errors": figures.spreads(
+            {name: (row["columns"], np.array(row["values"], float)) for name, row in rows.items()},
+            next(iter(rows.values()))["title"],
+        ),
+    }
+    paths = save(pictures, out / "figures")
+    monitor = Monitor(out / "comparison", 0)
+    for name, path in paths.items():
+        monitor.image(0, f"trials/{name}", path)
+    monitor.close()
+    document = {"rows": rows, "figures": paths, "text": _text(rows)}
+    write_json(out / "results.json", document)
+    return document
+
+
+def _text(rows: dict[str, dict[str, Any]]) -> str:
+    """Sizes, best rate, and mean, least and most over seeds; below it the estimators."""
+    first = next(iter(rows.values()))
+    columns = list(dict.fromkeys(column for row in rows.values() for column in row["columns"]))
+    beside = {}
+    for row in rows.values():
+        for name, values in row["beside"].items():
+            known = dict(zip(row["columns"], values, strict=True))
+            beside[name] = known | beside.get(name, {})
+    names = max(map(len, [*rows, *beside]))
+    lines = [
+        f"{first['title']}; mean of {len(first['seeds'])} seeds [least, most of the last column]",
+        f"{'':{names}}{'numbers':>10}{'state':>8}{'ops/token':>11}{'rate':>9}"
+        + "".join(f"{column:>10}" for column in columns),
+    ]  # fmt: skip
+
+    def cells(known):
+        return "".join(f"{known[c]:10.4g}" if c in known else f"{'':10}" for c in columns)
+
+    for name, row in rows.items():
+        values = np.array(row["values"], float)
+        sizes = [row[key] for key in ("numbers", "state floats", "operations per token")]
+        shown = ["?" if size is None else f"{size:,}" for size in sizes]
+        last = values[:, -1]
+        lines.append(
+            f"{name:{names}}{shown[0]:>10}{shown[1]:>8}{shown[2]:>11}{row['rate']:>9g}"
+            + cells(dict(zip(row["columns"], values.mean(0), strict=True)))
+            + f"  [{last.min():.4g}, {last.max():.4g}]"
+        )
+    for name, known in beside.items():
+        lines.append(f"{name:{names}}{'':38}" + cells(known))
+    return "\n".join(lines)
