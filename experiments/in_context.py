@@ -36,7 +36,6 @@ from dataclasses import replace
 from wsrnn.evaluations.in_context import PrefixError
 from wsrnn.experiment import Experiment
 from wsrnn.models.lift import LiftConfig
-from wsrnn.models.phi import PhiConfig
 from wsrnn.models.warp import TransitionConfig, WarpConfig
 from wsrnn.optim import OptimConfig
 from wsrnn.tasks.regression import LinearRegression
@@ -44,9 +43,10 @@ from wsrnn.tasks.regression import LinearRegression
 experiment = Experiment(
     task=LinearRegression(d=5, examples=20, noise=0.25),
     model=WarpConfig(
-        root_form="tied",
-        root_steps=8,
-        root_prior=0.25,
+        root_form="residual",
+        width=8,
+        depth=8,
+        activation="identity",
         drive="value",
         layout="read_before_write",
         lift=LiftConfig("low_rank", size=48),
@@ -57,25 +57,22 @@ experiment = Experiment(
         mode="conv",
     ),
     evaluation=PrefixError(built_in=True),
-    optim=OptimConfig(learning_rate=2e-3, warmup=500),
-    steps=9000,
+    optim=OptimConfig(learning_rate=4e-3, warmup=300),
+    steps=20_000,
     batch_size=256,
-    eval_every=1000,
+    eval_every=2000,
     eval_batches=8,
-    save_every=1000,
+    save_every=2000,
 )
 mlp = replace(
     experiment,
     task=replace(experiment.task, noise=0.0, train_on="longest"),
-    steps=20_000,
+    steps=10_000,
     model=replace(
         experiment.model,
-        root_form="mlp",
-        width=32,
-        depth=2,
+        width=12,
+        activation="relu",
         lift=LiftConfig("mlp", width=96, size=64),
-        phi=PhiConfig(start="he"),
-        input_scale=0.03,
     ),
 )
 variants = {
@@ -85,5 +82,11 @@ variants = {
         task=replace(mlp.task, d=2, examples=15),
         steps=6000,
         evaluation=PrefixError(prefixes=(0, 2, 5, 10, 15), built_in=True),
+    ),
+    "tied": replace(
+        experiment,
+        model=replace(experiment.model, root_form="tied", root_steps=8, root_prior=0.25),
+        optim=OptimConfig(learning_rate=2e-3, warmup=500),
+        steps=9000,
     ),
 }

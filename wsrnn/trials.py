@@ -48,7 +48,9 @@ class Copies(NamedTuple):
         """One for each copy, the seeds of a rate following each other."""
         return [f"rate {rate:g} seed {seed}" for rate in self.rates for seed in self.seeds]
 
-    def as_rows(self, values: Sequence[float]) -> Float[np.ndarray, "rates seeds"]:
+    def as_rows(
+        self, values: Sequence[float] | Float[np.ndarray, " copies"]
+    ) -> Float[np.ndarray, "rates seeds"]:
         """What was measured of every copy."""
         return np.reshape(np.asarray(values, float), (len(self.rates), len(self.seeds)))
 
@@ -180,7 +182,7 @@ def _train(experiment: Experiment, copies: Copies, folder: Path) -> Any | None:
                     for batch in stream:
                         part = eval_step(state.params, batch._replace(latents={}))
                         sums = part if sums is None else jax.tree.map(jnp.add, sums, part)
-                    losses = np.asarray(sums["loss"].value, float)
+                    losses = np.asarray(jax.vmap(lambda mean: mean.value)(sums["loss"]), float)
                     named = dict(zip(copies.names(), losses.tolist(), strict=True))
                     record.valid(number, {"loss": float(np.mean(losses)), **named})
                     monitor.scalars(number, {f"valid/{k}": v for k, v in named.items()})

@@ -1,0 +1,92 @@
+"""Trials: a copy is the run it would be alone, and stopping loses nothing."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from wsrnn import cli, loop, trials
+from wsrnn.experiment import Recipe
+from wsrnn.record import read_metrics
+
+TINY = Path(__file__).with_name("tiny.py")
+
+
+def run(*words):
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["trials", str(TINY), *map(str, words)])
+    return stop.value.code
+
+
+def validations(folder):
+    return [row for row in read_metrics(folder) if "valid/loss" in row]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    out = tmp_path_factory.mktemp("trials") / "whole"
+    assert run("--seeds", 2, "--rates", "0.01", "0.03", "--out", out) == 0
+    return out
+
+
+@pytest.mark.parametrize(("rate", "seed"), [(0.01, 0), (0.03, 0)])
+def test_a_copy_is_the_run_it_would_be_alone(whole, tmp_path, rate, seed):
+    flags = ("--optim.learning-rate", str(rate), "--seed", str(seed))
+    loop.fit(Recipe.read(TINY, None, flags), tmp_path / "run")
+    alone = [row["valid/loss"] for row in validations(tmp_path / "run")]
+    copy = [row[f"valid/rate {rate:g} seed {seed}"] for row in validations(whole / "tiny")]
+    np.testing.assert_allclose(copy, alone, rtol=1e-5)
+
+
+def test_the_best_rate_is_reported_from_every_seed(whole):
+    row = json.loads((whole / "results.json").read_text())["rows"]["tiny"]
+    losses = np.array(row["validation"])
+    assert losses.shape == (2, 2) and len(np.unique(losses)) == 4
+    assert row["rate"] == row["rates"][int(losses.mean(1).argmin())]
+    assert np.shape(row["values"]) == (2, len(row["columns"])) and row["columns"] == ["n=0", "n=3"]
+    assert row["state floats"] == 17 + 2 * 3 and row["operations per token"] > row["numbers"]
+    assert {path.name for path in (whole / "figures").iterdir()} == {"rates.png", "errors.png"}
+
+
+@pytest.mark.parametrize("draw", ["host", "step"])
+def test_continued_equals_uninterrupted(tmp_path, monkeypatch, draw):
+    words = ("--seeds", 2, "--draw", draw)
+    assert run(*words, "--out", tmp_path / "whole") == 0
+
+    class Stop(trials.StopFlag):
+        asked = 0
+
+        def __bool__(self):
+            Stop.asked += 1
+            return Stop.asked == 7
+
+    with monkeypatch.context() as patched:
+        patched.setattr(trials, "StopFlag", Stop)
+        assert run(*words, "--out", tmp_path / "stopped") == 130
+    assert not (tmp_path / "stopped" / "tiny" / "results.json").exists()
+    assert run(*words, "--out", tmp_path / "stopped") == 0
+    assert validations(tmp_path / "stopped" / "tiny") == validations(tmp_path / "whole" / "tiny")
+    before = (tmp_path / "stopped" / "results.json").read_text()
+    assert run(*words, "--out", tmp_path / "stopped") == 0  # nothing is trained again
+    assert (tmp_path / "stopped" / "results.json").read_text() == before
+
+
+@pytest.mark.parametrize(
+    ("words", "part"),
+    [
+        (("--rates", "0.1", "0.1"), "twice"),
+        (("--rates", "-1"), "above 0"),
+        (("--seeds", "0"), "at least 1 seed"),
+        (("--seeds", "x"), "invalid int"),
+    ],
+)
+def test_mistakes_are_one_line(tmp_path, capsys, words, part):
+    assert run(*words, "--out", tmp_path / "run") == 2
+    assert part in capsys.readouterr().err.strip().splitlines()[-1]
+    assert not (tmp_path / "run").exists()
+
+
+def test_other_copies_want_another_folder(whole, capsys):
+    assert run("--seeds", 3, "--rates", "0.01", "0.03", "--out", whole) == 2
+    assert "choose another --out" in capsys.readouterr().err.strip().splitlines()[-1]
