@@ -1,4 +1,15 @@
-"""WARP and its peers on one task, matched by parameters in one table and by state in another."""
+"""WARP and its peers on one task, matched by parameters in one table and by state in the other.
+
+Every model learns linear regression with noise 0.25, d = 5, from the same batches. The first table
+has models of 25,825 numbers, the variant `state` models that carry 256 floats from token to token
+(a Transformer's keys and values of the 21 tokens; linear attention always carries 36); both to 5 %.
+Operations per token stand beside them. Three learning rates and three seeds are trained at once,
+and the rate whose validation loss is lowest on average is reported.
+
+Not yet trained: no numbers stand here.
+
+Command: wsrnn trials experiments/peers.py [--variant state] --rates 1e-3 3e-3 1e-2
+"""
 
 from dataclasses import replace
 
@@ -8,7 +19,7 @@ from wsrnn.models.fast_weights import FastWeightsConfig
 from wsrnn.models.lift import LiftConfig
 from wsrnn.models.linear_attention import LinearAttentionConfig
 from wsrnn.models.rnn import RnnConfig
-from wsrnn.models.selective import DeltaWarpConfig, SelectiveConfig
+from wsrnn.models.selective import SelectiveConfig
 from wsrnn.models.ssm import SsmConfig
 from wsrnn.models.transformer import TransformerConfig
 from wsrnn.models.warp import TransitionConfig, WarpConfig
@@ -46,7 +57,6 @@ by_parameters = {  # 25,825 numbers and 5 % more or less
     "selective warp": SelectiveConfig(
         width=19, depth=2, lift=LiftConfig("low_rank", size=24), **before
     ),
-    "delta warp": DeltaWarpConfig(psi=LiftConfig("mlp", width=132, size=188), read_time=False),
     "gru": RnnConfig(width=87, **before),
     "lstm": RnnConfig(cell="lstm", width=74, **before),
     "s5": SsmConfig(width=48, states=40, layers=2, **before),
@@ -59,7 +69,6 @@ by_parameters = {  # 25,825 numbers and 5 % more or less
 by_state = {  # 256 floats that go from token to token, and 5 % more or less
     "warp": replace(warp, width=6, depth=4, lift=LiftConfig("low_rank", size=32)),
     "selective warp": SelectiveConfig(width=36, lift=LiftConfig("low_rank", size=24), **before),
-    "delta warp": DeltaWarpConfig(psi=LiftConfig("mlp", width=64, size=256), read_time=False),
     "gru": RnnConfig(width=256, **before),
     "lstm": RnnConfig(cell="lstm", width=128, **before),
     "s5": SsmConfig(width=64, states=64, layers=2, **before),
