@@ -89,9 +89,7 @@ def _by_chunks(q, k, v, beta, log_decay, S, read_first):
 
     system = beta[..., None] * _ratios(log_g, log_g, past) * products(k, k)
     right = jnp.concatenate([v, jnp.exp(log_g)[..., None] * k], -1)
-    solved = jax.scipy.linalg.solve_triangular(
-        system, beta[..., None] * right, lower=True, unit_diagonal=True
-    )
+    solved = _solve(system, beta[..., None] * right)
     u_v, u_k = jnp.split(solved, [v.shape[-1]], -1)
     reading, seen = (before, past) if read_first else (log_g, now)
     scores = _ratios(reading, log_g, seen) * products(q, k)
@@ -109,6 +107,42 @@ def _by_chunks(q, k, v, beta, log_decay, S, read_first):
 
     S, o = jax.lax.scan(step, S, (u_v, u_k, scores, queries, keys, end))
     return o, S
+
+
+@jax.custom_vjp
+def _solve(L: Float[Array, "J N c c"], r: Float[Array, "J N c m"]) -> Float[Array, "J N c m"]:
+    """u with u_i + sum_{j<i} L_ij u_j = r_i; L is strictly lower triangular.
+
+    Row by row, for all chunks at once. The solver of the linear algebra library can, in large
+    batches, wait on two CPU cores for threads that wait for it (seen with jax 0.10).
+    """
+    return _substitute(L, r, range(r.shape[2]))
+
+
+def _substitute(L, r, order: range) -> Float[Array, "J N c m"]:
+    def row(k, u):
+        i = order.start + order.step * k
+        known = jax.lax.dynamic_index_in_dim(L, i, 2, keepdims=False)
+        r_i = jax.lax.dynamic_index_in_dim(r, i, 2, keepdims=False)
+        u_i = r_i - jnp.einsum("nkj,nkjm->nkm", known, u, precision=PRECISION)
+        return jax.lax.dynamic_update_index_in_dim(u, u_i, i, 2)
+
+    return jax.lax.fori_loop(0, len(order), row, jnp.zeros_like(r))
+
+
+def _solve_forward(L, r):
+    u = _solve(L, r)
+    return u, (L, u)
+
+
+def _solve_backward(residuals, g):
+    """dr = (I + L)^-T g, dL = -dr u^T below the diagonal."""
+    L, u = residuals
+    dr = _substitute(jnp.swapaxes(L, 2, 3), g, range(g.shape[2] - 1, -1, -1))
+    return -jnp.tril(jnp.einsum("nkim,nkjm->nkij", dr, u, precision=PRECISION), -1), dr
+
+
+_solve.defvjp(_solve_forward, _solve_backward)
 
 
 def _ratios(
