@@ -29,6 +29,7 @@ from wsrnn.experiment import (
     open_checkpoints,
     prepare_run,
 )
+from wsrnn.metrics import Measures
 from wsrnn.monitor import Monitor
 from wsrnn.progress import Pace, Progress, StopFlag
 from wsrnn.record import Record
@@ -198,11 +199,17 @@ def _validate(experiment, program, mesh, params, process) -> dict[str, float]:
 
 def evaluate(eval_step: Callable, mesh, params: Any, stream: Iterator[Batch]) -> dict[str, float]:
     """Return each metric over all batches of a stream: summed on the devices, divided once."""
+    sums = jax.device_get(summed(eval_step, mesh, params, stream))
+    return {name: float(mean.value) for name, mean in sums.items()}
+
+
+def summed(eval_step: Callable, mesh, params: Any, stream: Iterator[Batch]) -> Measures:
+    """Return the metrics' sums over all batches of a stream, still on the devices."""
     sums = None
     for batch in stream:
         part = eval_step(params, to_devices(batch, mesh))
         sums = part if sums is None else jax.tree.map(jnp.add, sums, part)
-    return {name: float(mean.value) for name, mean in jax.device_get(sums).items()}
+    return sums
 
 
 def _look(experiment, program, params, monitor, number, validation) -> None:

@@ -114,7 +114,7 @@ def updated(
     sums: Measures,
     optimiser: optax.GradientTransformation,
     learning_rate: ArrayLike,
-    constrained: Callable[[Any], Any] = lambda params: params,
+    constrained: Callable[[Any], Any],
 ) -> tuple[TrainState, dict[str, Array]]:
     """Return the state after a step, and what is written down of it.
 

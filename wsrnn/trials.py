@@ -25,17 +25,20 @@ from wsrnn import data, figures
 from wsrnn.bench import parameters
 from wsrnn.checkpoint import Checkpoints
 from wsrnn.errors import UserError
-from wsrnn.experiment import CHECKPOINTS, Experiment, Recipe, prepare_run
+from wsrnn.evaluations import Result
+from wsrnn.experiment import CHECKPOINTS, CONFIG, Experiment, Recipe, Run, prepare_run
+from wsrnn.loop import summed, to_devices
 from wsrnn.monitor import Monitor
 from wsrnn.progress import Pace, Progress, StopFlag
 from wsrnn.record import Record, read_metrics
 from wsrnn.report import save, write_json
+from wsrnn.sharding import MeshConfig
 from wsrnn.step import TrainState, measure, updated
 from wsrnn.tasks import SPLITS, check_examples
 
 log = logging.getLogger("wsrnn")
 
-SETTINGS = "trials.json"  # the copies of a folder; its results.json follows when they are trained
+SETTINGS = "trials.json"  # which copies a folder holds
 
 
 class Copies(NamedTuple):
@@ -60,83 +63,94 @@ def trials(
 ) -> dict[str, Any] | None:
     """Train, judge and compare all siblings; write results.json, figures and TensorBoard to `out`.
 
-    Each sibling has a folder in `out` from which it continues; one that is finished is not trained
-    again. `seeds` are counted from the experiment's own; without `rates` it is each experiment's
-    own rate. `text` of the returned document is the table. None if stopped by Ctrl-C. Raises
-    UserError before anything is written for what the user can mend.
+    Each sibling has a folder in `out` from which it continues; one that is finished is judged again
+    and not trained. `seeds` are counted from the experiment's own; without `rates` it is each
+    experiment's own rate. A copy whose loss is not finite stands still and the others go on: its
+    steps leave no trace, whatever max_skipped says. `text` of the returned document is the table.
+    None if stopped by Ctrl-C. Raises UserError before anything is written for what the user can
+    mend.
     """
-    if seeds < 1 or any(not 0 < rate < float("inf") for rate in rates):
-        raise UserError(f"trials need at least 1 seed and rates above 0, got {seeds} and {rates}")
+    if jax.process_count() > 1:
+        raise UserError("trials are trained by one process: start wsrnn trials on one machine")
+    given = " ".join(f"{rate:g}" for rate in rates)
+    if seeds < 1:
+        raise UserError(f"--seeds: trials need at least 1 seed, got {seeds}")
+    if any(not 0 < rate < float("inf") for rate in rates):
+        raise UserError(f"--rates must be above 0 and finite, got {given}")
     if len(set(rates)) < len(rates):
-        raise UserError(f"--rates has a value twice: {' '.join(f'{rate:g}' for rate in rates)}")
+        raise UserError(f"--rates has a value twice: {given}")
     plans = {}
     for recipe in recipes:
-        experiment = recipe.experiment()
-        copies = Copies(
-            tuple(rates) or (experiment.optim.learning_rate,),
-            tuple(range(experiment.seed, experiment.seed + seeds)),
-        )
-        folder = out / recipe.member if recipe.member else out / recipe.name
-        _check(folder, copies)
-        plans[folder.name] = recipe, copies, folder
+        name = recipe.member or recipe.name
+        run = prepare_run(out / name, recipe)
+        plans[name] = run, _copies(run, seeds, rates)
     rows = {}
-    for name, (recipe, copies, folder) in plans.items():
-        if not (folder / "results.json").is_file():
-            log.info("%s: %s", recipe.name, name)
-            document = _trial(recipe, copies, folder)
-            if document is None:
-                return None
-            write_json(folder / "results.json", document)
-        rows[name] = json.loads((folder / "results.json").read_text())
+    for name, (run, copies) in plans.items():
+        log.info("%s: %s", run.recipe.name, name)
+        row = _trial(run, copies)
+        if row is None:
+            return None
+        rows[name] = row
     return _compare(out, rows)
 
 
-def _check(folder: Path, copies: Copies) -> None:
-    """UserError where the folder holds trials of other copies."""
-    if (folder / SETTINGS).is_file():
-        before = json.loads((folder / SETTINGS).read_text())
-        now = {"rates": list(copies.rates), "seeds": list(copies.seeds)}
-        if before != now:
-            raise UserError(
-                f"{folder} holds trials of {before}, not of {now}: choose another --out"
-            )
-
-
-def _trial(recipe: Recipe, copies: Copies, folder: Path) -> dict[str, Any] | None:
-    """Train one sibling's copies and judge those of the best rate; None if stopped."""
-    run = prepare_run(folder, recipe)
+def _copies(run: Run, seeds: int, rates: Sequence[float]) -> Copies:
+    """The copies of a run's model; UserError where it cannot have them."""
     experiment = run.experiment
+    mesh = experiment.mesh
+    if mesh.model > 1 or mesh.data > 1:
+        raise UserError(
+            f"trials are trained on one device, and mesh.data is {mesh.data}, mesh.model "
+            f"{mesh.model}: leave the mesh out"
+        )
+    task = experiment.task
     for split in SPLITS:
-        check_examples(experiment.task, split, experiment.seed)
-    experiment.evaluation.prepare(experiment.task)
+        check_examples(task, split, experiment.seed)
+    experiment.evaluation.prepare(task)
+    copies = Copies(
+        tuple(rates) or (experiment.optim.learning_rate,),
+        tuple(range(experiment.seed, experiment.seed + seeds)),
+    )
+    now = {name: list(values) for name, values in copies._asdict().items()}
+    path = run.folder / SETTINGS
+    if (run.folder / CONFIG).is_file():
+        before = json.loads(path.read_text()) if path.is_file() else "a single run"
+        if before != now:
+            raise UserError(f"{run.folder} holds {before}, not {now}: choose another --out")
+    return copies
+
+
+def _trial(run: Run, copies: Copies) -> dict[str, Any] | None:
+    """Train one sibling's copies and judge those of the best rate; None if stopped."""
+    experiment = run.experiment
     with run.locked():
+        write_json(run.folder / SETTINGS, copies._asdict())
         run.write()
-        write_json(folder / SETTINGS, copies._asdict())
-        params = _train(experiment, copies, folder)
+        params = _train(experiment, copies, run.folder)
     if params is None:
         return None
-    curves = [row for row in read_metrics(folder) if "valid/loss" in row]
-    losses = copies.as_rows([curves[-1][f"valid/{name}"] or np.inf for name in copies.names()])
-    best = int(np.argmin(losses.mean(1)))
+    curves = {
+        name: [np.nan if row[name] is None else row[name] for row in validations(run.folder)]
+        for name in ("step", *(f"valid/{name}" for name in copies.names()))
+    }
+    losses = copies.as_rows([curves[f"valid/{name}"][-1] for name in copies.names()])
+    best = int(np.argmin(np.nan_to_num(losses.mean(1), nan=np.inf)))
     model = nnx.eval_shape(experiment.build_model)
     graphdef = nnx.graphdef(model)
-    columns, values, beside = ["validation loss"], losses[best][:, None].tolist(), {}
     results = []
-    for k in range(len(copies.seeds)):
+    for k, loss in enumerate(losses[best]):
         at = best * len(copies.seeds) + k
         one = nnx.merge(graphdef, jax.tree.map(lambda leaf, at=at: leaf[at], params))
-        results.append(experiment.evaluation(one, experiment.task, experiment.seed))
-    if results[0] is not None:
-        columns, values = results[0].columns, [list(r.scalars().values()) for r in results]
-        beside = dict(list(results[0].rows.items())[1:])
+        judged = experiment.evaluation(one, experiment.task, experiment.seed)
+        results.append(judged or Result("validation loss", ["loss"], {"this model": [loss]}))
+    first = results[0]
     sizes = model.sizes(experiment.task.length)
-    return {
-        "title": results[0].title if results[0] is not None else "validation loss",
-        "columns": columns,
-        "values": values,  # of every seed at the best rate
-        "beside": beside,
-        "rates": list(copies.rates),
-        "seeds": list(copies.seeds),
+    row = {
+        "title": first.title,
+        "columns": first.columns,
+        "values": [list(result.scalars().values()) for result in results],  # [seeds, columns]
+        "beside": dict(list(first.rows.items())[1:]),
+        **copies._asdict(),
         "rate": copies.rates[best],
         "steps": experiment.steps,
         "batch_size": experiment.batch_size,
@@ -144,11 +158,15 @@ def _trial(recipe: Recipe, copies: Copies, folder: Path) -> dict[str, Any] | Non
         "state floats": sizes.get("state floats"),
         "operations per token": sizes.get("operations per token"),
         "validation": losses.tolist(),  # [rates, seeds]
-        "curves": {
-            "step": [row["step"] for row in curves],
-            **{name: [row[f"valid/{name}"] for row in curves] for name in copies.names()},
-        },
+        "curves": curves,
     }
+    write_json(run.folder / "results.json", row)
+    return row
+
+
+def validations(folder: Path) -> list[dict[str, Any]]:
+    """The rows of the folder's metrics.jsonl, each a validation of all copies."""
+    return [row for row in read_metrics(folder) if "valid/loss" in row]
 
 
 def _train(experiment: Experiment, copies: Copies, folder: Path) -> Any | None:
@@ -156,7 +174,8 @@ def _train(experiment: Experiment, copies: Copies, folder: Path) -> Any | None:
     init, train_step, eval_step = program(experiment, copies)
     task, seed, size = experiment.task, experiment.seed, experiment.batch_size
     with ExitStack() as stack:
-        checkpoints = stack.enter_context(Checkpoints(folder / CHECKPOINTS, keep=1))
+        mesh = MeshConfig(data=1).build(size)
+        checkpoints = stack.enter_context(Checkpoints(folder / CHECKPOINTS, keep=experiment.keep))
         start = checkpoints.find("last") or 0
         state = checkpoints.restore(start, jax.eval_shape(init)) if start else init()
         if start:
@@ -168,7 +187,8 @@ def _train(experiment: Experiment, copies: Copies, folder: Path) -> Any | None:
         show = stack.enter_context(Progress(experiment.steps, start))
         batches = repeat(None)
         if experiment.draw == "host":
-            batches = data.train_stream(task, size, seed, start=start, workers=experiment.workers)
+            stream = data.train_stream(task, size, seed, start=start, workers=experiment.workers)
+            batches = (to_devices(batch, mesh) for batch in stream)
         pace = Pace(size * task.length * len(copies.names()), experiment.log_every, start)
         loss = None
         for number in range(start, experiment.steps + 1):
@@ -178,10 +198,7 @@ def _train(experiment: Experiment, copies: Copies, folder: Path) -> Any | None:
                     stream = data.eval_stream(
                         task, "valid", size, seed, batches=experiment.eval_batches
                     )
-                    sums = None
-                    for batch in stream:
-                        part = eval_step(state.params, batch._replace(latents={}))
-                        sums = part if sums is None else jax.tree.map(jnp.add, sums, part)
+                    sums = summed(eval_step, mesh, state.params, stream)
                     losses = np.asarray(jax.vmap(lambda mean: mean.value)(sums["loss"]), float)
                     named = dict(zip(copies.names(), losses.tolist(), strict=True))
                     record.valid(number, {"loss": float(np.mean(losses)), **named})
@@ -200,8 +217,7 @@ def _train(experiment: Experiment, copies: Copies, folder: Path) -> Any | None:
                 return None
             if final:
                 return state.params
-            batch = next(batches)
-            state, now = train_step(state, batch and batch._replace(latents={}))
+            state, now = train_step(state, next(batches))
             if number > start:  # the step before, which the device has finished by now
                 show(number, {"loss": float(np.mean(loss))}, pace.at(number))
             loss = now

@@ -152,8 +152,6 @@ class WarpConfig(ModelConfig):
         RootNet(1, self.width, self.depth, 1, self.activation)
         if self.root_form == "residual":
             Residual(1, self.width, self.depth, 1, self.activation)
-            if self.bfloat16:
-                raise ValueError("bfloat16 is for root_form mlp and gated: set it False")
         Descent(1, 1, "cg", self.root_steps, self.root_prior)
         if self.features < 0 or (self.features and not self.reads_before_writing):
             raise ValueError(
@@ -177,6 +175,13 @@ class WarpConfig(ModelConfig):
                     "nothing else, in full precision: set layout read_before_write, read_input "
                     "True, read_time False, encoding 0, bfloat16 False and head.uncertain False"
                 )
+        if self.root_form not in ("mlp", "gated") and (
+            self.bfloat16 or self.phi.start != PhiConfig.start
+        ):
+            raise ValueError(
+                f"bfloat16 and phi.start are for root_form mlp and gated, not {self.root_form}: "
+                f"set bfloat16 False and phi.start {PhiConfig.start}"
+            )
         if self.encoding < 0 or self.encoding % 2 or self.encoding_base <= 0:
             raise ValueError(
                 f"encoding must be an even number and encoding_base above 0, "
@@ -298,7 +303,7 @@ class Warp(Model):
         self.config, self.d_in, self.d_out = config, d_in, d_out
         self.root = config.root(d_in, d_out)
         token = config.channels(d_in)
-        channels = channels or config.lift.channels(token, d_out)
+        self.channels = channels = channels or config.lift.channels(token, d_out)
         features = config.features
         self.features = Features(features, d_in - d_out, d_out, rngs=rngs) if features else None
         self.lift = config.lift.build(token, d_out, rngs=rngs)
@@ -337,11 +342,8 @@ class Warp(Model):
 
     def _write(self) -> Float[Array, "P C"]:
         """B; 0 where tokens write nothing."""
-        if self.config.write == "learned":
-            B = self.B[...]
-        else:
-            channels = self.config.lift.channels(self.config.channels(self.d_in), self.d_out)
-            B = jnp.eye(self.root.written, channels)
+        learned = self.config.write == "learned"
+        B = self.B[...] if learned else jnp.eye(self.root.written, self.channels)
         return jnp.pad(B, ((0, self.root.size - len(B)), (0, 0)))
 
     def contract(self):
@@ -514,18 +516,15 @@ class Warp(Model):
 
         Operations: those of lift and features in their matrices, of B, of A and of the root.
         """
-        config, size = self.config, self.root.size
-        learned = config.write == "learned"
-        channels = (
-            self.B.shape[1]
-            if learned
-            else config.lift.channels(config.channels(self.d_in), self.d_out)
-        )
+        config, size, channels = self.config, self.root.size, self.channels
         start = 1 + config.phi.rank(self.d_in, size)
         built = config.transition.form not in ("identity", "scalar", "low_rank")
-        lifted = jax.tree.leaves([nnx.state(part) for part in (self.lift, self.features) if part])
+        lifted = jax.tree.leaves(
+            [nnx.state(part) for part in (self.lift, self.features) if part is not None]
+        )
         operations = 2 * sum(leaf.size for leaf in lifted if leaf.ndim == 2)
-        operations += 2 * size * channels if learned else channels
+        products = 2 * self.root.written if config.write == "learned" else 1
+        operations += products * channels
         operations += self._transition_shapes().operations(size) + self.root.operations
         return {
             "P": size,

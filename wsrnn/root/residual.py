@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from wsrnn.root.base import Network, contract
 from wsrnn.root.mlp import ACTIVATIONS, Activation
@@ -67,9 +68,8 @@ class Residual(Network):
         """Layer by layer; rows of theta beyond the first P are ignored."""
         H, d, O = self.width, self.d_in, self.d_out  # noqa: E741
         *M, _, N = theta.shape
-        ends = [self.written, H * d, H, O * H, O, self.depth]
-        ends = [sum(ends[: k + 1]) for k in range(len(ends))]
-        W, E, e, V, v, gains = jnp.split(theta[..., : self.size, :], ends[:-1], -2)
+        ends = np.cumsum([self.written, H * d, H, O * H, O])
+        W, E, e, V, v, gains = jnp.split(theta[..., : self.size, :], ends, -2)
         h = contract(E.reshape(*M, H, d, N), z, -2) + e
         W = W.reshape(*M, self.depth, H, H, N)
         gains = gains * jax.lax.rsqrt((W**2).sum((-2, -3)) + 1e-12)
