@@ -19,7 +19,7 @@ from wsrnn.models.fast_weights import FastWeightsConfig
 from wsrnn.models.lift import LiftConfig
 from wsrnn.models.linear_attention import LinearAttentionConfig
 from wsrnn.models.rnn import RnnConfig
-from wsrnn.models.selective import SelectiveConfig
+from wsrnn.models.selective import DeltaWarpConfig, SelectiveConfig
 from wsrnn.models.ssm import SsmConfig
 from wsrnn.models.transformer import TransformerConfig
 from wsrnn.models.warp import TransitionConfig, WarpConfig
@@ -57,6 +57,7 @@ by_parameters = {  # 25,825 numbers and 5 % more or less
     "selective warp": SelectiveConfig(
         width=19, depth=2, lift=LiftConfig("low_rank", size=24), **before
     ),
+    "delta warp": DeltaWarpConfig(psi=LiftConfig("mlp", width=132, size=188), read_time=False),
     "gru": RnnConfig(width=87, **before),
     "lstm": RnnConfig(cell="lstm", width=74, **before),
     "s5": SsmConfig(width=48, states=40, layers=2, **before),
@@ -69,6 +70,7 @@ by_parameters = {  # 25,825 numbers and 5 % more or less
 by_state = {  # 256 floats that go from token to token, and 5 % more or less
     "warp": replace(warp, width=6, depth=4, lift=LiftConfig("low_rank", size=32)),
     "selective warp": SelectiveConfig(width=36, lift=LiftConfig("low_rank", size=24), **before),
+    "delta warp": DeltaWarpConfig(psi=LiftConfig("mlp", width=64, size=256), read_time=False),
     "gru": RnnConfig(width=256, **before),
     "lstm": RnnConfig(cell="lstm", width=128, **before),
     "s5": SsmConfig(width=64, states=64, layers=2, **before),

@@ -143,6 +143,19 @@ def test_a_residual_root_adds_layers_of_unit_size(x64):
     assert root.init(jax.random.key(0)).shape == (root.size,)
 
 
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"bfloat16": True}, "set bfloat16 False"),
+        ({"phi": PhiConfig(start="he")}, "phi.start uniform"),
+        ({"depth": 0}, "at least 1"),
+    ],
+)
+def test_what_a_residual_root_has_no_use_for_is_refused(changes, words):
+    with pytest.raises(ValueError, match=words):
+        replace(LEARNERS["residual"], **changes)
+
+
 def test_tokens_write_the_layers_of_a_residual_root_alone():
     model = LEARNERS["residual"].build(4, 1, rngs=nnx.Rngs(0))
     batch = data.examples(TASK, "test", 0, 3)

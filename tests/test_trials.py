@@ -1,6 +1,7 @@
 """Trials: a copy is the run it would be alone, and stopping loses nothing."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -85,6 +86,37 @@ def test_mistakes_are_one_line(tmp_path, capsys, words, part):
     assert run(*words, "--out", tmp_path / "run") == 2
     assert part in capsys.readouterr().err.strip().splitlines()[-1]
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "part"),
+    [
+        (("--batch-size", "4"), "batch_size 8 -> 4"),
+        (("--mesh.data", "2"), "one device"),
+        (("--steps", "8"), "steps 12 -> 8"),
+    ],
+)
+def test_a_finished_trial_is_not_taken_for_another(whole, capsys, words, part):
+    before = (whole / "results.json").read_bytes()
+    assert run("--seeds", 2, "--rates", "0.01", "0.03", *words, "--out", whole) == 2
+    assert part in capsys.readouterr().err.strip().splitlines()[-1]
+    assert (whole / "results.json").read_bytes() == before
+
+
+def test_a_finished_trial_goes_on_and_is_judged_anew(whole, tmp_path):
+    shutil.copytree(whole, tmp_path / "more")
+    words = ("--seeds", 2, "--rates", "0.01", "0.03", "--out", tmp_path / "more")
+    assert run(*words, "--steps", 14, "--evaluation.prefixes", 1, 2) == 0
+    row = json.loads((tmp_path / "more" / "results.json").read_text())["rows"]["tiny"]
+    assert row["steps"] == 14 and row["columns"] == ["n=1", "n=2"]
+    assert row["curves"]["step"] == [4, 8, 12, 14]
+
+
+def test_a_single_run_is_no_place_for_trials(tmp_path, capsys):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.json").write_text("{}")
+    assert run("--out", tmp_path / "run") == 2
+    assert "something else" in capsys.readouterr().err.strip().splitlines()[-1]
 
 
 def test_other_copies_want_another_folder(whole, capsys):

@@ -269,39 +269,41 @@ def races(curves: dict[str, tuple[np.ndarray, np.ndarray]], title: str) -> Figur
 def rates(
     losses: dict[str, tuple[Sequence[float], Float[np.ndarray, "rates seeds"]]], title: str
 ) -> Figure:
-    """Loss against the learning rate, a line through the means and a dot for each seed."""
-    figure = Figure(figsize=(7, 4.5), layout="constrained", dpi=120)
-    axes = figure.subplots()
-    for (name, (at, values)), style in zip(losses.items(), _styles(), strict=False):
-        axes.loglog(at, values.mean(1), label=name, lw=1.2, **style)
-        axes.loglog(np.repeat(at, values.shape[1]), values.ravel(), ".", color=style["color"], ms=4)
-    axes.set(xlabel="learning rate", ylabel="validation loss", title=title)
-    axes.legend(frameon=False, fontsize=8)
-    axes.spines[["top", "right"]].set_visible(False)
-    return figure
+    """Loss against the learning rate, a line through the means over seeds."""
+    lines = {
+        name: (np.array(at), values.mean(1), values.T) for name, (at, values) in losses.items()
+    }
+    return _spread(lines, title, xlabel="learning rate", ylabel="validation loss", xscale="log")
 
 
-def spreads(
+def columns(
     rows: dict[str, tuple[Sequence[str], Float[np.ndarray, "seeds columns"]]], title: str
 ) -> Figure:
-    """Each row's numbers over the columns: the mean over seeds, and a band from least to most."""
-    figure = Figure(figsize=(7, 4.5), layout="constrained", dpi=120)
-    axes = figure.subplots()
-    columns = list(dict.fromkeys(column for names, _ in rows.values() for column in names))
-    for (name, (names, values)), style in zip(rows.items(), _styles(), strict=False):
-        at = [columns.index(column) for column in names]
-        axes.fill_between(at, values.min(0), values.max(0), color=style["color"], alpha=0.2, lw=0)
-        axes.plot(at, values.mean(0), label=name, marker="o", ms=3, lw=1.2, **style)
-    axes.set_xticks(range(len(columns)), columns)
-    axes.set(yscale="log", title=title)
-    axes.legend(frameon=False, fontsize=8)
-    axes.spines[["top", "right"]].set_visible(False)
+    """Each row's numbers over the columns of a table, a line through the means over seeds."""
+    every = list(dict.fromkeys(column for names, _ in rows.values() for column in names))
+    lines = {
+        name: (np.array([every.index(column) for column in names]), values.mean(0), values)
+        for name, (names, values) in rows.items()
+    }
+    figure = _spread(lines, title)
+    figure.axes[0].set_xticks(range(len(every)), every)
     return figure
 
 
-def _styles():
-    """Colours, then the same ones dashed and dotted."""
-    return ({"color": colour, "ls": line} for line in ("-", "--", ":") for colour in LINES)
+def _spread(
+    lines: dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]], title: str, **settings
+) -> Figure:
+    """Lines (x, mean over seeds, every seed), with a band from the least seed to the most."""
+    figure = Figure(figsize=(7, 4.5), layout="constrained", dpi=120)
+    axes = figure.subplots()
+    styles = ((colour, line) for line in ("-", "--", ":") for colour in LINES)
+    for (name, (x, mean, seeds)), (colour, line) in zip(lines.items(), styles, strict=False):
+        axes.fill_between(x, seeds.min(0), seeds.max(0), color=colour, alpha=0.2, lw=0)
+        axes.plot(x, mean, line, color=colour, marker="o", ms=3, lw=1.2, label=name)
+    axes.set(yscale="log", title=title, **settings)
+    axes.legend(frameon=False, fontsize=8)
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure
 
 
 def costs(times: dict[str, float], memory: dict[str, float], title: str) -> Figure:

@@ -284,9 +284,9 @@ def _compare(out: Path, rows: dict[str, dict[str, Any]]) -> dict[str, Any]:
                 name: (row["rates"], np.array(row["validation"], float))
                 for name, row in rows.items()
             },
-            "validation loss at the end against the learning rate, a dot for each seed",
+            "validation loss at the end against the learning rate, mean and range over seeds",
         ),
-        "errors": figures.spreads(
+        "errors": figures.columns(
             {name: (row["columns"], np.array(row["values"], float)) for name, row in rows.items()},
             next(iter(rows.values()))["title"],
         ),
