@@ -11,7 +11,7 @@ takes from the sums (B), theta_0, and what stands around the layers. Nothing say
 least squares. Beside it: conjugate gradients with everything built in; and, as variants, the same
 with an MLP lift, a relu root and no noise, and a root that is given the form of gradient descent.
 
-Reached in 20,000 steps, 110 s on two CPU cores that had other work, error (MSE on y_q over its
+Reached in 20,000 steps, 90 s on two CPU cores from start to table, error (MSE on y_q over its
 variance, 4,096 fresh prompts) after n examples:
 
                                         n=0       n=5      n=10      n=15      n=20
