@@ -45,8 +45,8 @@ experiment = Experiment(
     model=warp,
     evaluation=PrefixError(),
     optim=OptimConfig(learning_rate=3e-3, warmup=200),
-    steps=1500,
-    batch_size=128,
+    steps=1000,
+    batch_size=64,
     eval_every=500,
     eval_batches=16,
     save_every=500,
@@ -55,7 +55,7 @@ before = {"layout": "read_before_write", "read_time": False}
 by_parameters = {  # 25,825 numbers and 5 % more or less
     "warp": warp,
     "selective warp": SelectiveConfig(
-        width=19, depth=2, lift=LiftConfig("low_rank", size=24), **before
+        width=12, depth=2, lift=LiftConfig("low_rank", size=51), **before
     ),
     "delta warp": DeltaWarpConfig(psi=LiftConfig("mlp", width=132, size=188), read_time=False),
     "gru": RnnConfig(width=87, **before),
@@ -80,7 +80,7 @@ by_state = {  # 256 floats that go from token to token, and 5 % more or less
     "ttt-linear": FastWeightsConfig(rule="ttt", width=22, depth=1, heads=2, **before),
     "transformer": TransformerConfig(width=6, depth=1, heads=1, **before),
 }
-variants = {"state": replace(experiment, model=by_state["warp"])}
+variants = {"state": replace(experiment, model=by_state["warp"], steps=1500)}
 
 
 def sweep(experiment: Experiment) -> dict[str, Experiment]:

@@ -15,7 +15,7 @@ from wsrnn.models import Model
 from wsrnn.models.lift import LiftConfig
 from wsrnn.models.rnn import RnnConfig
 from wsrnn.models.warp import TransitionConfig
-from wsrnn.tasks.regression import LinearRegression, OutlierRegression, Quadratic
+from wsrnn.tasks.regression import GaussianProcess, LinearRegression, OutlierRegression, Quadratic
 
 TINY = Path(__file__).with_name("tiny.py")
 PICTURES = {"errors.png", "shifts.png", "states.png", "emergence.png"}
@@ -66,6 +66,21 @@ def test_outliers_do_not_count():
     assert icl.error_curves(Zero(), task, spoilt) == curves
     assert curves["zero"]["error"] == [1] * 9
     assert curves["least squares on the inliers"]["error"][8] < curves["least squares"]["error"][8]
+
+
+def test_each_family_has_the_algorithms_that_know_its_law():
+    def at_the_end(task):
+        batch = data.examples(task, "test", 0, 300)
+        curves = icl.error_curves(Zero(), task, batch)
+        return {name: curve["error"][-1] for name, curve in curves.items()}
+
+    linear = at_the_end(replace(TASK, pool=3))
+    assert linear["ridge (0.25)"] < linear["16 gradient steps"] < linear["4 gradient steps"] < 1
+    assert linear["ridge (0.25)"] < linear["recursive least squares (0.95)"] < 0.2
+    assert linear["ridge (0.25)"] < linear["2 principal components"] < 1
+    assert linear["posterior over the pool"] > 0.5  # of which fresh functions are no members
+    process = at_the_end(GaussianProcess())
+    assert min(process, key=process.get) == "Gaussian process"
 
 
 def test_intervals_cover_the_truth_as_often_as_they_say():

@@ -88,8 +88,7 @@ def in_step(task: Drawn, split: Split, seed: int) -> Callable[[Integer[Array, " 
 
 def examples(task: Task, split: Split, seed: int, count: int) -> Batch:
     """Return the first `count` examples of a split, or all there are, as one batch."""
-    ds = task.dataset(split, seed)
-    return ds[: min(count, len(ds))].batch(min(count, len(ds)))[0]
+    return task.batches(split, seed, min(count, len(task.dataset(split, seed))))[0]
 
 
 def eval_stream(

@@ -140,14 +140,24 @@ def kalman(
 
 
 def gradient_descent(
-    x: Prompts, y: Labels, query: Queries, steps: int, rate: float
+    x: Prompts, y: Labels, query: Queries, steps: int, rate: float | None = None
 ) -> Float[np.ndarray, " N"]:
-    """So many steps w += rate / n sum_i (y_i - w.x_i) x_i from w = 0."""
+    """So many steps w += rate / n sum_i (y_i - w.x_i) x_i from w = 0.
+
+    Without a rate each prompt has its own: n over the largest eigenvalue of sum_i x_i x_i^T.
+    """
+    n = x.shape[1]
+    if not n:
+        return zero(x, y, query)
+    gram, slope = np.einsum("nid,nie->nde", x, x), products(x, y)
+    if rate is None:
+        each = 1 / np.linalg.eigvalsh(gram)[:, -1:]
+    else:
+        each = rate / n
     w = np.zeros_like(query)
-    for _ in range(steps if x.shape[1] else 0):
-        residual = y - np.einsum("nid,nd->ni", x, w)
-        w = w + rate / x.shape[1] * np.einsum("ni,nid->nd", residual, x)
-    return (w * query).sum(-1)
+    for _ in range(steps):
+        w = w + each * (slope - (gram @ w[..., None])[..., 0])
+    return linear(w, query)
 
 
 def normalised_lms(
@@ -197,9 +207,13 @@ def principal_components(
 def pool_posterior(
     x: Prompts, y: Labels, query: Queries, pool: Float[np.ndarray, "M d"], noise: float
 ) -> Float[np.ndarray, " N"]:
-    """The posterior mean over a finite pool of weights (dMMSE, Raventos et al. 2023)."""
-    residual = y[..., None] - x @ pool.T
-    log_p = -(residual**2).sum(1) / (2 * noise)
+    """The posterior mean over a finite pool of weights (dMMSE, Raventos et al. 2023).
+
+    2 w.sum_i y_i x_i - w^T (sum_i x_i x_i^T) w is what the squares of w differ in: N M numbers.
+    """
+    gram = np.einsum("nid,nie->nde", x, x)
+    square = np.einsum("md,me->mde", pool, pool).reshape(len(pool), -1)
+    log_p = (products(x, y) @ pool.T - gram.reshape(len(gram), -1) @ square.T / 2) / noise
     p = np.exp(log_p - log_p.max(1, keepdims=True))
     return ((p / p.sum(1, keepdims=True)) @ pool * query).sum(-1)
 

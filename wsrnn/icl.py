@@ -27,7 +27,7 @@ from wsrnn.record import read_metrics
 from wsrnn.report import save, slug, write_json
 from wsrnn.tasks import Batch
 from wsrnn.tasks.prompts import Curriculum, Prompts
-from wsrnn.tasks.regression import LinearRegression
+from wsrnn.tasks.regression import GaussianProcess, LinearRegression
 from wsrnn.tasks.shifts import SHIFTS
 
 RESAMPLES = 1000
@@ -137,6 +137,26 @@ def algorithms(task: Prompts) -> dict[str, Any]:
         "3 nearest": estimators.nearest_neighbours,
         "normalised LMS": estimators.normalised_lms,
     }
+    if isinstance(task, LinearRegression):
+        descent = estimators.gradient_descent
+        table |= {f"{k} gradient steps": partial(descent, steps=k) for k in (4, 16)}
+        half = max(1, task.d // 2)
+        table |= {
+            "recursive least squares (0.95)": partial(
+                estimators.recursive_least_squares, penalty=task.noise or 0.1, forgetting=0.95
+            ),
+            f"{half} principal components": partial(
+                estimators.principal_components, components=half
+            ),
+        }
+    if isinstance(task, GaussianProcess):
+        table["Gaussian process"] = partial(
+            estimators.gaussian_process, scale=task.scale, noise=task.noise + task.nugget
+        )
+    if type(task) is LinearRegression and task.pool:
+        table["posterior over the pool"] = partial(
+            estimators.pool_posterior, pool=task.members()["w"], noise=task.noise or 1e-3
+        )
     if getattr(task, "sparse", None):
         table |= {f"lasso ({p:g})": partial(estimators.lasso, penalty=p) for p in PENALTIES}
     return table

@@ -108,9 +108,13 @@ class SelectiveConfig(PeerConfig):
     """Of the root network."""
     lift: LiftConfig = field(default_factory=LiftConfig)
     """Of the token, before B and the decays."""
+    input_scale: float = 0.01
+    """B is drawn at first with a standard deviation of input_scale / sqrt(its inputs)."""
 
     def __post_init__(self):
         RootNet(1, self.width, self.depth, 1, self.activation)
+        if not self.input_scale > 0:
+            raise ValueError(f"input_scale must be above 0, got {self.input_scale}")
 
     def build(self, d_in: int, d_out: int, *, rngs: nnx.Rngs) -> "SelectiveWarp":
         """A fresh model; raises ValueError if the layout does not fit d_in and d_out."""
@@ -129,9 +133,8 @@ class SelectiveWarp(Peer):
         self.lift = config.lift.build(told, d_out, rngs=rngs)
         channels, size = config.lift.channels(told, d_out), self.root.size
         self.theta = nnx.Param(self.root.init(rngs.params()))
-        self.B = nnx.Param(
-            0.3 * channels**-0.5 * jax.random.normal(rngs.params(), (channels, size))
-        )
+        scale = config.input_scale * channels**-0.5
+        self.B = nnx.Param(scale * jax.random.normal(rngs.params(), (channels, size)))
         self.decay = nnx.Linear(channels, size, rngs=rngs)
 
     def hidden(self, x, mode=None):

@@ -129,6 +129,10 @@ class Prompts(Drawn):
         """The functions' parameters, from what they are drawn from."""
         return drawn
 
+    def members(self) -> dict[str, Any]:
+        """The parameters of all functions of the pool."""
+        return self.latent(_pool(self), np)
+
     @abstractmethod
     def values(self, latent: dict[str, Any], x: Any, xp: Any) -> Any:
         """The functions' values [N, T, 1] at x [N, T, d]."""

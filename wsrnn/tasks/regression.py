@@ -1,7 +1,7 @@
 """Families of functions for in-context regression; each says what it draws and its values."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 
@@ -297,6 +297,8 @@ class GaussianProcess(Prompts):
     """Variance of the noise on the labels in the prompt; targets are free of it."""
     scale: float = 0.5
     """l."""
+    nugget: ClassVar[float] = 1e-4
+    """Added to k(x, x), so that float32 can factor the kernel."""
 
     def __post_init__(self):
         super().__post_init__()
@@ -321,9 +323,9 @@ class GaussianProcess(Prompts):
         return {"z": Raw("normal", (self.examples + 1, 1))}
 
     def values(self, latent, x, xp):
-        """L z with L L^T the kernel, to whose diagonal 1e-4 is added for float32."""
+        """L z with L L^T the kernel and its nugget."""
         squares = ((x[:, :, None] - x[:, None]) ** 2).sum(-1)
-        kernel = xp.exp(-squares / (2 * self.scale**2)) + 1e-4 * xp.eye(x.shape[1])
+        kernel = xp.exp(-squares / (2 * self.scale**2)) + self.nugget * xp.eye(x.shape[1])
         return (xp.linalg.cholesky(kernel) @ latent["z"]).astype(np.float32)
 
 
