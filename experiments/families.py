@@ -1,14 +1,16 @@
 """Six families of tasks that are learned in context: WARP beside three peers, each as long.
 
-Every learner sees the same sequences, as many, and predicts from what came before. Peers have about
-as many numbers as the WARP of the family.
+Every learner sees the same sequences, as many, and predicts from what came before. The WARPs repeat
+one layer that learned outer products of the tokens sum up to. They have 2,000 to 7,000 numbers
+(recall: NRECALL), the peers about 26,000; the learning rates are those that did well in
+`peers.py`.
 
-    sparse      d = 20, 3 weights that are not 0, 40 examples     WARP: 16 steps of descent
-    relu        two-layer networks of 100 units, d = 20, n = 100  WARP: MLP lift, MLP root
-    sinusoid    amplitude and phase, n = 10                       WARP: MLP lift, MLP root
-    system      s' = W s + noise, d = 10, 50 steps                WARP: 8 steps of descent
+    sparse      d = 20, 3 weights that are not 0, 40 examples
+    relu        two-layer networks of 100 units, d = 20, n = 100  WARP: with learned features of x
+    sinusoid    amplitude and phase, n = 10                       WARP: with learned features of x
+    system      s' = W s + noise, d = 10, 50 steps
     recall      4 of 64 keys and values, then 4 queries           WARP: two layers
-    classes     4 new Gaussian classes in d = 16, n = 32          WARP: MLP lift, MLP root
+    classes     4 new Gaussian classes in d = 16, n = 32
 
 Command: wsrnn train experiments/families.py --variant sparse     (its four learners in one table)
 """
@@ -20,7 +22,6 @@ from wsrnn.evaluations.sequences import Recall, StepScores
 from wsrnn.experiment import Experiment
 from wsrnn.models.fast_weights import FastWeightsConfig
 from wsrnn.models.lift import LiftConfig
-from wsrnn.models.phi import PhiConfig
 from wsrnn.models.rnn import RnnConfig
 from wsrnn.models.stack import StackConfig
 from wsrnn.models.transformer import TransformerConfig
@@ -28,35 +29,36 @@ from wsrnn.models.warp import TransitionConfig, WarpConfig
 from wsrnn.optim import OptimConfig
 from wsrnn.tasks.classes import NewClasses
 from wsrnn.tasks.dynamics import LinearSystem
+from wsrnn.tasks.prompts import Prompts
 from wsrnn.tasks.recall import Mqar
 from wsrnn.tasks.regression import LinearRegression, ReluNetwork, Sinusoid
 
-descent = WarpConfig(
-    root_form="tied",
-    root_steps=16,
+base = WarpConfig(
+    root_form="residual",
+    root_repeats=16,
+    depth=1,
+    activation="identity",
     drive="value",
     layout="read_before_write",
-    lift=LiftConfig("low_rank", size=256),
+    write="identity",
     transition=TransitionConfig("identity"),
-    input_scale=0.3,
     read_time=False,
     read_input=True,
     mode="conv",
 )
-sums = replace(
-    descent,
-    root_form="mlp",
-    width=32,
-    depth=2,
-    lift=LiftConfig("mlp", width=96, size=64),
-    phi=PhiConfig(start="he"),
-    input_scale=0.03,
-)
+
+
+def looped(width: int, repeats: int = 16, features: int = 0) -> WarpConfig:
+    """A WARP that sums outer products of `width` units and repeats that layer."""
+    lift = LiftConfig("outer", size=width)
+    return replace(base, width=width, lift=lift, root_repeats=repeats, features=features)
+
+
 experiment = Experiment(
     task=LinearRegression(d=20, examples=40, sparse=3),
-    model=descent,
+    model=looped(24, 32),
     evaluation=PrefixError(prefixes=(0, 5, 10, 20, 40)),
-    optim=OptimConfig(learning_rate=1e-3, warmup=200),
+    optim=OptimConfig(learning_rate=1e-2, warmup=200),
     steps=2000,
     batch_size=64,
     eval_every=500,
@@ -78,19 +80,20 @@ variants = {
     "relu": replace(
         experiment,
         task=ReluNetwork(d=20, examples=100),
-        model=sums,
+        model=looped(40, features=15),
         evaluation=PrefixError(prefixes=(0, 10, 20, 50, 100)),
+        steps=1000,
     ),
     "sinusoid": replace(
         experiment,
         task=Sinusoid(),
-        model=sums,
+        model=looped(24, features=16),
         evaluation=PrefixError(prefixes=(0, 1, 2, 5, 10)),
     ),
     "system": replace(
         experiment,
         task=LinearSystem(layout="pairs"),
-        model=replace(descent, root_steps=8),
+        model=looped(24),
         evaluation=StepScores(steps=(1, 5, 10, 20, 49)),
     ),
     "recall": replace(
@@ -98,28 +101,41 @@ variants = {
         task=Mqar(vocabulary=64, length=32, channels=32),
         model=StackConfig(
             below=binding,
-            channels=16,
-            last=replace(sums, layout="standard", lift=LiftConfig(), write="learned"),
+            channels=64,
+            last=replace(
+                looped(32, 4),
+                layout="standard",
+                lift=LiftConfig(),
+                write="learned",
+                input_scale=0.3,
+            ),
         ),
         evaluation=Recall(pairs=(2, 4, 8)),
     ),
     "classes": replace(
         experiment,
         task=NewClasses(classes=4),
-        model=sums,
+        model=looped(24, 4),
         evaluation=StepScores(steps=(1, 4, 8, 16, 32)),
     ),
 }
 
 
 def sweep(experiment: Experiment) -> dict[str, Experiment]:
-    """The WARP of a family and its peers."""
-    layout = "read_before_write" if experiment.task.answers_in_tokens else "standard"
+    """The WARP of a family and its peers, which learn from all prefixes of a prompt at once."""
+    task = experiment.task
+    layout = "read_before_write" if task.answers_in_tokens else "standard"
     seen = {"layout": layout, "read_time": False}
     peers = {
-        "gru": RnnConfig(width=180, **seen),
-        "transformer": TransformerConfig(width=56, depth=3, heads=2, **seen),
-        "deltanet": FastWeightsConfig(width=70, depth=2, heads=2, **seen),
+        "gru": RnnConfig(width=87, **seen),
+        "transformer": TransformerConfig(width=32, depth=2, heads=2, **seen),
+        "deltanet": FastWeightsConfig(width=32, depth=2, heads=2, **seen),
     }
-    models = {"warp": experiment.model, **peers}
-    return {name: replace(experiment, model=model) for name, model in models.items()}
+    beside = replace(
+        experiment,
+        task=replace(task, train_on="all") if isinstance(task, Prompts) else task,
+        optim=replace(experiment.optim, learning_rate=3e-3),
+    )
+    return {"warp": experiment} | {
+        name: replace(beside, model=model) for name, model in peers.items()
+    }

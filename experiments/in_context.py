@@ -53,38 +53,44 @@ experiment = Experiment(
     task=LinearRegression(d=5, examples=20, noise=0.25),
     model=WarpConfig(
         root_form="residual",
+        root_repeats=16,
         width=8,
-        depth=8,
+        depth=1,
         activation="identity",
         drive="value",
         layout="read_before_write",
-        lift=LiftConfig("low_rank", size=48),
+        lift=LiftConfig("outer", size=8),
+        write="identity",
         transition=TransitionConfig("identity"),
-        input_scale=0.3,
         read_time=False,
         read_input=True,
         mode="conv",
     ),
     evaluation=PrefixError(built_in=True),
-    optim=OptimConfig(learning_rate=4e-3, warmup=300),
-    steps=20_000,
+    optim=OptimConfig(learning_rate=1e-2, warmup=300),
+    steps=6000,
     batch_size=256,
-    eval_every=2000,
+    eval_every=1000,
     eval_batches=8,
-    save_every=2000,
+    save_every=1000,
+)
+summed = replace(  # into layers by a learned B, instead of an outer product each
+    experiment.model, root_repeats=1, depth=8, write="learned", input_scale=0.3
 )
 mlp = replace(
     experiment,
     task=replace(experiment.task, noise=0.0, train_on="longest"),
+    model=replace(summed, width=12, activation="relu", lift=LiftConfig("mlp", width=96, size=64)),
+    optim=OptimConfig(learning_rate=4e-3, warmup=300),
     steps=10_000,
-    model=replace(
-        experiment.model,
-        width=12,
-        activation="relu",
-        lift=LiftConfig("mlp", width=96, size=64),
-    ),
 )
 variants = {
+    "layers": replace(
+        experiment,
+        model=replace(summed, lift=LiftConfig("low_rank", size=48)),
+        optim=mlp.optim,
+        steps=20_000,
+    ),
     "mlp": mlp,
     "mlp_d2": replace(
         mlp,
@@ -94,7 +100,13 @@ variants = {
     ),
     "tied": replace(
         experiment,
-        model=replace(experiment.model, root_form="tied", root_steps=8, root_prior=0.25),
+        model=replace(
+            summed,
+            root_form="tied",
+            root_steps=8,
+            root_prior=0.25,
+            lift=LiftConfig("low_rank", size=48),
+        ),
         optim=OptimConfig(learning_rate=2e-3, warmup=500),
         steps=9000,
     ),

@@ -74,11 +74,16 @@ def test_each_family_has_the_algorithms_that_know_its_law():
         curves = icl.error_curves(Zero(), task, batch)
         return {name: curve["error"][-1] for name, curve in curves.items()}
 
-    linear = at_the_end(replace(TASK, pool=3))
+    pooled = replace(TASK, pool=3, train_on="all")
+    linear = at_the_end(pooled)
     assert linear["ridge (0.25)"] < linear["16 gradient steps"] < linear["4 gradient steps"] < 1
     assert linear["ridge (0.25)"] < linear["recursive least squares (0.95)"] < 0.2
     assert linear["ridge (0.25)"] < linear["2 principal components"] < 1
     assert linear["posterior over the pool"] > 0.5  # of which fresh functions are no members
+    curves = icl.error_curves(Zero(), pooled, data.examples(pooled, "train", 0, 300))
+    assert (
+        curves["posterior over the pool"]["error"][-1] < 0.01 < curves["ridge (0.25)"]["error"][-1]
+    )
     process = at_the_end(GaussianProcess())
     assert min(process, key=process.get) == "Gaussian process"
 

@@ -45,6 +45,14 @@ LEARNERS = {
         lift=LiftConfig("low_rank", size=5),
         input_scale=0.2,
     ),
+    "looped": replace(
+        PLAIN,
+        root_form="residual",
+        root_repeats=3,
+        lift=LiftConfig("outer", size=4),
+        width=4,
+        write="identity",
+    ),
     "gated": replace(PLAIN, root_form="gated", input_scale=0.2),
     "low rank": replace(PLAIN, lift=LiftConfig("low_rank", size=5), input_scale=0.2),
 }
@@ -128,14 +136,15 @@ def test_a_gated_root_is_an_mlp_of_products(x64):
     close(root._weights(start[:, None])[:, 0], mlp.init(jax.random.key(0)), 1e-6)
 
 
-def test_a_residual_root_adds_layers_of_unit_size(x64):
-    root, N = Residual(2, 3, 2, 2, "tanh"), 4
+@pytest.mark.parametrize("repeats", [1, 3])
+def test_a_residual_root_adds_layers_of_unit_size(repeats, x64):
+    root, N = Residual(2, 3, 2, 2, "tanh", repeats), 4
     theta, z = normal(0, root.size, N), normal(1, 2, N)
     y = root.apply(jnp.asarray(theta), jnp.asarray(z))
     for n in range(N):
         W, E, e, V, v, gains = np.split(theta[:, n], np.cumsum([18, 6, 3, 6, 2]))
         h = E.reshape(3, 2) @ z[:, n] + e
-        for gain, layer in zip(gains, W.reshape(2, 3, 3), strict=True):
+        for gain, layer in zip(gains, [*W.reshape(2, 3, 3)] * repeats, strict=True):
             h = h + gain * layer @ np.tanh(h) / np.linalg.norm(layer)
         close(y[:, n], V.reshape(2, 3) @ h + v, 1e-10)
     larger = theta * np.where(np.arange(root.size) < root.written, 7.0, 1.0)[:, None]
@@ -148,7 +157,10 @@ def test_a_residual_root_adds_layers_of_unit_size(x64):
     [
         ({"bfloat16": True}, "set bfloat16 False"),
         ({"phi": PhiConfig(start="he")}, "phi.start uniform"),
+        ({"phi": PhiConfig("impulse"), "layout": "standard"}, "without a read-out"),
         ({"depth": 0}, "at least 1"),
+        ({"root_repeats": 0}, "repeats of at least 1"),
+        ({"root_form": "mlp", "root_repeats": 2}, "root_repeats is for root_form residual"),
     ],
 )
 def test_what_a_residual_root_has_no_use_for_is_refused(changes, words):
@@ -164,7 +176,7 @@ def test_tokens_write_the_layers_of_a_residual_root_alone():
     assert moved[: model.root.written].all() and not moved[model.root.written :].any()
 
 
-@pytest.mark.parametrize("form", ["bilinear", "low_rank"])
+@pytest.mark.parametrize("form", ["bilinear", "low_rank", "outer"])
 def test_lifts_are_products_of_a_token_with_itself(form, x64):
     config = LiftConfig(form, size=7)
     lift = config.build(5, 2, rngs=nnx.Rngs(0))
@@ -180,7 +192,10 @@ def test_lifts_are_products_of_a_token_with_itself(form, x64):
             token @ np.asarray(m.kernel[...]) + np.asarray(m.bias[...])
             for m in (lift.left, lift.right)
         )
-        close(lifted, left * right, 1e-6)
+        if form == "outer":
+            close(lifted, np.einsum("nti,ntj->ntij", left, right).reshape(4, 6, -1), 1e-6)
+        else:
+            close(lifted, left * right, 1e-6)
 
 
 def build(config):

@@ -98,6 +98,16 @@ def test_training_may_be_on_the_longest_prompts_alone():
     assert (data.examples(grown, "train", 0, 9).mask.argmax(1) == [1] * 3 + [3] * 3 + [5] * 3).all()
 
 
+def test_training_may_be_on_all_prefixes_that_a_curriculum_has_reached():
+    task = LinearRegression(d=2, examples=5, train_on="all")
+    assert task.reads("train") == "all" and data.examples(task, "train", 0, 9).mask.all()
+    grown = replace(task, curriculum=Curriculum(dimensions=2, points=2, every=3))
+    sums = data.examples(grown, "train", 0, 9).mask.sum(1)
+    assert (sums == [2] * 3 + [4] * 3 + [6] * 3).all()
+    with pytest.raises(ValueError, match="set train_on any or longest"):
+        replace(task, layout="joint_masked")
+
+
 def prompts(task, count=20_000):
     batch = task.build(raw(task, "test", count), "test")
     x, y = batch.inputs[..., :-1].astype(np.float64), batch.inputs[..., -1].astype(np.float64)

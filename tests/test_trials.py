@@ -2,10 +2,13 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
+from flax import nnx
 
 from wsrnn import cli, loop, trials
 from wsrnn.experiment import Recipe
@@ -36,8 +39,36 @@ def test_a_copy_is_the_run_it_would_be_alone(whole, tmp_path, rate, seed):
     flags = ("--optim.learning-rate", str(rate), "--seed", str(seed))
     loop.fit(Recipe.read(TINY, None, flags), tmp_path / "run")
     alone = [row["valid/loss"] for row in validations(tmp_path / "run")]
-    copy = [row[f"valid/rate {rate:g} seed {seed}"] for row in validations(whole / "tiny")]
+    copy = [row[f"valid/rate {rate} seed {seed}"] for row in validations(whole / "tiny")]
     np.testing.assert_allclose(copy, alone, rtol=1e-5)
+
+
+def test_copies_start_as_models_of_their_seeds_do():
+    experiment = Recipe.read(TINY).experiment().resolve()
+    init, *_ = trials.program(experiment, trials.Copies((0.01, 0.03), (0, 1)))
+    copies = init().state.params
+    for at, seed in enumerate((0, 1, 0, 1)):
+        alone = nnx.as_pure(nnx.state(replace(experiment, seed=seed).build_model()))
+        for one, all_ in zip(jax.tree.leaves(alone), jax.tree.leaves(copies), strict=True):
+            np.testing.assert_allclose(all_[at], one, rtol=1e-6)
+
+
+def test_steps_without_trace_are_told_and_no_result_is_made_of_nothing_else(tmp_path, capsys):
+    words = ("--variant", "poisoned", "--seeds", 2, "--out", tmp_path / "out")
+    assert run(*words, "--task.sound", 8 * 5) == 0
+    assert "tiny, rate 0.01 seed 1: 7 of 12 steps left no trace" in capsys.readouterr().out
+    row = json.loads((tmp_path / "out" / "results.json").read_text())["rows"]["tiny"]
+    assert row["skipped"] == [[7, 7]]
+    assert run(*words[:4], "--task.sound", 0, "--out", tmp_path / "none") == 1
+    assert "no step of any copy" in capsys.readouterr().err.strip().splitlines()[-1]
+
+
+def test_a_rate_at_which_all_is_lost_is_not_the_best(tmp_path, capsys):
+    assert run("--rates", "1e30", "0.01", "--out", tmp_path / "out") == 0
+    row = json.loads((tmp_path / "out" / "results.json").read_text())["rows"]["tiny"]
+    assert row["rate"] == 0.01
+    assert run("--rates", "1e30", "--out", tmp_path / "lost") == 0  # nothing to draw, and no trace
+    assert (tmp_path / "lost" / "figures" / "rates.png").exists()
 
 
 def test_the_best_rate_is_reported_from_every_seed(whole):
@@ -80,6 +111,8 @@ def test_continued_equals_uninterrupted(tmp_path, monkeypatch, draw):
         (("--rates", "-1"), "above 0"),
         (("--seeds", "0"), "at least 1 seed"),
         (("--seeds", "x"), "invalid int"),
+        (("--rates", "0.1", "--optim.learning-rate", "0.2"), "give one of them"),
+        (("--max-skipped", "3"), "leave out --max-skipped"),
     ],
 )
 def test_mistakes_are_one_line(tmp_path, capsys, words, part):
@@ -117,6 +150,27 @@ def test_a_single_run_is_no_place_for_trials(tmp_path, capsys):
     (tmp_path / "run" / "config.json").write_text("{}")
     assert run("--out", tmp_path / "run") == 2
     assert "something else" in capsys.readouterr().err.strip().splitlines()[-1]
+    loop.fit(Recipe.read(TINY, None, ("--steps", "1")), tmp_path / "out" / "tiny")
+    assert run("--out", tmp_path / "out") == 2
+    assert "holds a single run" in capsys.readouterr().err.strip().splitlines()[-1]
+
+
+def test_trials_are_no_run(whole, capsys):
+    for words in (("eval", whole / "tiny"), ("train", TINY, "--out", whole / "tiny")):
+        with pytest.raises(SystemExit) as stop:
+            cli.main([str(word) for word in words])
+        assert stop.value.code == 2
+        assert "holds trials" in capsys.readouterr().err.strip().splitlines()[-1]
+
+
+def test_a_kill_between_two_writes_and_a_damaged_file(tmp_path, capsys):
+    (tmp_path / "out" / "tiny").mkdir(parents=True)
+    (tmp_path / "out" / "tiny" / "trials.json").write_text("{")
+    assert run("--steps", 1, "--out", tmp_path / "out") == 0
+    (tmp_path / "out" / "tiny" / "trials.json").write_text("{")
+    (tmp_path / "out" / "results.json.tmp").touch()
+    assert run("--steps", 1, "--out", tmp_path / "out") == 2
+    assert "is damaged" in capsys.readouterr().err.strip().splitlines()[-1]
 
 
 def test_other_copies_want_another_folder(whole, capsys):

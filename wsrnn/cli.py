@@ -122,7 +122,9 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     except RunError as error:
         sys.exit(_complain(error, 1))
     except KeyboardInterrupt:
-        sys.exit(_complain("interrupted; `wsrnn train` continues from its last checkpoint", 130))
+        sys.exit(
+            _complain("interrupted; the same command continues from a run's last checkpoint", 130)
+        )
     except BrokenPipeError:  # the reader of our output has left, as head does
         sys.stdout = None
         sys.exit(0)
@@ -152,7 +154,9 @@ def entry() -> NoReturn:
     """
 
     def leave(*_):
-        os._exit(_complain("interrupted; `wsrnn train` continues from its last checkpoint", 130))
+        os._exit(
+            _complain("interrupted; the same command continues from a run's last checkpoint", 130)
+        )
 
     signal.signal(signal.SIGINT, leave)  # until training begins, which saves first
     try:

@@ -150,10 +150,7 @@ def gradient_descent(
     if not n:
         return zero(x, y, query)
     gram, slope = np.einsum("nid,nie->nde", x, x), products(x, y)
-    if rate is None:
-        each = 1 / np.linalg.eigvalsh(gram)[:, -1:]
-    else:
-        each = rate / n
+    each = 1 / np.linalg.eigvalsh(gram)[:, -1:] if rate is None else rate / n
     w = np.zeros_like(query)
     for _ in range(steps):
         w = w + each * (slope - (gram @ w[..., None])[..., 0])

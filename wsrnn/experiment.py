@@ -313,6 +313,7 @@ CONFIG = "config.json"
 UNFINISHED = CONFIG + ".tmp"
 CHECKPOINTS = "checkpoints"
 LOCK = ".lock"
+TRIALS = "trials.json"  # which copies a folder of `wsrnn.trials` holds
 
 
 @dataclass(frozen=True)
@@ -370,7 +371,9 @@ def prepare_run(folder: Path, recipe: Recipe, init_from: Path | None = None) -> 
     if (folder / CHECKPOINTS).exists() and not (folder / CHECKPOINTS).is_dir():
         raise UserError(f"--out {folder}: {CHECKPOINTS} in it is a file; move it away")
     if not (folder / CONFIG).is_file():
-        if folder.is_dir() and any(p.name not in (UNFINISHED, LOCK) for p in folder.iterdir()):
+        if folder.is_dir() and any(
+            p.name not in (UNFINISHED, LOCK, TRIALS, TRIALS + ".tmp") for p in folder.iterdir()
+        ):
             raise UserError(f"--out {folder} is not empty and not a run: name another folder")
         start = None
         if init_from:
@@ -446,9 +449,18 @@ def load_step(
 def open_checkpoints(run: Path | str) -> Checkpoints:
     """Return the checkpoints of a run, to read; UserError if there are none."""
     read_record(Path(run))
+    refuse_trials(Path(run))
     if not has_checkpoint(run):
         raise UserError(f"{run} has no checkpoint yet: train it first")
     return Checkpoints(Path(run) / CHECKPOINTS, read_only=True)
+
+
+def refuse_trials(folder: Path) -> None:
+    """UserError for a folder of trials, whose checkpoints hold many copies of a model."""
+    if (folder / TRIALS).is_file():
+        raise UserError(
+            f"{folder} holds trials, of many copies of a model: train one of them by wsrnn train"
+        )
 
 
 def has_checkpoint(run: Path | str) -> bool:

@@ -1,6 +1,7 @@
 """Figures, through matplotlib: functions from arrays to a Figure, with no state and no window."""
 
 from collections.abc import Sequence
+from itertools import cycle
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -296,11 +297,12 @@ def _spread(
     """Lines (x, mean over seeds, every seed), with a band from the least seed to the most."""
     figure = Figure(figsize=(7, 4.5), layout="constrained", dpi=120)
     axes = figure.subplots()
-    styles = ((colour, line) for line in ("-", "--", ":") for colour in LINES)
+    styles = cycle((colour, line) for line in ("-", "--", ":") for colour in LINES)
     for (name, (x, mean, seeds)), (colour, line) in zip(lines.items(), styles, strict=False):
         axes.fill_between(x, seeds.min(0), seeds.max(0), color=colour, alpha=0.2, lw=0)
         axes.plot(x, mean, line, color=colour, marker="o", ms=3, lw=1.2, label=name)
-    axes.set(yscale="log", title=title, **settings)
+    positive = any(np.any(np.isfinite(mean) & (mean > 0)) for _, mean, _ in lines.values())
+    axes.set(yscale="log" if positive else "linear", title=title, **settings)
     axes.legend(frameon=False, fontsize=8)
     axes.spines[["top", "right"]].set_visible(False)
     return figure

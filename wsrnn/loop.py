@@ -28,6 +28,7 @@ from wsrnn.experiment import (
     has_checkpoint,
     open_checkpoints,
     prepare_run,
+    refuse_trials,
 )
 from wsrnn.metrics import Measures
 from wsrnn.monitor import Monitor
@@ -61,6 +62,7 @@ def fit(recipe: Recipe, out: Path, init_from: Path | None = None) -> dict[str, A
     loss stops being finite.
     """
     out = Path(out)
+    refuse_trials(out)
     run = prepare_run(out, recipe, Path(init_from) if init_from else None)
     experiment = run.experiment
     mesh = experiment.mesh.build(experiment.batch_size)

@@ -19,14 +19,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from wsrnn import data, figures
 from wsrnn.bench import parameters
 from wsrnn.checkpoint import Checkpoints
-from wsrnn.errors import UserError
+from wsrnn.errors import RunError, UserError
 from wsrnn.evaluations import Result
-from wsrnn.experiment import CHECKPOINTS, CONFIG, Experiment, Recipe, Run, prepare_run
+from wsrnn.experiment import CHECKPOINTS, CONFIG, TRIALS, Experiment, Recipe, Run, prepare_run
 from wsrnn.loop import summed, to_devices
 from wsrnn.monitor import Monitor
 from wsrnn.progress import Pace, Progress, StopFlag
@@ -38,7 +38,12 @@ from wsrnn.tasks import SPLITS, check_examples
 
 log = logging.getLogger("wsrnn")
 
-SETTINGS = "trials.json"  # which copies a folder holds
+
+class Training(NamedTuple):
+    """What a checkpoint of trials holds. Every array has the copies as its leading axis."""
+
+    state: TrainState
+    skipped: Int[Array, ""]  # steps that left no trace, for their loss was not finite
 
 
 class Copies(NamedTuple):
@@ -49,7 +54,7 @@ class Copies(NamedTuple):
 
     def names(self) -> list[str]:
         """One for each copy, the seeds of a rate following each other."""
-        return [f"rate {rate:g} seed {seed}" for rate in self.rates for seed in self.seeds]
+        return [f"rate {rate!r} seed {seed}" for rate in self.rates for seed in self.seeds]
 
     def as_rows(
         self, values: Sequence[float] | Float[np.ndarray, " copies"]
@@ -66,9 +71,9 @@ def trials(
     Each sibling has a folder in `out` from which it continues; one that is finished is judged again
     and not trained. `seeds` are counted from the experiment's own; without `rates` it is each
     experiment's own rate. A copy whose loss is not finite stands still and the others go on: its
-    steps leave no trace, whatever max_skipped says. `text` of the returned document is the table.
-    None if stopped by Ctrl-C. Raises UserError before anything is written for what the user can
-    mend.
+    steps leave no trace, are counted, and the table says so. `text` of the returned document is the
+    table. None if stopped by Ctrl-C. Raises UserError before anything is written for what the user
+    can mend, and RunError for a sibling of whose copies none ever took a step.
     """
     if jax.process_count() > 1:
         raise UserError("trials are trained by one process: start wsrnn trials on one machine")
@@ -112,9 +117,12 @@ def _copies(run: Run, seeds: int, rates: Sequence[float]) -> Copies:
         tuple(range(experiment.seed, experiment.seed + seeds)),
     )
     now = {name: list(values) for name, values in copies._asdict().items()}
-    path = run.folder / SETTINGS
+    path = run.folder / TRIALS
     if (run.folder / CONFIG).is_file():
-        before = json.loads(path.read_text()) if path.is_file() else "a single run"
+        try:
+            before = json.loads(path.read_text()) if path.is_file() else "a single run"
+        except ValueError as error:
+            raise UserError(f"{path} is damaged ({error}): choose another --out") from None
         if before != now:
             raise UserError(f"{run.folder} holds {before}, not {now}: choose another --out")
     return copies
@@ -124,7 +132,7 @@ def _trial(run: Run, copies: Copies) -> dict[str, Any] | None:
     """Train one sibling's copies and judge those of the best rate; None if stopped."""
     experiment = run.experiment
     with run.locked():
-        write_json(run.folder / SETTINGS, copies._asdict())
+        write_json(run.folder / TRIALS, copies._asdict())
         run.write()
         params = _train(experiment, copies, run.folder)
     if params is None:
@@ -134,7 +142,16 @@ def _trial(run: Run, copies: Copies) -> dict[str, Any] | None:
         for name in ("step", *(f"valid/{name}" for name in copies.names()))
     }
     losses = copies.as_rows([curves[f"valid/{name}"][-1] for name in copies.names()])
-    best = int(np.argmin(np.nan_to_num(losses.mean(1), nan=np.inf)))
+    skipped = copies.as_rows(
+        [validations(run.folder)[-1][f"valid/skipped, {name}"] for name in copies.names()]
+    )
+    if (skipped == experiment.steps).all():
+        raise RunError(
+            f"{run.folder}: no step of any copy had a finite loss: lower --rates, or look at the "
+            "data"
+        )
+    lost = ~np.isfinite(losses)
+    best = int(np.lexsort((np.where(lost, 0, losses).mean(1), lost.sum(1)))[0])
     model = nnx.eval_shape(experiment.build_model)
     graphdef = nnx.graphdef(model)
     results = []
@@ -158,6 +175,7 @@ def _trial(run: Run, copies: Copies) -> dict[str, Any] | None:
         "state floats": sizes.get("state floats"),
         "operations per token": sizes.get("operations per token"),
         "validation": losses.tolist(),  # [rates, seeds]
+        "skipped": skipped.astype(int).tolist(),  # [rates, seeds]
         "curves": curves,
     }
     write_json(run.folder / "results.json", row)
@@ -177,7 +195,11 @@ def _train(experiment: Experiment, copies: Copies, folder: Path) -> Any | None:
         mesh = MeshConfig(data=1).build(size)
         checkpoints = stack.enter_context(Checkpoints(folder / CHECKPOINTS, keep=experiment.keep))
         start = checkpoints.find("last") or 0
-        state = checkpoints.restore(start, jax.eval_shape(init)) if start else init()
+        here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+        abstract = jax.tree.map(
+            lambda s: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=here), jax.eval_shape(init)
+        )
+        training = checkpoints.restore(start, abstract) if start else init()
         if start:
             log.info("continuing %s from step %d", folder, start)
         record = stack.enter_context(Record(folder, start, True))
@@ -198,10 +220,15 @@ def _train(experiment: Experiment, copies: Copies, folder: Path) -> Any | None:
                     stream = data.eval_stream(
                         task, "valid", size, seed, batches=experiment.eval_batches
                     )
-                    sums = summed(eval_step, mesh, state.params, stream)
+                    sums = summed(eval_step, mesh, training.state.params, stream)
                     losses = np.asarray(jax.vmap(lambda mean: mean.value)(sums["loss"]), float)
                     named = dict(zip(copies.names(), losses.tolist(), strict=True))
-                    record.valid(number, {"loss": float(np.mean(losses)), **named})
+                    counts = np.asarray(training.skipped).tolist()
+                    left_out = {
+                        f"skipped, {name}": count
+                        for name, count in zip(copies.names(), counts, strict=True)
+                    }
+                    record.valid(number, {"loss": float(np.mean(losses)), **named, **left_out})
                     monitor.scalars(number, {f"valid/{k}": v for k, v in named.items()})
                     monitor.flush()
                 rows = copies.as_rows(losses)
@@ -210,14 +237,15 @@ def _train(experiment: Experiment, copies: Copies, folder: Path) -> Any | None:
                     for rate, row in zip(copies.rates, rows, strict=True)
                 ))  # fmt: skip
             stop = bool(stopping)
-            if number > start and (final or stop or number % experiment.save_every == 0):
+            every = experiment.eval_every, experiment.save_every
+            if number > start and (final or stop or not all(number % k for k in every)):
                 with pace.paused():
-                    checkpoints.save(number, state)
+                    checkpoints.save(number, training)
             if stop and not final:
                 return None
             if final:
-                return state.params
-            state, now = train_step(state, next(batches))
+                return training.state.params
+            training, now = train_step(training, next(batches))
             if number > start:  # the step before, which the device has finished by now
                 show(number, {"loss": float(np.mean(loss))}, pace.at(number))
             loss = now
@@ -226,8 +254,7 @@ def _train(experiment: Experiment, copies: Copies, folder: Path) -> Any | None:
 def program(experiment: Experiment, copies: Copies):
     """The compiled functions that begin, train and judge all copies at once.
 
-    Every array of their state has the copies as its leading axis. The update of a copy is that of
-    `step.program` on one device.
+    The update of a copy is that of `step.program` on one device.
     """
     task, optim = experiment.task, experiment.optim
     optimiser, schedule = optim.build(), replace(optim, learning_rate=1.0).rate()
@@ -237,12 +264,15 @@ def program(experiment: Experiment, copies: Copies):
         drawn = data.batches_in_step(task, experiment.batch_size, experiment.seed)
     peaks = jnp.repeat(jnp.asarray(copies.rates, jnp.float32), len(copies.seeds))
 
-    def fresh(key: Array) -> TrainState:
+    def fresh(key: Array) -> Training:
         model = experiment.model.build(task.d_in, task.d_out, rngs=nnx.Rngs(key))
         params = nnx.as_pure(nnx.state(model))
-        return TrainState(jnp.zeros((), jnp.int32), params, optimiser.init(params))
+        none = jnp.zeros((), jnp.int32)
+        return Training(TrainState(none, params, optimiser.init(params)), none)
 
-    def advance(state, peak, batch):
+    def advance(training, peak, batch):
+        state = training.state
+
         def total(params):
             return measure(nnx.merge(graphdef, params), batch, task.loss, task.reads("train"))
 
@@ -250,7 +280,7 @@ def program(experiment: Experiment, copies: Copies):
         state, values = updated(
             state, grads, sums, optimiser, peak * schedule(state.step), contracted
         )
-        return state, values["loss"]
+        return Training(state, training.skipped + values["skipped"]), values["loss"]
 
     def contracted(params):
         model = nnx.merge(graphdef, params)
@@ -258,9 +288,9 @@ def program(experiment: Experiment, copies: Copies):
             model.contract()
         return nnx.as_pure(nnx.state(model))
 
-    def train_step(state, batch):
-        batch = drawn(state.step[0]) if drawn else batch
-        return jax.vmap(advance, (0, 0, None))(state, peaks, batch)
+    def train_step(training, batch):
+        batch = drawn(training.state.step[0]) if drawn else batch
+        return jax.vmap(advance, (0, 0, None))(training, peaks, batch)
 
     def sums(params, batch):
         return measure(nnx.merge(graphdef, params), batch, task.loss, task.reads("valid"))[1]
@@ -278,6 +308,8 @@ def program(experiment: Experiment, copies: Copies):
 
 def _compare(out: Path, rows: dict[str, dict[str, Any]]) -> dict[str, Any]:
     """One table and figures of all siblings."""
+    document = {"rows": rows, "text": _text(rows)}
+    write_json(out / "results.json", document)
     pictures = {
         "rates": figures.rates(
             {
@@ -296,7 +328,7 @@ def _compare(out: Path, rows: dict[str, dict[str, Any]]) -> dict[str, Any]:
     for name, path in paths.items():
         monitor.image(0, f"trials/{name}", path)
     monitor.close()
-    document = {"rows": rows, "figures": paths, "text": _text(rows)}
+    document["figures"] = paths
     write_json(out / "results.json", document)
     return document
 
@@ -306,9 +338,11 @@ def _text(rows: dict[str, dict[str, Any]]) -> str:
     first = next(iter(rows.values()))
     columns = list(dict.fromkeys(column for row in rows.values() for column in row["columns"]))
     beside = {}
-    for row in rows.values():
+    for sibling, row in rows.items():
         for name, values in row["beside"].items():
             known = dict(zip(row["columns"], values, strict=True))
+            if any(beside.get(name, {}).get(column, v) != v for column, v in known.items()):
+                name += f", {sibling}"  # another task or evaluation than before
             beside[name] = known | beside.get(name, {})
     names = max(map(len, [*rows, *beside]))
     lines = [
@@ -332,4 +366,14 @@ def _text(rows: dict[str, dict[str, Any]]) -> str:
         )
     for name, known in beside.items():
         lines.append(f"{name:{names}}{'':38}" + cells(known))
+    for name, row in rows.items():
+        counts = dict(
+            zip(Copies(row["rates"], row["seeds"]).names(), np.ravel(row["skipped"]), strict=True)
+        )
+        lines += [
+            f"{name}, {copy}: {count} of {row['steps']:,} steps left no trace, their loss was not "
+            "finite"
+            for copy, count in counts.items()
+            if count
+        ]
     return "\n".join(lines)

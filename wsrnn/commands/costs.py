@@ -56,7 +56,7 @@ def measure(args, flags):
     recipe = read_recipe(args, flags)
     over = _over_field(args.over)
     recipes = _over(recipe, over)
-    groups = {value: _rows(bench, recipe, args) for value, recipe in recipes.items()}
+    groups = {value: _rows(recipe, args) for value, recipe in recipes.items()}
     out = Path(
         args.out or f"runs/bench-{recipe.name}" + (f"-{args.variant}" if args.variant else "")
     )
@@ -89,7 +89,7 @@ def measure(args, flags):
         },
     )
     write_json(out / "bench.json", document)
-    _cost_figure(figures, timings, over, recipe.name).savefig(out / "bench.png")
+    _cost_figure(timings, over, recipe.name).savefig(out / "bench.png")
     texts = {value: bench.text(rows, autos[value]) for value, rows in timings.items()}
     note = (
         f"machine: {machine.product / 1e9:,.0f} GFLOP/s in large float32 products, "
@@ -125,7 +125,7 @@ def _over(recipe, over: list[str] | None) -> dict:
     }
 
 
-def _rows(bench, recipe, args) -> dict:
+def _rows(recipe, args) -> dict:
     """What is measured beside one another; UserError where the mesh cannot hold the batch."""
     experiment = recipe.experiment()
     experiment.mesh.build(experiment.batch_size)
@@ -155,7 +155,7 @@ def _under_titles(over: list[str] | None, tables: dict[str, str]) -> list[str]:
     return [f"{over[0]} {value}\n{table}\n" if over else table for value, table in tables.items()]
 
 
-def _cost_figure(figures, timings, over: list[str] | None, title: str):
+def _cost_figure(timings, over: list[str] | None, title: str):
     """Curves over the values of a field where they are numbers, else bars."""
     costs = {
         what: {

@@ -63,6 +63,13 @@ def _train_members(members, out: Path, init_from):
 
 def trials(args, flags):
     """Train seeds and rates of every sibling at once, and compare."""
+    given = {flag.partition("=")[0].replace("_", "-") for flag in flags}
+    if args.rates and "--optim.learning-rate" in given:
+        raise UserError("--rates takes the place of --optim.learning-rate: give one of them")
+    if "--max-skipped" in given:
+        raise UserError(
+            "trials count skipped steps and never stop for them: leave out --max-skipped"
+        )
     recipe = read_recipe(args, flags)
     variant = f"-{args.variant}" if args.variant else ""
     out = Path(args.out or f"runs/trials-{recipe.name}{variant}")
@@ -77,7 +84,8 @@ def trials(args, flags):
 def _check_folder(out: Path, siblings: list[str]) -> None:
     """UserError where `out` holds something else than these siblings and their comparison."""
     expected = {*siblings, "comparison", "figures", "results.json"}
-    if out.is_file() or (out.is_dir() and {path.name for path in out.iterdir()} - expected):
+    found = {p.name for p in out.iterdir() if p.suffix != ".tmp"} if out.is_dir() else set()
+    if out.is_file() or found - expected:
         raise UserError(
             f"--out {out} is a file, a single run or something else: name another folder for the "
             "siblings"

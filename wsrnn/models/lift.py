@@ -19,15 +19,16 @@ from wsrnn.recurrence.transition import PRECISION
 class LiftConfig:
     """Which lift stands before B, and its sizes."""
 
-    form: Literal["none", "mlp", "bilinear", "low_rank", "moments"] = "none"
+    form: Literal["none", "mlp", "bilinear", "low_rank", "outer", "moments"] = "none"
     """none feeds the tokens to B as they are; mlp lifts each by one hidden layer; bilinear takes
     all products x x^T and y x^T of a token (x, y), and the token itself; low_rank learns `size`
-    products of two linear forms; moments takes every product of two entries of a token once, and 1,
-    so that they are counted."""
+    products of two linear forms; outer learns two maps of a token to `size` units and takes every
+    product of one's with the other's, the matrix that linear attention adds to its state; moments
+    takes every product of two entries of a token once, and 1, so that they are counted."""
     width: int = 64
     """Units of the hidden layer (mlp)."""
     size: int = 48
-    """Channels after the lift (mlp, low_rank)."""
+    """Channels after the lift (mlp, low_rank), or their square root (outer)."""
 
     def __post_init__(self):
         if min(self.width, self.size) < 1:
@@ -41,6 +42,7 @@ class LiftConfig:
             "none": d_in,
             "bilinear": (d_in - d_out + 1) * d_in,
             "moments": d_in * (d_in + 1) // 2 + 1,
+            "outer": self.size**2,
         }
         return own.get(self.form, self.size)
 
@@ -62,6 +64,8 @@ class LiftConfig:
             return MomentsLift()
         if self.form == "low_rank":
             return LowRankLift(self, d_in, rngs=rngs)
+        if self.form == "outer":
+            return OuterLift(self, d_in, rngs=rngs)
         return None if self.form == "none" else MlpLift(self, d_in, rngs=rngs)
 
 
@@ -100,6 +104,15 @@ class LowRankLift(nnx.Module):
     def __call__(self, x: Float[Array, "*N D"]) -> Float[Array, "*N C"]:
         """Lift every token."""
         return self.left(x) * self.right(x)
+
+
+class OuterLift(LowRankLift):
+    """V = (U x + a) (V x + b)^T of a token, row by row."""
+
+    def __call__(self, x: Float[Array, "*N D"]) -> Float[Array, "*N C"]:
+        """Lift every token."""
+        products = self.left(x)[..., :, None] * self.right(x)[..., None, :]
+        return products.reshape(*x.shape[:-1], -1)
 
 
 class MomentsLift(nnx.Module):

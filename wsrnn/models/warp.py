@@ -95,6 +95,8 @@ class WarpConfig(ModelConfig):
     """Penalty of the least squares at the start (tied, cg)."""
     root_priors: int = 8
     """Of evidence."""
+    root_repeats: int = 1
+    """How many times the layers of residual are gone through, each time with other gains."""
     width: int = 24
     """Units of each hidden layer of the root network."""
     depth: int = 3
@@ -151,7 +153,9 @@ class WarpConfig(ModelConfig):
             )
         RootNet(1, self.width, self.depth, 1, self.activation)
         if self.root_form == "residual":
-            Residual(1, self.width, self.depth, 1, self.activation)
+            Residual(1, self.width, self.depth, 1, self.activation, self.root_repeats)
+        elif self.root_repeats != 1:
+            raise ValueError("root_repeats is for root_form residual: set it to 1")
         Descent(1, 1, "cg", self.root_steps, self.root_prior)
         if self.features < 0 or (self.features and not self.reads_before_writing):
             raise ValueError(
@@ -191,6 +195,11 @@ class WarpConfig(ModelConfig):
             raise ValueError(
                 "input_scale must be at least 0, and 0 with write identity, which draws nothing: "
                 f"got {self.input_scale}"
+            )
+        if self.phi.form == "impulse" and self.root_form == "residual":
+            raise ValueError(
+                "phi.form impulse starts at theta_0 = B W x_0, and B writes the layers alone of a "
+                "residual root, which would begin without a read-out: set another phi.form"
             )
         if self.phi.form == "impulse" and self.input_scale == 0:
             raise ValueError(
@@ -247,7 +256,9 @@ class WarpConfig(ModelConfig):
         if self.root_form == "evidence":
             return Evidence(inputs, outputs, self.root_priors)
         if self.root_form == "residual":
-            return Residual(inputs, self.width, self.depth, outputs, self.activation)
+            return Residual(
+                inputs, self.width, self.depth, outputs, self.activation, self.root_repeats
+            )
         mlp = RootNet(inputs, self.width, self.depth, outputs, self.activation, self.bfloat16)
         return Gated(mlp) if self.root_form == "gated" else mlp
 

@@ -34,7 +34,8 @@ def delta_rule(
     below 2.
 
     scan: T steps of 6 m d operations a sequence. chunk: T / c steps, of c (4 m d + 4 c (m + d)) or
-    so in matrix products, equal but for rounding; one triangular solve of c x c for each.
+    so in matrix products and c row operations of c (m + d) multiply-adds, equal but for rounding.
+    First derivatives in reverse mode only.
     """
     N, T, d = k.shape
     if log_decay is None:

@@ -24,7 +24,6 @@ class Descent(Network):
     gradient descent in context (von Oswald et al. 2023).
     cg: conjugate gradients, exact after d steps, nothing to learn but the prior (as in Mesa layers,
     von Oswald et al. 2024).
-
     """
 
     d_in: int

@@ -151,6 +151,11 @@ class Gated(Network):
         """Of the values, then of the gates."""
         return self.network.blocks * 2
 
+    @property
+    def operations(self):
+        """Those of the MLP, and a product for each of its weights."""
+        return self.network.operations + self.network.size
+
     def init(self, key, start="uniform"):
         """Values twice those of the MLP and gates of 0, which halve them."""
         values = self.network.init(key, start)

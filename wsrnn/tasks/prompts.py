@@ -18,6 +18,7 @@ from wsrnn.tasks.shifts import SHIFTS, ShiftName
 
 Layout = Literal["read_before_write", "joint_masked", "interleaved"]
 Cumsum = Literal["none", "tokens", "legacy"]
+TrainOn = Literal["any", "longest", "all"]
 
 
 @dataclass(frozen=True)
@@ -85,9 +86,9 @@ class Prompts(Drawn):
     """Which pool."""
     prompts: int | None = None
     """Repeat so many training prompts instead of drawing ever new ones."""
-    train_on: Literal["any", "longest"] = "any"
-    """What a training prompt is scored on: a random one of its prefixes, or the longest (then
-    validation is, too)."""
+    train_on: TrainOn = "any"
+    """What a training prompt is scored on: a random one of its prefixes, for which a model pays
+    alone; the longest (then validation is, too); or all, as in Garg et al. (2022)."""
     curriculum: Curriculum = field(default_factory=Curriculum)
     shift: ShiftName = "none"
     """How prompts differ from those of training: a name in `wsrnn.tasks.shifts`."""
@@ -109,7 +110,12 @@ class Prompts(Drawn):
                 f"{name}.prompts repeats its first {self.prompts}, which a curriculum would never "
                 "let grow: set one of them"
             )
-        check_choices(self, layout=Layout, cumsum=Cumsum, shift=ShiftName)
+        check_choices(self, layout=Layout, cumsum=Cumsum, train_on=TrainOn, shift=ShiftName)
+        if self.train_on == "all" and self.layout == "joint_masked":
+            raise ValueError(
+                f"{name} in layout joint_masked has one query to train on: set train_on any or "
+                "longest"
+            )
         if self.cumsum != "none" and self.layout != "joint_masked":
             raise ValueError(
                 f"{name}.cumsum {self.cumsum} sums over a prompt with one query at its end: set "
@@ -184,7 +190,9 @@ class Prompts(Drawn):
         return "one" if self._one_prefix(split) or self.layout == "joint_masked" else "all"
 
     def _one_prefix(self, split: Split) -> bool:
-        return split == "train" or (split == "valid" and self.train_on == "longest")
+        if split == "train":
+            return self.train_on != "all"
+        return split == "valid" and self.train_on == "longest"
 
     def stands_at(self, i, split):
         """Training prompts begin again where there are only so many."""
@@ -220,10 +228,11 @@ class Prompts(Drawn):
         return Prompt(x, clean, labels, latent)
 
     def asked(self, raw: dict[str, Any], split: Split, xp: Any) -> Any:
-        """Which values [N, T] are predicted: one where the split reads one, else all."""
+        """Which values [N, T] are predicted: one where the split reads one, else all there are."""
         steps = xp.arange(self.examples + 1)
         if self.reads(split) == "all":
-            return xp.ones((*raw["index"].shape, len(steps)), bool)
+            _, points = self._grown(raw["index"], split, xp)
+            return steps < points[:, None]
         return self.standing(raw, split, xp)[:, None] == steps
 
     def standing(self, raw: dict[str, Any], split: Split, xp: Any) -> Any:

@@ -184,10 +184,10 @@ class SyntheticTables(Prompts):
                 f"SyntheticTables needs least within 2 and examples = {self.examples} and an even "
                 f"number of units, got {self.least} and {self.units}"
             )
-        if self.noise or self.shift != "none" or self.curriculum.every:
+        if self.noise or self.shift != "none" or self.curriculum.every or self.train_on == "all":
             raise ValueError(
-                "SyntheticTables draws noise and columns itself: leave noise 0, shift none and "
-                "curriculum.every 0"
+                "SyntheticTables draws noise and columns itself and scales by one prefix: leave "
+                "noise 0, shift none, curriculum.every 0 and train_on any or longest"
             )
 
     @property
