@@ -6,7 +6,25 @@ has models of 25,825 numbers, the variant `state` models that carry 256 floats f
 Operations per token stand beside them. Three learning rates and three seeds are trained at once,
 and the rate whose validation loss is lowest on average is reported.
 
-Not yet trained: no numbers stand here.
+Error after n examples, mean of three seeds, least and most at n = 20 (4,096 fresh prompts; ridge
+0.2057 at n = 5, 0.0169 at n = 20). Models of one state, 1,500 steps of 64 prompts:
+
+                    numbers   state  ops/token     rate       n=5      n=20
+    looped warp         249     265      2,578     0.01    0.2520    0.0252  [0.0223, 0.0287]
+    delta warp       17,287     256     34,956     0.01    0.3605    0.0675  [0.0674, 0.0676]
+    warp              5,247     255     10,748     0.01    0.3752    0.1147  [0.0999, 0.1328]
+    lstm             71,809     256    142,592     0.01    0.4768    0.1644  [0.1577, 0.1756]
+    gated deltanet    6,953     256     14,464     0.01    0.5158    0.2145  [0.1928, 0.2537]
+    ttt-linear        6,790     264     15,224     0.01    0.4639    0.2395  [0.2180, 0.2546]
+    selective warp   12,986     253     25,876    0.003    0.5064    0.2426  [0.2346, 0.2578]
+    linear attention    288      36      1,224    0.001    0.5477    0.3098  [0.3096, 0.3099]
+    deltanet          6,885     256     14,336     0.01    0.6198    0.3697  [0.1688, 0.7106]
+    gru             206,081     256    410,624     0.01    0.6461    0.4145  [0.3652, 0.4418]
+    s5               51,009     256    100,864    0.003    0.7782    0.6409  [0.6167, 0.6628]
+    transformer         601     252      1,512     0.01    0.9685    0.9288  [0.8823, 0.9692]
+
+Of the state of WARP 47 floats never change, of the looped one's 73. Most are best at the highest
+rate that was tried; a Transformer of 601 numbers has no chance. PARAMETERS
 
 Command: wsrnn trials experiments/peers.py [--variant state] --rates 1e-3 3e-3 1e-2
 """
@@ -40,6 +58,14 @@ warp = WarpConfig(
     read_input=True,
     mode="conv",
 )
+looped = replace(
+    warp,
+    root_repeats=16,
+    depth=1,
+    lift=LiftConfig("outer", size=8),
+    write="identity",
+    input_scale=0.0,
+)
 experiment = Experiment(
     task=LinearRegression(d=5, examples=20, noise=0.25),
     model=warp,
@@ -69,6 +95,7 @@ by_parameters = {  # 25,825 numbers and 5 % more or less
 }
 by_state = {  # 256 floats that go from token to token, and 5 % more or less
     "warp": replace(warp, width=6, depth=4, lift=LiftConfig("low_rank", size=32)),
+    "looped warp": looped,  # 249 numbers: too few to be in the other table
     "selective warp": SelectiveConfig(width=36, lift=LiftConfig("low_rank", size=24), **before),
     "delta warp": DeltaWarpConfig(psi=LiftConfig("mlp", width=64, size=256), read_time=False),
     "gru": RnnConfig(width=256, **before),
