@@ -168,6 +168,13 @@ def test_what_a_residual_root_has_no_use_for_is_refused(changes, words):
         replace(LEARNERS["residual"], **changes)
 
 
+@pytest.mark.parametrize("size", [3, 5])
+def test_an_outer_product_is_written_whole(size):
+    config = replace(LEARNERS["looped"], lift=LiftConfig("outer", size=size))
+    with pytest.raises(ValueError, match=f"first 16 weights, and the lift has {size**2}"):
+        config.build(4, 1, rngs=nnx.Rngs(0))
+
+
 def test_tokens_write_the_layers_of_a_residual_root_alone():
     model = LEARNERS["residual"].build(4, 1, rngs=nnx.Rngs(0))
     batch = data.examples(TASK, "test", 0, 3)

@@ -60,15 +60,15 @@ def test_steps_without_trace_are_told_and_no_result_is_made_of_nothing_else(tmp_
     row = json.loads((tmp_path / "out" / "results.json").read_text())["rows"]["tiny"]
     assert row["skipped"] == [[7, 7]]
     assert run(*words[:4], "--task.sound", 0, "--out", tmp_path / "none") == 1
-    assert "no step of any copy" in capsys.readouterr().err.strip().splitlines()[-1]
+    assert "the loss of no copy is finite" in capsys.readouterr().err.strip().splitlines()[-1]
 
 
 def test_a_rate_at_which_all_is_lost_is_not_the_best(tmp_path, capsys):
     assert run("--rates", "1e30", "0.01", "--out", tmp_path / "out") == 0
     row = json.loads((tmp_path / "out" / "results.json").read_text())["rows"]["tiny"]
     assert row["rate"] == 0.01
-    assert run("--rates", "1e30", "--out", tmp_path / "lost") == 0  # nothing to draw, and no trace
-    assert (tmp_path / "lost" / "figures" / "rates.png").exists()
+    assert run("--rates", "1e30", "--out", tmp_path / "lost") == 1
+    assert "the loss of no copy is finite" in capsys.readouterr().err.strip().splitlines()[-1]
 
 
 def test_the_best_rate_is_reported_from_every_seed(whole):
@@ -109,6 +109,7 @@ def test_continued_equals_uninterrupted(tmp_path, monkeypatch, draw):
     [
         (("--rates", "0.1", "0.1"), "twice"),
         (("--rates", "-1"), "above 0"),
+        (("--rates", "1e39"), "finite"),
         (("--seeds", "0"), "at least 1 seed"),
         (("--seeds", "x"), "invalid int"),
         (("--rates", "0.1", "--optim.learning-rate", "0.2"), "give one of them"),

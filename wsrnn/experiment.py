@@ -459,7 +459,7 @@ def refuse_trials(folder: Path) -> None:
     """UserError for a folder of trials, whose checkpoints hold many copies of a model."""
     if (folder / TRIALS).is_file():
         raise UserError(
-            f"{folder} holds trials, of many copies of a model: train one of them by wsrnn train"
+            f"{folder} holds trials, whose checkpoints are of many copies: name another folder"
         )
 
 

@@ -73,14 +73,15 @@ def trials(
     experiment's own rate. A copy whose loss is not finite stands still and the others go on: its
     steps leave no trace, are counted, and the table says so. `text` of the returned document is the
     table. None if stopped by Ctrl-C. Raises UserError before anything is written for what the user
-    can mend, and RunError for a sibling of whose copies none ever took a step.
+    can mend, and RunError for a sibling all of whose copies are lost.
     """
     if jax.process_count() > 1:
         raise UserError("trials are trained by one process: start wsrnn trials on one machine")
     given = " ".join(f"{rate:g}" for rate in rates)
     if seeds < 1:
         raise UserError(f"--seeds: trials need at least 1 seed, got {seeds}")
-    if any(not 0 < rate < float("inf") for rate in rates):
+    least, most = (float(getattr(np.finfo(np.float32), name)) for name in ("tiny", "max"))
+    if any(not least <= rate <= most for rate in rates):
         raise UserError(f"--rates must be above 0 and finite, got {given}")
     if len(set(rates)) < len(rates):
         raise UserError(f"--rates has a value twice: {given}")
@@ -145,12 +146,11 @@ def _trial(run: Run, copies: Copies) -> dict[str, Any] | None:
     skipped = copies.as_rows(
         [validations(run.folder)[-1][f"valid/skipped, {name}"] for name in copies.names()]
     )
-    if (skipped == experiment.steps).all():
-        raise RunError(
-            f"{run.folder}: no step of any copy had a finite loss: lower --rates, or look at the "
-            "data"
-        )
     lost = ~np.isfinite(losses)
+    if lost.all() or (skipped == experiment.steps).all():
+        raise RunError(
+            f"{run.folder}: the loss of no copy is finite: lower --rates, or look at the data"
+        )
     best = int(np.lexsort((np.where(lost, 0, losses).mean(1), lost.sum(1)))[0])
     model = nnx.eval_shape(experiment.build_model)
     graphdef = nnx.graphdef(model)
@@ -346,7 +346,7 @@ def _text(rows: dict[str, dict[str, Any]]) -> str:
             beside[name] = known | beside.get(name, {})
     names = max(map(len, [*rows, *beside]))
     lines = [
-        f"{first['title']}; mean of {len(first['seeds'])} seeds [least, most of the last column]",
+        f"{first['title']}; mean over seeds {first['seeds']} [least, most of the last column]",
         f"{'':{names}}{'numbers':>10}{'state':>8}{'ops/token':>11}{'rate':>9}"
         + "".join(f"{column:>10}" for column in columns),
     ]  # fmt: skip

@@ -323,11 +323,15 @@ class Warp(Model):
             scale = config.input_scale * channels**-0.5
             drawn = jax.random.normal(rngs.params(), (self.root.written, channels))
             self.B = nnx.Param(scale * drawn)
-        elif channels < self.root.written:
-            raise ValueError(
-                f"write identity adds channels to the first {self.root.written} weights, and the "
-                f"lift has {channels}: set lift.form bilinear, a larger lift.size or write learned"
-            )
+        else:
+            # the matrices of outer have no part that could be left out
+            exact = config.lift.form == "outer" and channels != self.root.written
+            if exact or channels < self.root.written:
+                raise ValueError(
+                    f"write identity adds channels to the first {self.root.written} weights, and "
+                    f"the lift has {channels}: set write learned, or a lift of {self.root.written} "
+                    "channels (outer has lift.size squared)"
+                )
         transition = config.transition.init(self.root, rngs.params())
         leaves = jax.tree_util.tree_leaves_with_path(transition)
         self.A = nnx.Dict({_name(path): nnx.Param(leaf) for path, leaf in leaves})
