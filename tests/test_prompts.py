@@ -170,6 +170,9 @@ def test_estimators_that_must_agree():
     )
     full = estimators.principal_components(*given, components=4)
     np.testing.assert_allclose(full, estimators.least_squares(*given), atol=1e-9)
+    twice = np.repeat(x[:, :1], 3, 1), np.repeat(y[:, :1], 3, 1), x[:, -1]  # of rank 1
+    found = estimators.principal_components(*twice, components=2)
+    np.testing.assert_allclose(found, estimators.least_squares(*twice), atol=1e-9)
     # ridge is the posterior mean of the linear kernel, and a dense pool of weights comes near it
     few = np.random.default_rng(0).standard_normal((50_000, 4))
     near = estimators.pool_posterior(*given, pool=few, noise=0.3)

@@ -197,7 +197,9 @@ def principal_components(
         return zero(x, y, query)
     U, s, Vt = np.linalg.svd(x, full_matrices=False)
     m = min(components, s.shape[1])
-    w = np.einsum("nkd,nk->nd", Vt[:, :m], np.einsum("nik,ni->nk", U[..., :m], y) / s[:, :m])
+    spans = s > 1e-10 * s[:, :1]  # examples may repeat each other, and there be fewer components
+    inverse = np.divide(1, s, out=np.zeros_like(s), where=spans)[:, :m]
+    w = np.einsum("nkd,nk->nd", Vt[:, :m], np.einsum("nik,ni->nk", U[..., :m], y) * inverse)
     return (w * query).sum(-1)
 
 
