@@ -2,8 +2,7 @@
 
 Every learner sees the same sequences, as many, and predicts from what came before. The WARPs repeat
 one layer that learned outer products of the tokens sum up to. They have 2,000 to 7,000 numbers
-(recall: NRECALL), the peers about 26,000; the learning rates are those that did well in
-`peers.py`.
+(recall: 177,444), the peers about 26,000; the learning rates are those that did well in `peers.py`.
 
     sparse      d = 20, 3 weights that are not 0, 40 examples
     relu        two-layer networks of 100 units, d = 20, n = 100  WARP: with learned features of x
@@ -11,6 +10,13 @@ one layer that learned outer products of the tokens sum up to. They have 2,000 t
     system      s' = W s + noise, d = 10, 50 steps
     recall      4 of 64 keys and values, then 4 queries           WARP: two layers
     classes     4 new Gaussian classes in d = 16, n = 32
+
+Reached, error at the end of the sequence, 2,000 steps of 64 (the best algorithm that knows the law
+of the task beside it):
+
+                WARP     GRU     Transformer  DeltaNet   beside
+    sparse      0.0322   0.7668  0.5339       0.4963     least squares 0 at n = 40
+    sinusoid    0.0194   0.1623  0.1643       0.1281     ridge on x 1.0766
 
 Command: wsrnn train experiments/families.py --variant sparse     (its four learners in one table)
 """
@@ -61,7 +67,7 @@ experiment = Experiment(
     optim=OptimConfig(learning_rate=1e-2, warmup=200),
     steps=2000,
     batch_size=64,
-    eval_every=500,
+    eval_every=250,
     eval_batches=8,
     save_every=1000,
 )
@@ -82,7 +88,7 @@ variants = {
         task=ReluNetwork(d=20, examples=100),
         model=looped(40, features=15),
         evaluation=PrefixError(prefixes=(0, 10, 20, 50, 100)),
-        steps=1000,
+        steps=500,
     ),
     "sinusoid": replace(
         experiment,
@@ -95,6 +101,7 @@ variants = {
         task=LinearSystem(layout="pairs"),
         model=looped(24),
         evaluation=StepScores(steps=(1, 5, 10, 20, 49)),
+        steps=500,
     ),
     "recall": replace(
         experiment,
@@ -111,12 +118,14 @@ variants = {
             ),
         ),
         evaluation=Recall(pairs=(2, 4, 8)),
+        steps=500,
     ),
     "classes": replace(
         experiment,
         task=NewClasses(classes=4),
         model=looped(24, 4),
         evaluation=StepScores(steps=(1, 4, 8, 16, 32)),
+        steps=500,
     ),
 }
 

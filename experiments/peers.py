@@ -24,7 +24,20 @@ Error after n examples, mean of three seeds, least and most at n = 20 (4,096 fre
     transformer         601     252      1,512     0.01    0.9685    0.9288  [0.8823, 0.9692]
 
 Of the state of WARP 47 floats never change, of the looped one's 73. Most are best at the highest
-rate that was tried; a Transformer of 601 numbers has no chance. PARAMETERS
+rate that was tried; a Transformer of 601 numbers has no chance.
+
+Models of 25,825 numbers, 1,000 steps of 64 prompts; TTT-linear and the Transformer were not trained:
+
+                    numbers   state  ops/token     rate       n=5      n=20
+    delta warp       25,991     188     52,092    0.003    0.3595    0.0697  [0.0697, 0.0697]
+    warp             25,825     673     52,612    0.003    0.4028    0.1394  [0.1369, 0.1426]
+    deltanet         26,053   1,024     56,320     0.01    0.4777    0.1579  [0.1417, 0.1737]
+    gated deltanet   26,185   1,024     56,576     0.01    0.5086    0.1821  [0.1350, 0.2444]
+    lstm             25,531     148     50,468     0.01    0.5313    0.2463  [0.2355, 0.2570]
+    linear attention 25,812      36    103,320    0.001    0.5465    0.3154  [0.3154, 0.3154]
+    selective warp   25,778     241     51,352    0.001    0.6747    0.3947  [0.3843, 0.4064]
+    gru              25,927      87     51,330     0.01    0.7309    0.5499  [0.4429, 0.6057]
+    s5               25,921     160     50,944     0.01    0.8396    0.7814  [0.7332, 0.8474]
 
 Command: wsrnn trials experiments/peers.py [--variant state] --rates 1e-3 3e-3 1e-2
 """
