@@ -26,7 +26,7 @@ Error after n examples, mean of three seeds, least and most at n = 20 (4,096 fre
 Of the state of WARP 47 floats never change, of the looped one's 73. Most are best at the highest
 rate that was tried; a Transformer of 601 numbers has no chance.
 
-Models of 25,825 numbers, 1,000 steps of 64 prompts; TTT-linear and the Transformer were not trained:
+Models of 25,825 numbers, 1,000 steps of 64 prompts (TTT-linear and Transformer: not trained):
 
                     numbers   state  ops/token     rate       n=5      n=20
     delta warp       25,991     188     52,092    0.003    0.3595    0.0697  [0.0697, 0.0697]
