@@ -15,8 +15,9 @@ Reached, error at the end of the sequence, 2,000 steps of 64 (the best algorithm
 of the task beside it):
 
                 WARP     GRU     Transformer  DeltaNet   beside
-    sparse      0.0322   0.7668  0.5339       0.4963     least squares 0 at n = 40
-    sinusoid    0.0194   0.1623  0.1643       0.1281     ridge on x 1.0766
+    sparse      0.0322   0.7668  0.5339       0.4963     lasso 0.0000, least squares 0.0000
+    sinusoid    0.0194   0.1623  0.1643       0.1281     least squares on sin x, cos x 0.0000,
+                                                         Gaussian process (length 2) 0.0233
 
 Command: wsrnn train experiments/families.py --variant sparse     (its four learners in one table)
 """
