@@ -82,14 +82,19 @@ binding = WarpConfig(
     input_scale=0.1,
     mode="conv",
 )
+brief = replace(  # answers are read at every step, or prompts are long
+    experiment,
+    optim=OptimConfig(learning_rate=1e-2, warmup=100),
+    steps=400,
+    eval_every=200,
+)
 variants = {
     "sparse": experiment,
     "relu": replace(
-        experiment,
+        brief,
         task=ReluNetwork(d=20, examples=100),
         model=looped(40, features=15),
         evaluation=PrefixError(prefixes=(0, 10, 20, 50, 100)),
-        steps=500,
     ),
     "sinusoid": replace(
         experiment,
@@ -98,14 +103,13 @@ variants = {
         evaluation=PrefixError(prefixes=(0, 1, 2, 5, 10)),
     ),
     "system": replace(
-        experiment,
+        brief,
         task=LinearSystem(layout="pairs"),
         model=looped(24),
         evaluation=StepScores(steps=(1, 5, 10, 20, 49)),
-        steps=500,
     ),
     "recall": replace(
-        experiment,
+        brief,
         task=Mqar(vocabulary=64, length=32, channels=32),
         model=StackConfig(
             below=binding,
@@ -119,14 +123,12 @@ variants = {
             ),
         ),
         evaluation=Recall(pairs=(2, 4, 8)),
-        steps=500,
     ),
     "classes": replace(
-        experiment,
+        brief,
         task=NewClasses(classes=4),
         model=looped(24, 4),
         evaluation=StepScores(steps=(1, 4, 8, 16, 32)),
-        steps=500,
     ),
 }
 
