@@ -19,6 +19,10 @@ of the task beside it):
     sinusoid    0.0194   0.1623  0.1643       0.1281     least squares on sin x, cos x 0.0000,
                                                          Gaussian process (length 2) 0.0233
 
+and accuracy after 32 examples, 400 steps of 64, which are 180 s of WARP and 5 to 18 s of its peers:
+
+    classes     0.7625   0.2570  0.2633       0.2398     nearest class mean 0.7820
+
 Command: wsrnn train experiments/families.py --variant sparse     (its four learners in one table)
 """
 
