@@ -138,14 +138,13 @@ def _trial(run: Run, copies: Copies) -> dict[str, Any] | None:
         params = _train(experiment, copies, run.folder)
     if params is None:
         return None
+    rows = validations(run.folder)
     curves = {
-        name: [np.nan if row[name] is None else row[name] for row in validations(run.folder)]
+        name: [np.nan if row[name] is None else row[name] for row in rows]
         for name in ("step", *(f"valid/{name}" for name in copies.names()))
     }
     losses = copies.as_rows([curves[f"valid/{name}"][-1] for name in copies.names()])
-    skipped = copies.as_rows(
-        [validations(run.folder)[-1][f"valid/skipped, {name}"] for name in copies.names()]
-    )
+    skipped = copies.as_rows([rows[-1][f"valid/skipped, {name}"] for name in copies.names()])
     lost = ~np.isfinite(losses)
     if lost.all() or (skipped == experiment.steps).all():
         raise RunError(

@@ -21,9 +21,8 @@ class Residual(Network):
     what stands around them is learned once for all prompts. |W| is Frobenius' norm, so that sums
     over many examples or large inputs turn a layer and do not blow it up: weight normalisation
     (Salimans & Kingma 2016) of weights that a recurrence adds up, in residual layers (He et al.
-    2016). With the activation
-    identity all W_k that hold the same sums of x x^T and y x^T make it `Descent`; here each layer
-    learns what it takes from the sums.
+    2016). With the activation identity all W_k that hold the same sums of x x^T and y x^T make it
+    `Descent`; here each layer learns what it takes from the sums.
     """
 
     d_in: int
