@@ -90,18 +90,12 @@ binding = WarpConfig(
     read_time=False,
     read_input=True,
     input_scale=0.1,
-    mode="conv",
-)
-brief = replace(  # answers are read at every step, or prompts are long
-    experiment,
-    optim=OptimConfig(learning_rate=1e-2, warmup=100),
-    steps=400,
-    eval_every=200,
+    mode="scan",
 )
 variants = {
     "sparse": experiment,
     "relu": replace(
-        brief,
+        experiment,
         task=ReluNetwork(d=20, examples=100),
         model=looped(40, features=15),
         evaluation=PrefixError(prefixes=(0, 10, 20, 50, 100)),
@@ -113,13 +107,13 @@ variants = {
         evaluation=PrefixError(prefixes=(0, 1, 2, 5, 10)),
     ),
     "system": replace(
-        brief,
+        experiment,
         task=LinearSystem(layout="pairs"),
         model=looped(24),
         evaluation=StepScores(steps=(1, 5, 10, 20, 49)),
     ),
     "recall": replace(
-        brief,
+        experiment,
         task=Mqar(vocabulary=64, length=32, channels=32),
         model=StackConfig(
             below=binding,
@@ -135,7 +129,7 @@ variants = {
         evaluation=Recall(pairs=(2, 4, 8)),
     ),
     "classes": replace(
-        brief,
+        experiment,
         task=NewClasses(classes=4),
         model=looped(24, 4),
         evaluation=StepScores(steps=(1, 4, 8, 16, 32)),

@@ -52,6 +52,7 @@ def network(theta, z):
 
 def loop(A, B, u, start, z, at=None, bound=np.inf):
     """The recurrence and its readings, one step of one sequence at a time, in float64."""
+    B = np.eye(P, D) if B is None else B
     A, B, u, z = (np.asarray(x, np.float64) for x in (A.dense(P), B, u, z))
     outputs = []
     for n in range(len(u)):
@@ -77,8 +78,10 @@ def values_and_gradients(mode, read):
     return jax.jit(derivatives)
 
 
-def check(form, start, read, T, tolerances):
+def check(form, start, read, T, tolerances, direct=False):
     args = case(form, start, T)
+    if direct:
+        args = args[0], None, *args[2:]
     read, at = steps(read, T)
     truth = loop(*args, at)
     results = {mode: values_and_gradients(mode, read)(*args) for mode in modes(form)}
@@ -93,6 +96,12 @@ def check(form, start, read, T, tolerances):
 @pytest.mark.parametrize("form", FORMS)
 def test_every_mode_reads_the_loop_and_has_its_gradients(form, start, read, x64):
     check(form, start, read, 11, (1e-9, 1e-9))
+
+
+@pytest.mark.parametrize(("start", "read"), [("affine", "all"), ("shared", "index")])
+@pytest.mark.parametrize("form", FORMS)
+def test_without_a_matrix_channels_are_added_to_the_first_weights(form, start, read, x64):
+    check(form, start, read, 11, (1e-9, 1e-9), direct=True)
 
 
 @pytest.mark.parametrize("form", ["dense", "rotation", "low_rank"])

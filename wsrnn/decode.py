@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jax.custom_derivatives import SymbolicZero
 from jaxtyping import Array, Float, Int
 
-from wsrnn.recurrence import Mode, Plan, Trajectories, Transition, plan
+from wsrnn.recurrence import Mode, Plan, Trajectories, Transition, drive, plan
 from wsrnn.recurrence.transition import PRECISION
 from wsrnn.root import Root
 
@@ -36,7 +36,7 @@ class Affine(NamedTuple):
 
 def read(
     transition: Transition,
-    B: Float[Array, "P D"],
+    B: Float[Array, "P D"] | None,
     u: Float[Array, "N T D"],
     start: Shared | Affine,
     root: Root,
@@ -47,6 +47,8 @@ def read(
     bound: float | None = None,
 ) -> Float[Array, "N T O"] | Float[Array, "N O"]:
     """Return y_t = root(theta_t, z_t), theta_t = A theta_{t-1} + B u_t, theta_0 = start + B u_0.
+
+    Without a B the channels of u are added to the first weights, one to one.
 
     `read` says which steps: "all", the "last", or one step of each sequence by its index in
     0..T-1 (not checked: it may be traced). `bound` clips every weight to +-bound after every step,
@@ -81,7 +83,7 @@ def read(
 
 def fold(
     transition: Transition,
-    B: Float[Array, "P D"],
+    B: Float[Array, "P D"] | None,
     u: Float[Array, "N T D"],
     start: Shared | Affine,
     root: Root,
@@ -121,7 +123,8 @@ def initial(start: Shared | Affine) -> Float[Array, "#N P"]:
 
 def _plan(transition, B, u, start, mode, last) -> Plan:
     rank = 1 if isinstance(start, Shared) else start.W.shape[1] + 1
-    return plan(transition, (*u.shape[:2], *B.shape, rank), mode, last=last)
+    sizes = (*u.shape[:2], len(start[0]), u.shape[2], rank, B is None)
+    return plan(transition, sizes, mode, last=last)
 
 
 def _channels(start: Shared | Affine, N: int) -> tuple[Array, Array]:
@@ -151,19 +154,8 @@ def _outputs(root, at_once, trajectories: Trajectories, v, h, z):
 
 
 def _some(root, trajectories, v, h, z) -> Float[Array, "n T O"]:
-    y = _read(root, trajectories.states(v, h), trajectories.split(z))
+    y = root.apply(trajectories.states(v, h), trajectories.split(z))
     return trajectories.join(y, v.shape[1])
-
-
-@partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _read(root, theta, z):
-    return root.apply(theta, z)
-
-
-_read.defvjp(
-    lambda root, theta, z: (root.apply(theta, z), (theta, z)),
-    lambda root, residuals, g: root.vjp(*residuals)[1](g),
-)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0, 1, 2))
@@ -214,21 +206,20 @@ def _scan(transition, B, u, start, root, z, at, bound):
     def limit(theta):
         return theta if bound is None else jnp.clip(theta, -bound, bound)
 
-    def drive(u_t):
-        return jnp.matmul(u_t, B.T, precision=PRECISION)
+    size = len(start[0])
 
     def step(theta, inputs):
         u_t, z_t = inputs
-        theta = limit(transition.apply(theta) + drive(u_t))
+        theta = limit(transition.apply(theta) + drive(B, u_t, size))
         return theta, root.apply(theta.T, z_t.T).T
 
     def step_and_keep(carry, inputs):
         theta, kept = carry
         t, u_t = inputs
-        theta = limit(transition.apply(theta) + drive(u_t))
+        theta = limit(transition.apply(theta) + drive(B, u_t, size))
         return (theta, jnp.where((t == at)[:, None], theta, kept)), None
 
-    first = limit(initial(start) + drive(u[:, 0]))
+    first = limit(initial(start) + drive(B, u[:, 0], size))
     later = jnp.swapaxes(u[:, 1:], 0, 1)
     if at is None:
         y_0 = root.apply(first.T, z[:, 0].T).T

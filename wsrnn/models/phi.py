@@ -66,7 +66,7 @@ class LearnedStart(nnx.Module):
         self.root = root
         self.theta = nnx.Param(root.init(rngs.params(), start))
 
-    def __call__(self, x0: Float[Array, "N D"], B: Float[Array, "P C"]) -> Shared:
+    def __call__(self, x0: Float[Array, "N D"], B: Float[Array, "P C"] | None) -> Shared:
         """The same for every x_0."""
         return Shared(self.root.start(self.theta[...]))
 
@@ -84,7 +84,7 @@ class MlpStart(nnx.Module):
         )
         self.activation = getattr(root, "activation", "relu")
 
-    def __call__(self, x0: Float[Array, "N D"], B: Float[Array, "P C"]) -> Affine:
+    def __call__(self, x0: Float[Array, "N D"], B: Float[Array, "P C"] | None) -> Affine:
         """One start for each x_0."""
         *hidden, last = self.layers
         h = x0

@@ -43,7 +43,8 @@ class Textbook(Warp):
 
     def _read(self, root, inputs, times, read, mode, tokens=None):
         transition, B, u, start, _, z = self._recurrence(inputs, times, tokens)
-        A, bound = transition.dense(len(B)), self.config.weight_clip
+        size, bound = self.root.size, self.config.weight_clip
+        A, B = transition.dense(size), jnp.eye(size, u.shape[2]) if B is None else B
         last = jnp.full(len(u), u.shape[1] - 1)
         at = {"all": None, "last": last}[read] if isinstance(read, str) else read
         outputs = jax.vmap(partial(network, root))
@@ -57,7 +58,7 @@ class Textbook(Warp):
                 return (after, kept), outputs(after, z_t)
             return (after, jnp.where((t == at)[:, None], after, kept)), None
 
-        theta = jnp.broadcast_to(initial(start), (len(u), len(B)))
+        theta = jnp.broadcast_to(initial(start), (len(u), size))
         kept = None if at is None else jnp.zeros_like(theta)
         step = jax.checkpoint(step) if self.config.checkpoint else step
         steps = jnp.arange(u.shape[1])

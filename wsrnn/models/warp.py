@@ -15,8 +15,8 @@ from wsrnn.models import Model, ModelConfig
 from wsrnn.models.head import Head, HeadConfig
 from wsrnn.models.lift import Features, LiftConfig
 from wsrnn.models.phi import PhiConfig
-from wsrnn.recurrence import FORMS, MODES, Dense, Mode, Rows, Transition, plans
-from wsrnn.recurrence.transition import PRECISION, TransitionStart
+from wsrnn.recurrence import FORMS, MODES, Dense, Mode, Rows, Transition, drive, plans
+from wsrnn.recurrence.transition import TransitionStart
 from wsrnn.root import Activation, Descent, Evidence, Gated, Network, Residual, Root, RootNet
 
 
@@ -265,11 +265,14 @@ class WarpConfig(ModelConfig):
     def plans(self, d_in, d_out, *, batch, length, last):
         """See `recurrence.plans`: scan alone where weights are clipped."""
         root = self.root(d_in, d_out)
-        channels = self.lift.channels(self.channels(d_in), d_out)
+        direct = self.write == "identity"
+        lifted = self.lift.channels(self.channels(d_in), d_out)
+        channels = root.written if direct else lifted
         rank = 1 + self.phi.rank(d_in, root.size)
         transition = jax.eval_shape(lambda: self.transition.init(root, jax.random.key(0)))
         mode = self.mode if self.weight_clip is None else "scan"
-        return plans(transition, (batch, length, root.size, channels, rank), mode, last=last)
+        sizes = batch, length, root.size, channels, rank, direct
+        return plans(transition, sizes, mode, last=last)
 
     def build(self, d_in: int, d_out: int, *, rngs: nnx.Rngs) -> "Warp":
         """A fresh model; raises ValueError if the layout does not fit d_in and d_out."""
@@ -314,7 +317,7 @@ class Warp(Model):
         self.config, self.d_in, self.d_out = config, d_in, d_out
         self.root = config.root(d_in, d_out)
         token = config.channels(d_in)
-        self.channels = channels = channels or config.lift.channels(token, d_out)
+        channels = channels or config.lift.channels(token, d_out)
         features = config.features
         self.features = Features(features, d_in - d_out, d_out, rngs=rngs) if features else None
         self.lift = config.lift.build(token, d_out, rngs=rngs)
@@ -332,6 +335,8 @@ class Warp(Model):
                     f"the lift has {channels}: set write learned, or a lift of {self.root.written} "
                     "channels (outer has lift.size squared)"
                 )
+            channels = self.root.written
+        self.channels = channels
         transition = config.transition.init(self.root, rngs.params())
         leaves = jax.tree_util.tree_leaves_with_path(transition)
         self.A = nnx.Dict({_name(path): nnx.Param(leaf) for path, leaf in leaves})
@@ -355,11 +360,11 @@ class Warp(Model):
     def _transition_shapes(self) -> Transition:
         return jax.eval_shape(lambda: self.config.transition.init(self.root, jax.random.key(0)))
 
-    def _write(self) -> Float[Array, "P C"]:
-        """B; 0 where tokens write nothing."""
-        learned = self.config.write == "learned"
-        B = self.B[...] if learned else jnp.eye(self.root.written, self.channels)
-        return jnp.pad(B, ((0, self.root.size - len(B)), (0, 0)))
+    def _write(self) -> Float[Array, "P C"] | None:
+        """B, 0 where tokens write nothing; None where it is the identity."""
+        if self.config.write == "identity":
+            return None
+        return jnp.pad(self.B[...], ((0, self.root.size - self.root.written), (0, 0)))
 
     def contract(self):
         """Keep the spectral radius of A at most 1."""
@@ -429,7 +434,7 @@ class Warp(Model):
         return x if self.features is None else self.features(x)
 
     def _lifted(self, x: Float[Array, "*N D"]) -> Float[Array, "*N C"]:
-        return x if self.lift is None else self.lift(x)
+        return (x if self.lift is None else self.lift(x))[..., : self.channels]
 
     def _drive(self, tokens: Float[Array, "N T C"]) -> Float[Array, "N T C"]:
         before = self._before(tokens[:, 0])
@@ -471,7 +476,7 @@ class Warp(Model):
         the weights adapt to the sequence with no gradient and no optimiser.
         """
         x0, B = self._featured(_floats(x0)), self._write()
-        theta = jnp.broadcast_to(decode.initial(self.phi(x0, B)), (len(x0), len(B)))
+        theta = jnp.broadcast_to(decode.initial(self.phi(x0, B)), (len(x0), self.root.size))
         tokens = self._lifted(x0)
         return State(theta, self._before(tokens), jnp.zeros_like(tokens), jnp.zeros((), jnp.int32))
 
@@ -481,16 +486,16 @@ class Warp(Model):
         """Take one step of the recurrence and read it: the next state and y_t. Always a scan."""
         config, x = self.config, self._featured(_floats(x))
         token = self._lifted(x)
-        drive = token - state.token if config.drive == "difference" else token
-        written = state.drive if config.reads_before_writing else drive
+        u = token - state.token if config.drive == "difference" else token
+        written = state.drive if config.reads_before_writing else u
         # theta_0 = start + B u_0: A is not applied before the first step.
         carried = jnp.where(state.step == 0, state.theta, self.transition.apply(state.theta))
-        theta = carried + jnp.matmul(written, self._write().T, precision=PRECISION)
+        theta = carried + drive(self._write(), written, self.root.size)
         if config.weight_clip is not None:
             theta = jnp.clip(theta, -config.weight_clip, config.weight_clip)
         z = self._root_inputs(x, jnp.broadcast_to(jnp.asarray(time, x.dtype), len(x)), state.step)
         y = self._outputs(self.root.apply(theta.T, z.T).T, x)
-        return State(theta, token, drive, state.step + 1), y
+        return State(theta, token, u, state.step + 1), y
 
     def generate(
         self,

@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from wsrnn.recurrence.scan import recur
+from wsrnn.recurrence.scan import drive, recur
 from wsrnn.recurrence.transition import PRECISION
 
 
@@ -48,15 +48,21 @@ class Trajectories(ABC):
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Narrow(Trajectories):
-    """theta_t = W w_t: a few directions hold all states (`Transition.narrow`). 2 P R T each."""
+    """theta_t = W w_t: a few directions hold all states (`Transition.narrow`). 2 P R T each.
+
+    The first `direct` of w are added to as many weights, one to one, and have no column in W.
+    """
 
     W: Any  # [P, R]
+    direct: int = field(default=0, metadata={"static": True})
 
     def states(self, v, h):
         """One matrix product; the start is in w already."""
+        first, w = jnp.split(jnp.swapaxes(v, 1, 2), [self.direct], 1)
         # Batched, lest it be one product of all sequences whose result is transposed.
         W = jnp.broadcast_to(self.W, (len(v), *self.W.shape))
-        return jnp.matmul(W, jnp.swapaxes(v, 1, 2), precision=PRECISION)
+        theta = jnp.matmul(W, w, precision=PRECISION)
+        return theta + jnp.pad(first, ((0, 0), (0, len(self.W) - self.direct), (0, 0)))
 
 
 @jax.tree_util.register_dataclass
@@ -69,7 +75,8 @@ class Cumulative(Trajectories):
     """
 
     transition: Any
-    V: Any  # [P, C + R]: B and the start's columns
+    B: Any  # [P, C], or None
+    S: Any  # [P, R]
     block: int = field(metadata={"static": True})
     log_depth: bool = field(metadata={"static": True})
 
@@ -85,16 +92,18 @@ class Cumulative(Trajectories):
 
     def states(self, v, h):
         """T products with A, or 2 T with its powers, and 2 P C T operations for the drive."""
-        B, S = jnp.split(self.V, [v.shape[2]], 1)
         recurrence = type(self.transition).cumulate if self.log_depth else recur
 
         @jax.checkpoint
         def block(carried, v):
-            drive = jnp.einsum("pc,nct->tnp", B, v, precision=PRECISION).at[0].add(carried)
-            theta = recurrence(self.transition, drive)
+            if self.B is None:
+                u = drive(None, jnp.moveaxis(v, -1, 0), len(self.S))
+            else:  # not v transposed, of which XLA would make a copy
+                u = jnp.einsum("pc,nct->tnp", self.B, v, precision=PRECISION)
+            theta = recurrence(self.transition, u.at[0].add(carried))
             return self.transition.apply(theta[-1]), jnp.moveaxis(theta, 0, -1)
 
-        return jax.lax.scan(block, jnp.matmul(h, S.T, precision=PRECISION), self.split(v))[1]
+        return jax.lax.scan(block, jnp.matmul(h, self.S.T, precision=PRECISION), self.split(v))[1]
 
 
 @jax.tree_util.register_dataclass

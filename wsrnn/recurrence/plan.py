@@ -19,7 +19,7 @@ from wsrnn.recurrence.convolution import (
 )
 from wsrnn.recurrence.kernel import krylov
 from wsrnn.recurrence.last import state_at
-from wsrnn.recurrence.transition import PRECISION, Transition
+from wsrnn.recurrence.transition import Transition
 
 Mode = Literal["auto", "scan", "conv", "parallel"]
 MODES: tuple[Mode, ...] = get_args(Mode)[1:]
@@ -34,6 +34,12 @@ class Sizes(NamedTuple):
     P: int  # weights
     D: int  # channels of the drive
     R: int  # columns of the start: 1, or the rank of Affine plus 1
+    direct: bool = False  # whether there is no B: channels are added to the first weights
+
+    @property
+    def multiplied(self) -> int:
+        """Channels that a matrix multiplies."""
+        return 0 if self.direct else self.D
 
 
 class Counts(NamedTuple):
@@ -115,46 +121,58 @@ class Plan:
     def trajectories(
         self,
         transition: Transition,
-        B: Float[Array, "P D"],
+        B: Float[Array, "P D"] | None,
         S: Float[Array, "P R"],
         u: Float[Array, "N T D"],
         h: Float[Array, "N R"],
     ) -> tuple[Trajectories, Float[Array, "N T C"], Float[Array, "N R"]]:
         """What the sequences share, and the drive and start of each that it takes."""
-        V = jnp.concatenate([B, S], 1)
-        if self.method == "narrow":
-            W, w = transition.narrow(V, jnp.swapaxes(impulse(u, h), 0, 1))
-            return Narrow(W), jnp.swapaxes(w, 0, 1), h
         if self.method in ("stepped", "cumulative"):
             log_depth = self.method == "cumulative"
-            return Cumulative(transition, V, self.block, log_depth), u, h
+            return Cumulative(transition, B, S, self.block, log_depth), u, h
+        V = _columns(B, S, u)
+        if self.method == "narrow":
+            W, w = transition.narrow(V, jnp.swapaxes(impulse(u, h), 0, 1))
+            return _narrow(W, B, u), jnp.swapaxes(w, 0, 1), h
         kernel = krylov(transition, transition.mine(V).T, u.shape[1], self.doublings)
         if self.method == "blocked":
-            found = Blocked.of(kernel, B.shape[1], self.block)
+            found = Blocked.of(kernel, u.shape[2], self.block)
         else:
-            found = Spectral.of(kernel, B.shape[1])
+            found = Spectral.of(kernel, u.shape[2])
         return transition.gathered(found), u, h
 
     def state_at(
         self,
         transition: Transition,
-        B: Float[Array, "P D"],
+        B: Float[Array, "P D"] | None,
         S: Float[Array, "P R"],
         u: Float[Array, "N T D"],
         h: Float[Array, "N R"],
         at: Int[Array, " N"],
     ) -> Float[Array, "N P"]:
         """Each sequence's state at its own step `at`, and no other."""
+        V = _columns(B, S, u)
         if self.method == "narrow":
-            X, x = jnp.concatenate([B, S], 1), jnp.swapaxes(impulse(u, h), 0, 1)
-            W, w = transition.narrow_at(X, x, at)
-            return jnp.matmul(w, W.T, precision=PRECISION)
-        return state_at(transition.whole(), B, S, u, h, at, self.doublings)
+            W, w = transition.narrow_at(V, jnp.swapaxes(impulse(u, h), 0, 1), at)
+            return _narrow(W, B, u).states(w[None], h)[0].T
+        return state_at(transition.whole(), V[:, : u.shape[2]], S, u, h, at, self.doublings)
+
+
+def _columns(B: Array | None, S: Float[Array, "P R"], u: Float[Array, "N T D"]) -> Array:
+    """[B, S], with the first columns of the identity matrix where there is no B."""
+    B = jnp.eye(len(S), u.shape[2], dtype=S.dtype) if B is None else B
+    return jnp.concatenate([B, S], 1)
+
+
+def _narrow(W: Float[Array, "P R"], B: Array | None, u: Float[Array, "N T D"]) -> Narrow:
+    """Of the directions [B, S, ...], those without B's columns where they are the identity's."""
+    direct = u.shape[2] if B is None else 0
+    return Narrow(W[:, direct:], direct)
 
 
 def plan(
     transition: Transition,
-    sizes: tuple[int, int, int, int, int],
+    sizes: tuple[int, ...],
     mode: Mode = "auto",
     *,
     last: bool = False,
@@ -162,15 +180,15 @@ def plan(
 ) -> Plan:
     """Return the quickest execution by its counts, among those of `mode` (`auto`: all).
 
-    sizes are (N, T, P, D, R), see `Sizes`; `last` reads one step of each sequence. Raises
-    ValueError for an unknown mode and for one that the transition cannot run.
+    sizes are those of `Sizes`; `last` reads one step of each sequence. Raises ValueError for an
+    unknown mode and for one that the transition cannot run.
     """
     return min(plans(transition, sizes, mode, last=last, backend=backend), key=lambda p: p.seconds)
 
 
 def plans(
     transition: Transition,
-    sizes: tuple[int, int, int, int, int],
+    sizes: tuple[int, ...],
     mode: Mode = "auto",
     *,
     last: bool = False,
@@ -216,7 +234,7 @@ def _apply(transition: Transition, vectors: int, P: int, rates: Rates) -> Counts
 
 def _scan(transition: Transition, sizes: Sizes, rates: Rates, last: bool) -> Counts:
     """Forwards and backwards step by step; dA is added to at every step."""
-    N, T, P, D, _ = sizes
+    N, T, P, D = sizes.N, sizes.T, sizes.P, sizes.multiplied
     step = _apply(transition, N, P, rates) * 3 + Counts(product=6 * N * P * D, steps=4)
     gradients = 8 * (_parameters(transition) + P * D)
     return (step + Counts(passing=gradients + (8 if last else 60) * N * P)) * T
@@ -224,7 +242,7 @@ def _scan(transition: Transition, sizes: Sizes, rates: Rates, last: bool) -> Cou
 
 def _kernel(transition: Transition, doublings: int, sizes: Sizes, rates: Rates) -> Counts:
     """The kernel and its adjoint: see `krylov`."""
-    _, T, P, D, R = sizes
+    T, P, D, R = sizes.T, sizes.P, sizes.D, sizes.R
     thin = _apply(transition, (D + R) << doublings, P, rates) + Counts(steps=1)
     wide = _apply(transition, T * (D + R), P, rates)
     squarings = Counts(product=0 if transition.structured else 2.0 * P**3) + wide
@@ -238,7 +256,7 @@ def _at_once(sizes: Sizes, rates: Rates) -> int:
 
 
 def _cumulative(mode: Mode, transition: Transition, sizes: Sizes, rates: Rates) -> Plan:
-    N, T, P, D, _ = sizes
+    N, T, P, D = sizes.N, sizes.T, sizes.P, sizes.multiplied
     at_once = _at_once(sizes, rates)
     block = max(8, min(T, rates.room // (4 * at_once * P)))
     blocks = -(-T // block)
@@ -253,7 +271,7 @@ def _cumulative(mode: Mode, transition: Transition, sizes: Sizes, rates: Rates) 
 
 
 def _convolutions(transition: Transition, sizes: Sizes, rates: Rates) -> list[Plan]:
-    N, T, P, D, _ = sizes
+    N, T, P, D = sizes.N, sizes.T, sizes.P, sizes.D
     at_once = _at_once(sizes, rates)
     groups = Counts(steps=1500 * N / at_once)  # the many small operations around each
 
@@ -286,7 +304,7 @@ def _convolutions(transition: Transition, sizes: Sizes, rates: Rates) -> list[Pl
 
 
 def _last(mode: Mode, transition: Transition, sizes: Sizes, rates: Rates) -> Plan:
-    N, T, P, D, R = sizes
+    N, T, P, D, R = sizes.N, sizes.T, sizes.P, sizes.D, sizes.R
     if directions := _directions(transition, sizes):
         counts = Counts(product=6 * N * directions * (P + T), steps=8 * T.bit_length())
         return Plan(mode, "narrow", counts, counts.seconds(rates))
@@ -305,9 +323,9 @@ def _last(mode: Mode, transition: Transition, sizes: Sizes, rates: Rates) -> Pla
 
 
 def _directions(transition: Transition, sizes: Sizes) -> int | None:
-    """How many directions hold all states, None if the form has no such directions."""
-    _, T, P, D, R = sizes
+    """How many directions a matrix takes to all states, None if the form has no such directions."""
+    T, P, D, R = sizes.T, sizes.P, sizes.D, sizes.R
     shapes = jax.eval_shape(
         lambda A: A.narrow(jnp.zeros((P, D + R)), jnp.zeros((T, 1, D + R))), transition
     )
-    return None if shapes is None else shapes[0].shape[1]
+    return None if shapes is None else shapes[0].shape[1] - D + sizes.multiplied

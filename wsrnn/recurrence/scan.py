@@ -4,7 +4,16 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from wsrnn.recurrence.transition import Transition
+from wsrnn.recurrence.transition import PRECISION, Transition
+
+
+def drive(
+    B: Float[Array, "P D"] | None, u: Float[Array, "*N D"], size: int
+) -> Float[Array, "*N P"]:
+    """Return B u for P = size; without a B, u itself and zeros after it."""
+    if B is None:
+        return jnp.pad(u, [(0, 0)] * (u.ndim - 1) + [(0, size - u.shape[-1])])
+    return jnp.matmul(u, B.T, precision=PRECISION)
 
 
 @jax.custom_vjp

@@ -4,13 +4,13 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from wsrnn.recurrence.plan import Mode, plan
-from wsrnn.recurrence.scan import recur
-from wsrnn.recurrence.transition import PRECISION, Transition
+from wsrnn.recurrence.scan import drive, recur
+from wsrnn.recurrence.transition import Transition
 
 
 def unroll(
     transition: Transition,
-    B: Float[Array, "P D"],
+    B: Float[Array, "P D"] | None,
     u: Float[Array, "T D"],
     theta0: Float[Array, " P"],
     mode: Mode = "scan",
@@ -21,10 +21,10 @@ def unroll(
     neighbours in log2 T rounds. Same values, same gradients. Raises ValueError for an unknown mode
     and one that the transition cannot run.
     """
-    how = plan(transition, (1, len(u), *B.shape, 1), mode)
+    P = len(theta0)
+    how = plan(transition, (1, len(u), P, u.shape[1], 1, B is None), mode)
     if how.mode == "scan":
-        drive = jnp.matmul(u, B.T, precision=PRECISION)
-        return recur(transition, drive.at[0].add(theta0))
+        return recur(transition, drive(B, u, P).at[0].add(theta0))
     one = jnp.ones((1, 1), u.dtype)
     trajectories, v, h = how.trajectories(transition, B, theta0[:, None], u[None], one)
     return trajectories.join(trajectories.states(v, h), len(u))[0]

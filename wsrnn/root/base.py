@@ -1,7 +1,7 @@
 """What is read from the state, and the sum that reading consists of."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -20,12 +20,6 @@ class Root(ABC):
         N, such as time, is last and so contiguous: all operations are then long and elementwise in
         it, where batched tiny matrix-vector products would be slow on every backend.
         """
-
-    def vjp(
-        self, theta: Float[Array, "*M L N"], z: Float[Array, "*M d_in N"]
-    ) -> tuple[Float[Array, "*M d_out N"], Callable[[Array], tuple[Array, Array]]]:
-        """`apply`, and the function from a gradient of its output to those of theta and z."""
-        return jax.vjp(self.apply, theta, z)
 
 
 class Network(Root):
@@ -60,6 +54,7 @@ class Network(Root):
         return numbers
 
 
+@partial(jax.custom_vjp, nondiff_argnums=(2,))
 def contract(
     W: Float[Array, "*M out in N"], a: Float[Array, "*M _ N"], axis: int
 ) -> Float[Array, "*M _ N"]:
@@ -67,6 +62,8 @@ def contract(
 
     On CPUs one term after another: each is a long vector operation, where XLA's reduction over a
     middle axis runs five to ten times slower and is computed again by everything that uses it.
+    Backwards it is an outer product and the sum over the other axis; differentiating the loop would
+    pass over W once more for each of its terms.
     """
     if W.shape[axis] == 1:
         return jnp.squeeze(W, axis) * a
@@ -83,3 +80,12 @@ def contract(
         return (W * jnp.expand_dims(a, -5 - axis)).sum(axis)
 
     return jax.lax.platform_dependent(W, a, cpu=terms, default=reduction)
+
+
+def _contract_backward(axis, inputs, g):
+    W, a = inputs
+    out, into = (g, a) if axis == -2 else (a, g)
+    return out[..., :, None, :] * into[..., None, :, :], contract(W, g, -5 - axis)
+
+
+contract.defvjp(lambda W, a, axis: (contract(W, a, axis), (W, a)), _contract_backward)

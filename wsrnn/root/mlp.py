@@ -7,6 +7,7 @@ from typing import Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from wsrnn.root.base import Network, contract
@@ -62,13 +63,15 @@ class RootNet(Network):
 
     def unflatten(self, theta: Float[Array, "*M L N"]) -> list[tuple[Array, Array]]:
         """Return (kernel ``[*M, out, in, N]``, bias ``[*M, out, N]``) of each layer."""
-        weights, at = [], 0
         *M, _, N = theta.shape
-        for i, o in self.layers:
-            kernel = theta[..., at : at + o * i, :].reshape(*M, o, i, N)
-            weights.append((kernel, theta[..., at + o * i : at + o * i + o, :]))
-            at += o * i + o
-        return weights
+        sizes = [size for i, o in self.layers for size in (o * i, o)]
+        # The gradient of a split is one concatenation, that of slices a sum of as many arrays.
+        *parts, _ = jnp.split(theta, np.cumsum(sizes), -2)
+        kernels, biases = parts[::2], parts[1::2]
+        return [
+            (kernel.reshape(*M, o, i, N), bias)
+            for kernel, bias, (i, o) in zip(kernels, biases, self.layers, strict=True)
+        ]
 
     def apply(self, theta, z):
         """Layer by layer, 2 P operations each; rows of theta beyond the first P are ignored."""
@@ -79,37 +82,6 @@ class RootNet(Network):
             z = contract(kernel, z, -2) + bias
             z = activate(z) if layer < self.depth else z
         return z.astype(dtype)
-
-    def vjp(self, theta, z):
-        """Backpropagation by hand: one more pass over theta, and one to write its gradient.
-
-        With delta_l the gradient at a layer before its activation: dW_l = delta_l a_{l-1}^T and
-        delta_{l-1} = act'(W_l^T delta_l). Automatic differentiation gives the same values by about
-        four times as many passes. The gradient takes the place of theta in memory.
-        """
-        activate = ACTIVATIONS[self.activation]
-        narrow = self._cast(theta)
-        layers, inputs, slopes = self.unflatten(narrow), [self._cast(z)], []
-        for layer, (kernel, bias) in enumerate(layers):
-            h = contract(kernel, inputs[-1], -2) + bias
-            a, slope = jax.vjp(activate, h) if layer < self.depth else (h, lambda g: (g,))
-            inputs.append(a)
-            slopes.append(slope)
-
-        def pull(g):
-            g, gradients = g.astype(narrow.dtype), []
-            for (kernel, _), a, slope in zip(
-                layers[::-1], inputs[-2::-1], slopes[::-1], strict=True
-            ):
-                (delta,) = slope(g)
-                outer = delta[..., :, None, :] * a[..., None, :, :]
-                gradients += [delta, outer.reshape(*outer.shape[:-3], -1, outer.shape[-1])]
-                g = contract(kernel, delta, -3)
-            ignored = jnp.zeros_like(theta[..., self.size :, :])
-            parts = [part.astype(theta.dtype) for part in gradients[::-1]]
-            return jnp.concatenate([*parts, ignored], -2), g.astype(z.dtype)
-
-        return inputs[-1].astype(theta.dtype), pull
 
     def _cast(self, x: Array) -> Array:
         """To bfloat16, where the network is to compute in it."""
@@ -164,17 +136,6 @@ class Gated(Network):
     def apply(self, theta, z):
         """The MLP; rows of theta beyond the first P are ignored."""
         return self.network.apply(self._weights(theta), z)
-
-    def vjp(self, theta, z):
-        """The MLP's own, through the product."""
-        weights, product = jax.vjp(self._weights, theta)
-        y, pull = self.network.vjp(weights, z)
-
-        def through(g):
-            dweights, dz = pull(g)
-            return product(dweights)[0], dz
-
-        return y, through
 
     def _weights(self, theta: Float[Array, "*M L N"]) -> Float[Array, "*M P N"]:
         half = self.network.size
