@@ -53,6 +53,14 @@ from wsrnn.models.warp import TransitionConfig, WarpConfig
 from wsrnn.optim import OptimConfig
 from wsrnn.tasks.regression import LinearRegression
 
+summing = {  # lifted tokens
+    "drive": "value",
+    "layout": "read_before_write",
+    "transition": TransitionConfig("identity"),
+    "read_time": False,
+    "read_input": True,
+    "mode": "conv",
+}
 experiment = Experiment(
     task=LinearRegression(d=5, examples=20, noise=0.25),
     model=WarpConfig(
@@ -61,14 +69,9 @@ experiment = Experiment(
         width=8,
         depth=1,
         activation="identity",
-        drive="value",
-        layout="read_before_write",
         lift=LiftConfig("outer", size=8),
         write="identity",
-        transition=TransitionConfig("identity"),
-        read_time=False,
-        read_input=True,
-        mode="conv",
+        **summing,
     ),
     evaluation=PrefixError(built_in=True),
     optim=OptimConfig(learning_rate=1e-2, warmup=300),
@@ -78,20 +81,20 @@ experiment = Experiment(
     eval_batches=8,
     save_every=1000,
 )
-summed = replace(  # into layers by a learned B, instead of an outer product each
+layers = replace(  # into layers by a learned B, instead of an outer product each
     experiment.model, root_repeats=1, depth=8, write="learned", input_scale=0.3
 )
 mlp = replace(
     experiment,
     task=replace(experiment.task, noise=0.0, train_on="longest"),
-    model=replace(summed, width=12, activation="relu", lift=LiftConfig("mlp", width=96, size=64)),
+    model=replace(layers, width=12, activation="relu", lift=LiftConfig("mlp", width=96, size=64)),
     optim=OptimConfig(learning_rate=4e-3, warmup=300),
     steps=10_000,
 )
 variants = {
     "layers": replace(
         experiment,
-        model=replace(summed, lift=LiftConfig("low_rank", size=48)),
+        model=replace(layers, lift=LiftConfig("low_rank", size=48)),
         optim=mlp.optim,
         steps=20_000,
     ),
@@ -104,12 +107,13 @@ variants = {
     ),
     "tied": replace(
         experiment,
-        model=replace(
-            summed,
+        model=WarpConfig(
             root_form="tied",
             root_steps=8,
             root_prior=0.25,
             lift=LiftConfig("low_rank", size=48),
+            input_scale=0.3,
+            **summing,
         ),
         optim=OptimConfig(learning_rate=2e-3, warmup=500),
         steps=9000,

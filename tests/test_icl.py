@@ -134,8 +134,8 @@ def test_the_state_of_a_lifted_model_holds_the_sums_and_of_an_unlifted_one_no_w(
     lifted = icl.states(model, TASK, batch)["probes"]
     assert min(lifted["sum of y x"]) > 0.99 and lifted["w"][-1] > 0.5
     plain = replace(
-        model.config, root_form="mlp", width=4, depth=1, lift=LiftConfig(), write="learned",
-        input_scale=1.0, transition=TransitionConfig("rotation"),
+        model.config, root_form="mlp", root_steps=8, width=4, depth=1, lift=LiftConfig(),
+        write="learned", input_scale=1.0, transition=TransitionConfig("rotation"),
     )  # fmt: skip
     probes = icl.states(plain.build(5, 1, rngs=nnx.Rngs(0)), TASK, batch)["probes"]
     assert max(map(abs, probes["w"])) < 0.1

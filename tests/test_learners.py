@@ -20,24 +20,28 @@ from wsrnn.models.warp import TransitionConfig, WarpConfig
 from wsrnn.root import Descent, Gated, Residual, RootNet
 from wsrnn.tasks.regression import LinearRegression
 
-PLAIN = WarpConfig(
-    width=3,
-    depth=1,
-    activation="tanh",
-    drive="value",
-    layout="read_before_write",
-    transition=TransitionConfig("identity"),
-    read_time=False,
-    read_input=True,
+SUMMING = {
+    "drive": "value",
+    "layout": "read_before_write",
+    "transition": TransitionConfig("identity"),
+    "read_time": False,
+    "read_input": True,
+}
+PLAIN = WarpConfig(width=3, depth=1, activation="tanh", **SUMMING)
+BUILT_IN = WarpConfig(
+    root_form="tied",
+    root_steps=3,
+    lift=LiftConfig("bilinear"),
+    write="identity",
+    **SUMMING,
 )
-BUILT_IN = replace(PLAIN, lift=LiftConfig("bilinear"), write="identity", root_steps=3)
 LEARNERS = {
-    "tied": replace(BUILT_IN, root_form="tied"),
+    "tied": BUILT_IN,
     "cg": replace(BUILT_IN, root_form="cg"),
     "cg, diagonal": replace(
         BUILT_IN, root_form="cg", transition=TransitionConfig("diagonal", start="decay")
     ),
-    "tied, learned B": replace(BUILT_IN, root_form="tied", write="learned", input_scale=0.1),
+    "tied, learned B": replace(BUILT_IN, write="learned", input_scale=0.1),
     "residual": replace(
         PLAIN,
         root_form="residual",
@@ -157,7 +161,7 @@ def test_a_residual_root_adds_layers_of_unit_size(repeats, x64):
         ({"phi": PhiConfig("impulse"), "layout": "standard"}, "without a read-out"),
         ({"depth": 0}, "at least 1"),
         ({"root_repeats": 0}, "repeats of at least 1"),
-        ({"root_form": "mlp", "root_repeats": 2}, "root_repeats is for root_form residual"),
+        ({"root_form": "mlp", "root_repeats": 2}, "makes no use of root_repeats: set"),
     ],
 )
 def test_what_a_residual_root_has_no_use_for_is_refused(changes, words):
@@ -180,9 +184,9 @@ def test_tokens_write_the_layers_of_a_residual_root_alone():
     assert moved[: model.root.written].all() and not moved[model.root.written :].any()
 
 
-@pytest.mark.parametrize("form", ["bilinear", "low_rank", "outer"])
-def test_lifts_are_products_of_a_token_with_itself(form, x64):
-    config = LiftConfig(form, size=7)
+@pytest.mark.parametrize(("form", "size"), [("bilinear", 48), ("low_rank", 7), ("outer", 7)])
+def test_lifts_are_products_of_a_token_with_itself(form, size, x64):
+    config = LiftConfig(form, size=size)
     lift = config.build(5, 2, rngs=nnx.Rngs(0))
     token = normal(0, 4, 6, 5)
     lifted = lift(jnp.asarray(token))
@@ -259,7 +263,9 @@ def test_cg_is_ridge_for_every_prompt_and_scale():
     ("options", "message"),
     [
         ({"root_form": "cg", "read_time": True}, "read_time False"),
-        ({"root_form": "tied", "bfloat16": True}, "bfloat16 False"),
+        ({"bfloat16": True}, "bfloat16 False"),
+        ({"width": 8, "depth": 2}, "set width 24, depth 3"),
+        ({"lift": LiftConfig("mlp"), "root_priors": 3}, "set root_priors 8"),
         ({"root_steps": 0}, "at least 1 step"),
         ({"root_prior": 0.0}, "prior above 0"),
         ({"write": "identity", "input_scale": 0.1}, "draws nothing"),
@@ -267,7 +273,15 @@ def test_cg_is_ridge_for_every_prompt_and_scale():
 )
 def test_learners_that_cannot_be_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
-        replace(BUILT_IN, **{"root_form": "mlp"} | options)
+        replace(BUILT_IN, **options)
+
+
+def test_lifts_refuse_sizes_that_they_do_not_have():
+    for form in ("none", "bilinear", "moments"):
+        with pytest.raises(ValueError, match="makes no use of width, size: set width 64, size 48"):
+            LiftConfig(form, width=8, size=8)
+    with pytest.raises(ValueError, match="form outer makes no use of width"):
+        LiftConfig("outer", width=8)
 
 
 def test_lifts_and_writes_that_do_not_fit_the_task_are_refused():

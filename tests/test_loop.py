@@ -26,11 +26,12 @@ import wsrnn
 from wsrnn import data, loop
 from wsrnn.checkpoint import Checkpoints
 from wsrnn.errors import RunError, UserError
-from wsrnn.experiment import Recipe, load_step
+from wsrnn.experiment import Recipe
 from wsrnn.models.warp import TransitionConfig, WarpConfig
 from wsrnn.monitor import training_seconds
 from wsrnn.record import read_metrics
 from wsrnn.report import report
+from wsrnn.run import load_step
 
 TINY = Path(__file__).with_name("tiny.py")
 

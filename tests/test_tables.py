@@ -225,7 +225,7 @@ def test_every_execution_of_the_learner_is_the_plainest_one(x64):
         (lambda: replace(LEARNER, transition=TransitionConfig("scalar")), "form identity"),
         (lambda: replace(LEARNER, read_time=True), "read_time False"),
         (lambda: replace(LEARNER, root_priors=0), "at least 1"),
-        (lambda: replace(LEARNER, root_form="mlp", layout="standard"), "layout read_before_write"),
+        (lambda: replace(LEARNER, layout="standard"), "layout read_before_write"),
         (lambda: SyntheticTables(least=1), "least within 2"),
         (lambda: SyntheticTables(noise=0.1), "leave noise 0"),
         (lambda: Tables(examples=1), "at least 2"),

@@ -17,7 +17,7 @@ __all__ = ["load"]
 def __getattr__(name: str):
     """Import what is heavy when it is first asked for: `wsrnn --help` should not wait for jax."""
     if name == "load":
-        from wsrnn.experiment import load
+        from wsrnn.run import load
 
         return load
     raise AttributeError(f"module 'wsrnn' has no attribute {name!r}")

@@ -20,11 +20,11 @@ from wsrnn import data, estimators, figures, plateaus
 from wsrnn.errors import UserError
 from wsrnn.evaluations import in_batches
 from wsrnn.evaluations.in_context import inliers
-from wsrnn.experiment import load_step, open_checkpoints
 from wsrnn.models import Model
 from wsrnn.monitor import Monitor
 from wsrnn.record import read_metrics
 from wsrnn.report import save, slug, write_json
+from wsrnn.run import load_step, open_checkpoints
 from wsrnn.tasks import Batch
 from wsrnn.tasks.prompts import Curriculum, Prompts
 from wsrnn.tasks.regression import GaussianProcess, LinearRegression

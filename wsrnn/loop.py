@@ -20,20 +20,12 @@ from jax.experimental import multihost_utils
 from wsrnn import data, step
 from wsrnn.checkpoint import Checkpoints
 from wsrnn.errors import RunError
-from wsrnn.experiment import (
-    CHECKPOINTS,
-    Experiment,
-    Recipe,
-    flatten,
-    has_checkpoint,
-    open_checkpoints,
-    prepare_run,
-    refuse_trials,
-)
+from wsrnn.experiment import Experiment, Recipe, flatten
 from wsrnn.metrics import Measures
 from wsrnn.monitor import Monitor
 from wsrnn.progress import Pace, Progress, StopFlag
 from wsrnn.record import Record
+from wsrnn.run import CHECKPOINTS, has_checkpoint, open_checkpoints, prepare_run, refuse_trials
 from wsrnn.sharding import Layout, to_global
 from wsrnn.tasks import SPLITS, Batch, check_examples
 

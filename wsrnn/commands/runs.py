@@ -7,11 +7,11 @@ import numpy as np
 from wsrnn import figures
 from wsrnn.commands.recipes import data_flags
 from wsrnn.errors import UserError
-from wsrnn.experiment import load_step, reopen
 from wsrnn.icl import study
 from wsrnn.predict import predict as predict_on
 from wsrnn.predict import read_sequences
 from wsrnn.report import report, slug
+from wsrnn.run import load_step, reopen
 
 
 def evaluate(args, flags):

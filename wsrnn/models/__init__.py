@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from dataclasses import fields
 from typing import Any
 
 import numpy as np
@@ -91,3 +92,17 @@ class ModelConfig(ABC):
 
         Raises ValueError, naming the value and the cure, for sizes the config cannot serve.
         """
+
+
+def check_options(config: Any, choice: str, **users: tuple[str, ...]) -> None:
+    """Raise ValueError for options that are set and that the chosen form makes no use of.
+
+    `choice` is the field that names the form; `users` gives for each option the forms that use it.
+    """
+    form = getattr(config, choice)
+    unused = [f for f in fields(config) if form not in users.get(f.name, (form,))]
+    if unused := [f for f in unused if getattr(config, f.name) != f.default]:
+        raise ValueError(
+            f"{choice} {form} makes no use of {', '.join(f.name for f in unused)}: set "
+            f"{', '.join(f'{f.name} {f.default}' for f in unused)}"
+        )

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
+from wsrnn.models import check_options
 from wsrnn.recurrence.transition import PRECISION
 
 
@@ -35,6 +36,7 @@ class LiftConfig:
             raise ValueError(
                 f"lift.width and lift.size must be at least 1, got {self.width} and {self.size}"
             )
+        check_options(self, "form", width=("mlp",), size=("mlp", "low_rank", "outer"))
 
     def channels(self, d_in: int, d_out: int) -> int:
         """How many channels B then sees, for tokens that end in d_out values."""

@@ -11,7 +11,7 @@ from flax import nnx
 from jaxtyping import Array, ArrayLike, Float, Int, Num
 
 from wsrnn import decode
-from wsrnn.models import Model, ModelConfig
+from wsrnn.models import Model, ModelConfig, check_options
 from wsrnn.models.head import Head, HeadConfig
 from wsrnn.models.lift import Features, LiftConfig
 from wsrnn.models.phi import PhiConfig
@@ -98,11 +98,11 @@ class WarpConfig(ModelConfig):
     root_repeats: int = 1
     """How many times the layers of residual are gone through, each time with other gains."""
     width: int = 24
-    """Units of each hidden layer of the root network."""
+    """Units of each hidden layer of the root network (mlp, gated, residual)."""
     depth: int = 3
-    """Hidden layers of the root network; 0 is a linear map."""
+    """Hidden layers of the root network; 0 is a linear map (mlp, gated)."""
     activation: Activation = "relu"
-    """Of the root network."""
+    """Of the root network (mlp, gated, residual)."""
     drive: Literal["difference", "value"] = "difference"
     """u_t = x_t - x_{t-1} (the paper's; u_0 = 0, for phi has seen x_0), or u_t = x_t."""
     layout: Literal["standard", "read_before_write"] = "standard"
@@ -151,11 +151,15 @@ class WarpConfig(ModelConfig):
                 f"mode parallel needs powers of A, which cost P steps each for transition.form "
                 f"{self.transition.form}: set mode auto, scan or conv, or another form"
             )
+        networks, descents = ("mlp", "gated", "residual"), ("tied", "cg")
+        check_options(
+            self, "root_form", width=networks, depth=networks, activation=networks,
+            root_repeats=("residual",), root_steps=descents, root_prior=descents,
+            root_priors=("evidence",),
+        )  # fmt: skip
         RootNet(1, self.width, self.depth, 1, self.activation)
         if self.root_form == "residual":
             Residual(1, self.width, self.depth, 1, self.activation, self.root_repeats)
-        elif self.root_repeats != 1:
-            raise ValueError("root_repeats is for root_form residual: set it to 1")
         Descent(1, 1, "cg", self.root_steps, self.root_prior)
         if self.features < 0 or (self.features and not self.reads_before_writing):
             raise ValueError(

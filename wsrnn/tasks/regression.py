@@ -120,6 +120,10 @@ class OutlierRegression(LinearRegression):
     def __post_init__(self):
         super().__post_init__()
         check_choices(self, dummy=Dummy)
+        if self.train_on != "any" and self.layout != "joint_masked":
+            raise ValueError(
+                "OutlierRegression is scored at every point that is no dummy: set train_on any"
+            )
         if not 0 < self.outliers < 1:
             raise ValueError(f"outliers must lie between 0 and 1, got {self.outliers}")
         if self.dummy == "orthogonal" and self.d < 2:
