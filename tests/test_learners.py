@@ -10,7 +10,8 @@ import pytest
 from flax import nnx
 from numerics import close, modes
 
-from wsrnn import data, estimators
+from wsrnn import bench, data, estimators
+from wsrnn.experiment import Experiment
 from wsrnn.models.lift import LiftConfig
 from wsrnn.models.phi import PhiConfig
 from wsrnn.models.selective import DeltaWarpConfig
@@ -340,6 +341,13 @@ def test_a_stack_is_its_layers_one_after_another_in_both_modes(x64):
         read = last.root.apply(jnp.asarray(theta.T), inputs[:, t, :-1].T)
         close(y[:, t], read.T, 1e-9)
         theta = theta + told[:, t] @ B.T
+
+
+def test_a_stack_is_timed_beside_other_models():
+    rows = {"stack": STACK, "plain": replace(PLAIN, mode="conv")}
+    rows = {name: Experiment(task=TASK, model=model, batch_size=8) for name, model in rows.items()}
+    timed = bench.measure(rows, 1)
+    assert timed["stack"].operations > timed["plain"].operations > 0
 
 
 @pytest.mark.parametrize(

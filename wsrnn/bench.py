@@ -177,8 +177,9 @@ def operations(experiment: Experiment) -> float | None:
     if isinstance(model, WarpConfig):
         counts = _plan(experiment).counts
         return counts.product + counts.thin + counts.transform + _root_operations(experiment)
-    per_token = nnx.eval_shape(experiment.build_model).operations(task.length)
-    return 3.0 * N * task.length * per_token
+    sizes = nnx.eval_shape(experiment.build_model).sizes(task.length)
+    per_token = sizes.get("operations per token")  # which not every model knows
+    return per_token and 3.0 * N * task.length * per_token
 
 
 def _root_operations(experiment: Experiment) -> float:
