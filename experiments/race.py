@@ -44,7 +44,7 @@ experiment = Experiment(
     ),
     evaluation=PrefixError(prefixes=(0, 5, 10, 20, 30, 40), built_in=True),
     optim=OptimConfig(learning_rate=1e-2, warmup=200),
-    steps=10_500,
+    steps=15_000,
     batch_size=64,
     draw="step",
     eval_every=250,
