@@ -53,7 +53,7 @@ from wsrnn.models.warp import TransitionConfig, WarpConfig
 from wsrnn.optim import OptimConfig
 from wsrnn.tasks.regression import LinearRegression
 
-summing = {  # lifted tokens
+summing = {  # theta adds up lifted tokens
     "drive": "value",
     "layout": "read_before_write",
     "transition": TransitionConfig("identity"),
@@ -81,7 +81,7 @@ experiment = Experiment(
     eval_batches=8,
     save_every=1000,
 )
-layers = replace(  # into layers by a learned B, instead of an outer product each
+layers = replace(  # B is learned and writes all of them, in place of an outer product for one
     experiment.model, root_repeats=1, depth=8, write="learned", input_scale=0.3
 )
 mlp = replace(

@@ -167,7 +167,7 @@ def test_a_residual_root_adds_layers_of_unit_size(repeats, x64):
 )
 def test_what_a_residual_root_has_no_use_for_is_refused(changes, words):
     with pytest.raises(ValueError, match=words):
-        replace(LEARNERS["residual"], **changes)
+        replace(LEARNERS["residual"], **changes).build(4, 1, rngs=nnx.Rngs(0))
 
 
 @pytest.mark.parametrize("size", [3, 5])
@@ -274,15 +274,15 @@ def test_cg_is_ridge_for_every_prompt_and_scale():
 )
 def test_learners_that_cannot_be_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
-        replace(BUILT_IN, **options)
+        replace(BUILT_IN, **options).build(4, 1, rngs=nnx.Rngs(0))
 
 
 def test_lifts_refuse_sizes_that_they_do_not_have():
     for form in ("none", "bilinear", "moments"):
-        with pytest.raises(ValueError, match="makes no use of width, size: set width 64, size 48"):
-            LiftConfig(form, width=8, size=8)
-    with pytest.raises(ValueError, match="form outer makes no use of width"):
-        LiftConfig("outer", width=8)
+        with pytest.raises(ValueError, match=r"set lift\.width 64, lift\.size 48"):
+            LiftConfig(form, width=8, size=8).build(4, 1, rngs=nnx.Rngs(0))
+    with pytest.raises(ValueError, match=r"lift\.form outer makes no use of lift\.width: set"):
+        LiftConfig("outer", width=8).build(4, 1, rngs=nnx.Rngs(0))
 
 
 def test_lifts_and_writes_that_do_not_fit_the_task_are_refused():

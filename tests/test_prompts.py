@@ -424,6 +424,7 @@ def test_the_processes_have_their_kernel():
         ),
         (lambda: OutlierRegression(outliers=1.0), "between 0 and 1"),
         (lambda: OutlierRegression(d=1, dummy="orthogonal"), "raise d"),
+        (lambda: OutlierRegression(train_on="longest"), "set train_on all"),
         (lambda: ReluNetwork(hidden=0), "hidden must be at least 1"),
     ],
 )

@@ -96,6 +96,14 @@ def functional(mode):
     return loss
 
 
+@pytest.mark.parametrize("form", FORMS)
+def test_without_a_matrix_inputs_are_added_to_the_first_weights(form, x64):
+    A, u, theta0 = fresh(form), normal(4, 7, D), normal(5, P)
+    truth = loop(A.dense(P), np.eye(P, D), u, theta0)
+    for mode in modes(form):
+        close(unroll(A, None, u, theta0, mode), truth, 1e-9, mode)
+
+
 @pytest.mark.parametrize("T", LENGTHS)
 @pytest.mark.parametrize("form", FORMS)
 def test_every_mode_is_the_loop_and_has_its_gradients(form, T, tolerances):

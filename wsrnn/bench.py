@@ -172,7 +172,8 @@ def operations(experiment: Experiment) -> float | None:
     task, N = experiment.task, experiment.batch_size
     model: ModelConfig = experiment.model
     if isinstance(model, TextbookConfig):
-        P, C = model.root(task.d_in, task.d_out).size, model.lift.channels(task.d_in, task.d_out)
+        built = nnx.eval_shape(experiment.build_model)
+        P, C = built.root.size, built.channels
         return 6.0 * N * task.length * (P**2 + P * C) + _root_operations(experiment)
     if isinstance(model, WarpConfig):
         counts = _plan(experiment).counts

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jax.custom_derivatives import SymbolicZero
 from jaxtyping import Array, Float, Int
 
-from wsrnn.recurrence import Mode, Plan, Trajectories, Transition, drive, plan
+from wsrnn.recurrence import Mode, Plan, Trajectories, Transition, driven, plan
 from wsrnn.recurrence.transition import PRECISION
 from wsrnn.root import Root
 
@@ -210,16 +210,16 @@ def _scan(transition, B, u, start, root, z, at, bound):
 
     def step(theta, inputs):
         u_t, z_t = inputs
-        theta = limit(transition.apply(theta) + drive(B, u_t, size))
+        theta = limit(transition.apply(theta) + driven(B, u_t, size))
         return theta, root.apply(theta.T, z_t.T).T
 
     def step_and_keep(carry, inputs):
         theta, kept = carry
         t, u_t = inputs
-        theta = limit(transition.apply(theta) + drive(B, u_t, size))
+        theta = limit(transition.apply(theta) + driven(B, u_t, size))
         return (theta, jnp.where((t == at)[:, None], theta, kept)), None
 
-    first = limit(initial(start) + drive(B, u[:, 0], size))
+    first = limit(initial(start) + driven(B, u[:, 0], size))
     later = jnp.swapaxes(u[:, 1:], 0, 1)
     if at is None:
         y_0 = root.apply(first.T, z[:, 0].T).T

@@ -36,7 +36,6 @@ class LiftConfig:
             raise ValueError(
                 f"lift.width and lift.size must be at least 1, got {self.width} and {self.size}"
             )
-        check_options(self, "form", width=("mlp",), size=("mlp", "low_rank", "outer"))
 
     def channels(self, d_in: int, d_out: int) -> int:
         """How many channels B then sees, for tokens that end in d_out values."""
@@ -53,8 +52,11 @@ class LiftConfig:
     ) -> "MlpLift | BilinearLift | LowRankLift | MomentsLift | None":
         """The lift as a module, None where there is none.
 
-        Raises ValueError where products are asked for and tokens hold no values.
+        Raises ValueError where products are asked for and tokens hold no values, and for sizes that
+        are set and that the form does not have.
         """
+        sized = ("mlp", "low_rank", "outer")
+        check_options(self, "form", "lift.", width=("mlp",), size=sized)
         if self.form == "bilinear":
             if d_in <= d_out:
                 raise ValueError(

@@ -15,7 +15,7 @@ from wsrnn.models import Model, ModelConfig, check_options
 from wsrnn.models.head import Head, HeadConfig
 from wsrnn.models.lift import Features, LiftConfig
 from wsrnn.models.phi import PhiConfig
-from wsrnn.recurrence import FORMS, MODES, Dense, Mode, Rows, Transition, drive, plans
+from wsrnn.recurrence import FORMS, MODES, Dense, Mode, Rows, Transition, driven, plans
 from wsrnn.recurrence.transition import TransitionStart
 from wsrnn.root import Activation, Descent, Evidence, Gated, Network, Residual, Root, RootNet
 
@@ -100,7 +100,8 @@ class WarpConfig(ModelConfig):
     width: int = 24
     """Units of each hidden layer of the root network (mlp, gated, residual)."""
     depth: int = 3
-    """Hidden layers of the root network; 0 is a linear map (mlp, gated)."""
+    """Hidden layers of the root network (mlp, gated, residual); 0 is a linear map, where it may
+    be."""
     activation: Activation = "relu"
     """Of the root network (mlp, gated, residual)."""
     drive: Literal["difference", "value"] = "difference"
@@ -151,12 +152,6 @@ class WarpConfig(ModelConfig):
                 f"mode parallel needs powers of A, which cost P steps each for transition.form "
                 f"{self.transition.form}: set mode auto, scan or conv, or another form"
             )
-        networks, descents = ("mlp", "gated", "residual"), ("tied", "cg")
-        check_options(
-            self, "root_form", width=networks, depth=networks, activation=networks,
-            root_repeats=("residual",), root_steps=descents, root_prior=descents,
-            root_priors=("evidence",),
-        )  # fmt: skip
         RootNet(1, self.width, self.depth, 1, self.activation)
         if self.root_form == "residual":
             Residual(1, self.width, self.depth, 1, self.activation, self.root_repeats)
@@ -176,19 +171,16 @@ class WarpConfig(ModelConfig):
                 )
         if self.root_form in ("tied", "cg", "evidence"):
             alone = self.read_input and not self.read_time and not self.encoding
-            narrow = self.bfloat16 or self.uncertain
-            if not alone or self.layout != "read_before_write" or narrow:
+            if not alone or self.layout != "read_before_write" or self.uncertain:
                 raise ValueError(
                     f"root_form {self.root_form} multiplies its solution with the query and "
-                    "nothing else, in full precision: set layout read_before_write, read_input "
-                    "True, read_time False, encoding 0, bfloat16 False and head.uncertain False"
+                    "nothing else: set layout read_before_write, read_input True, read_time False, "
+                    "encoding 0 and head.uncertain False"
                 )
-        if self.root_form not in ("mlp", "gated") and (
-            self.bfloat16 or self.phi.start != PhiConfig.start
-        ):
+        if self.root_form not in ("mlp", "gated") and self.phi.start != PhiConfig.start:
             raise ValueError(
-                f"bfloat16 and phi.start are for root_form mlp and gated, not {self.root_form}: "
-                f"set bfloat16 False and phi.start {PhiConfig.start}"
+                f"phi.start is for root_form mlp and gated, not {self.root_form}: set phi.start "
+                f"{PhiConfig.start}"
             )
         if self.encoding < 0 or self.encoding % 2 or self.encoding_base <= 0:
             raise ValueError(
@@ -204,6 +196,11 @@ class WarpConfig(ModelConfig):
             raise ValueError(
                 "phi.form impulse starts at theta_0 = B W x_0, and B writes the layers alone of a "
                 "residual root, which would begin without a read-out: set another phi.form"
+            )
+        if self.phi.form == "impulse" and self.write == "identity":
+            raise ValueError(
+                "phi.form impulse starts at theta_0 = B W x_0, and write identity has no B: set "
+                "write learned, or another phi.form"
             )
         if self.phi.form == "impulse" and self.input_scale == 0:
             raise ValueError(
@@ -318,6 +315,12 @@ class Warp(Model):
         channels: int | None = None,
         rngs: nnx.Rngs,
     ):
+        networks, descents, mlps = ("mlp", "gated", "residual"), ("tied", "cg"), ("mlp", "gated")
+        check_options(
+            config, "root_form", width=networks, depth=networks, activation=networks,
+            bfloat16=mlps, root_repeats=("residual",), root_steps=descents, root_prior=descents,
+            root_priors=("evidence",),
+        )  # fmt: skip
         self.config, self.d_in, self.d_out = config, d_in, d_out
         self.root = config.root(d_in, d_out)
         token = config.channels(d_in)
@@ -494,7 +497,7 @@ class Warp(Model):
         written = state.drive if config.reads_before_writing else u
         # theta_0 = start + B u_0: A is not applied before the first step.
         carried = jnp.where(state.step == 0, state.theta, self.transition.apply(state.theta))
-        theta = carried + drive(self._write(), written, self.root.size)
+        theta = carried + driven(self._write(), written, self.root.size)
         if config.weight_clip is not None:
             theta = jnp.clip(theta, -config.weight_clip, config.weight_clip)
         z = self._root_inputs(x, jnp.broadcast_to(jnp.asarray(time, x.dtype), len(x)), state.step)

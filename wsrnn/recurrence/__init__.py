@@ -13,7 +13,7 @@ from wsrnn.recurrence.delta import delta_rule
 from wsrnn.recurrence.kernel import krylov
 from wsrnn.recurrence.last import state_at
 from wsrnn.recurrence.plan import MODES, Mode, Plan, plan, plans
-from wsrnn.recurrence.scan import drive, recur
+from wsrnn.recurrence.scan import driven, recur
 from wsrnn.recurrence.split import Rows
 from wsrnn.recurrence.transition import FORMS, Dense, Diagonal, Identity, Transition
 from wsrnn.recurrence.unroll import unroll
@@ -32,7 +32,7 @@ __all__ = [
     "Trajectories",
     "Transition",
     "delta_rule",
-    "drive",
+    "driven",
     "krylov",
     "plan",
     "plans",

@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from wsrnn.recurrence.scan import drive, recur
+from wsrnn.recurrence.scan import driven, recur
 from wsrnn.recurrence.transition import PRECISION
 
 
@@ -97,7 +97,7 @@ class Cumulative(Trajectories):
         @jax.checkpoint
         def block(carried, v):
             if self.B is None:
-                u = drive(None, jnp.moveaxis(v, -1, 0), len(self.S))
+                u = driven(None, jnp.moveaxis(v, -1, 0), len(self.S))
             else:  # not v transposed, of which XLA would make a copy
                 u = jnp.einsum("pc,nct->tnp", self.B, v, precision=PRECISION)
             theta = recurrence(self.transition, u.at[0].add(carried))

@@ -280,7 +280,12 @@ def _convolutions(transition: Transition, sizes: Sizes, rates: Rates) -> list[Pl
         return Plan("conv", method, counts, counts.seconds(rates), at_once, **choices)
 
     if directions := _directions(transition, sizes):
-        counts = Counts(product=6 * N * T * P * directions, steps=8 * T.bit_length())
+        direct = D - sizes.multiplied
+        counts = Counts(
+            product=6 * N * T * P * (directions - direct),
+            passing=120 * N * T * direct,
+            steps=8 * T.bit_length(),
+        )
         return [made("narrow", counts)]
 
     def kernel(doublings):
@@ -306,7 +311,8 @@ def _convolutions(transition: Transition, sizes: Sizes, rates: Rates) -> list[Pl
 def _last(mode: Mode, transition: Transition, sizes: Sizes, rates: Rates) -> Plan:
     N, T, P, D, R = sizes.N, sizes.T, sizes.P, sizes.D, sizes.R
     if directions := _directions(transition, sizes):
-        counts = Counts(product=6 * N * directions * (P + T), steps=8 * T.bit_length())
+        columns = directions - (D - sizes.multiplied)
+        counts = Counts(product=6 * N * (columns * P + directions * T), steps=8 * T.bit_length())
         return Plan(mode, "narrow", counts, counts.seconds(rates))
 
     def counts(doublings):
@@ -323,9 +329,9 @@ def _last(mode: Mode, transition: Transition, sizes: Sizes, rates: Rates) -> Pla
 
 
 def _directions(transition: Transition, sizes: Sizes) -> int | None:
-    """How many directions a matrix takes to all states, None if the form has no such directions."""
+    """How many directions hold all states, None if the form has no such directions."""
     T, P, D, R = sizes.T, sizes.P, sizes.D, sizes.R
     shapes = jax.eval_shape(
         lambda A: A.narrow(jnp.zeros((P, D + R)), jnp.zeros((T, 1, D + R))), transition
     )
-    return None if shapes is None else shapes[0].shape[1] - D + sizes.multiplied
+    return None if shapes is None else shapes[0].shape[1]

@@ -7,7 +7,7 @@ from jaxtyping import Array, Float
 from wsrnn.recurrence.transition import PRECISION, Transition
 
 
-def drive(
+def driven(
     B: Float[Array, "P D"] | None, u: Float[Array, "*N D"], size: int
 ) -> Float[Array, "*N P"]:
     """Return B u for P = size; without a B, u itself and zeros after it."""

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from wsrnn.recurrence.plan import Mode, plan
-from wsrnn.recurrence.scan import drive, recur
+from wsrnn.recurrence.scan import driven, recur
 from wsrnn.recurrence.transition import Transition
 
 
@@ -24,7 +24,7 @@ def unroll(
     P = len(theta0)
     how = plan(transition, (1, len(u), P, u.shape[1], 1, B is None), mode)
     if how.mode == "scan":
-        return recur(transition, drive(B, u, P).at[0].add(theta0))
+        return recur(transition, driven(B, u, P).at[0].add(theta0))
     one = jnp.ones((1, 1), u.dtype)
     trajectories, v, h = how.trajectories(transition, B, theta0[:, None], u[None], one)
     return trajectories.join(trajectories.states(v, h), len(u))[0]

@@ -63,7 +63,7 @@ def contract(
     On CPUs one term after another: each is a long vector operation, where XLA's reduction over a
     middle axis runs five to ten times slower and is computed again by everything that uses it.
     Backwards it is an outer product and the sum over the other axis; differentiating the loop would
-    pass over W once more for each of its terms.
+    pass over W once more for each of its terms. So it has no forward mode.
     """
     if W.shape[axis] == 1:
         return jnp.squeeze(W, axis) * a

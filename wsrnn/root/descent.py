@@ -93,11 +93,11 @@ class Descent(Network):
         w, r, p = jnp.zeros_like(s), s, s
         square = dot(r, r)
         # Once r is no more than the rounding of S w its directions mean nothing, their gradients
-        # are large for nothing, and 0 / 0 is near.
-        rounding = (8 * jnp.finfo(s.dtype).eps) ** 2 * (S**2).sum((-2, -3))[..., None, :]
+        # are large for nothing, and 0 / 0 is near. In eps |S| |w| that is about 1; 8 is a margin.
+        floor = (8 * jnp.finfo(s.dtype).eps) ** 2 * (S**2).sum((-2, -3))[..., None, :]
         for _ in range(self.steps):
             q = contract(S, p, -2)
-            going = square > rounding * dot(w, w)
+            going = square > floor * dot(w, w)
             rate = jnp.where(going, square, 0) / jnp.where(going, dot(p, q), 1)
             w, r = w + rate * p, r - rate * q
             before, square = square, dot(r, r)

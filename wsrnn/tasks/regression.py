@@ -120,9 +120,9 @@ class OutlierRegression(LinearRegression):
     def __post_init__(self):
         super().__post_init__()
         check_choices(self, dummy=Dummy)
-        if self.train_on != "any" and self.layout != "joint_masked":
+        if self.train_on == "longest" and self.layout != "joint_masked":
             raise ValueError(
-                "OutlierRegression is scored at every point that is no dummy: set train_on any"
+                "OutlierRegression is scored at every point that is no dummy: set train_on all"
             )
         if not 0 < self.outliers < 1:
             raise ValueError(f"outliers must lie between 0 and 1, got {self.outliers}")
