@@ -18,10 +18,10 @@ variance, 4,096 fresh prompts) after n examples:
     ridge (0.25)                     1.0000    0.2057    0.0525    0.0281    0.0169
     layers (20,000 steps)            0.9993    0.2385    0.0677    0.0346    0.0209
     tied (9,000 steps)               1.0000    0.2397    0.0700    0.0373    0.0221
-    mlp (no noise; ridge 0.0001)     1.3161    0.2444    0.0646    0.0218    0.0127
+    mlp (no noise; ridge 0.0001)     1.3368    0.2446    0.0647    0.0217    0.0128
 
                                         n=0       n=2       n=5      n=10      n=15
-    mlp_d2 (the same, d = 2)         1.8961    0.1623    0.0140    0.0011    0.0003
+    mlp_d2 (the same, d = 2)         1.9165    0.1626    0.0139    0.0011    0.0003
 
 After 3,000 steps at n = 20: 0.0198 with 8 repeats, 0.0198 with 8 of a layer 12 wide, 0.0174 with
 16. Beyond its training prompts (`wsrnn icl`, after 20 examples) it stays beside ridge:

@@ -26,13 +26,15 @@ Error after n examples, mean of three seeds, least and most at n = 20 (4,096 fre
 Of the state of WARP 47 floats never change, of the looped one's 73. Most are best at the highest
 rate that was tried; a Transformer of 601 numbers has no chance.
 
-Models of 25,825 numbers, 1,000 steps of 64 prompts (TTT-linear and Transformer: not trained):
+Models of 25,825 numbers, 1,000 steps of 64 prompts:
 
                     numbers   state  ops/token     rate       n=5      n=20
     delta warp       25,991     188     52,092    0.003    0.3595    0.0697  [0.0697, 0.0697]
     warp             25,825     673     52,612    0.003    0.4028    0.1394  [0.1369, 0.1426]
     deltanet         26,053   1,024     56,320     0.01    0.4777    0.1579  [0.1417, 0.1737]
     gated deltanet   26,185   1,024     56,576     0.01    0.5086    0.1821  [0.1350, 0.2444]
+    transformer      25,889   2,688     55,296     0.01    0.5246    0.2286  [0.2258, 0.2304]
+    ttt-linear       25,677   1,012     56,584     0.01    0.4627    0.2447  [0.2396, 0.2525]
     lstm             25,531     148     50,468     0.01    0.5313    0.2463  [0.2355, 0.2570]
     linear attention 25,812      36    103,320    0.001    0.5465    0.3154  [0.3154, 0.3154]
     selective warp   25,778     241     51,352    0.001    0.6747    0.3947  [0.3843, 0.4064]
