@@ -10,8 +10,8 @@ learned; for this root, a relu network of two hidden layers of 12 units, no such
 Reached in 6,000 steps (batch 128, minutes on two CPU cores), error after n examples:
 
                          n=0       n=1       n=2       n=5      n=10      n=15      n=20
-    d = 2             1.0022    0.6754    0.4787    0.2965    0.2507    0.2548
-    d = 5             1.0009    0.8460              0.5466    0.5043    0.5010    0.5009
+    d = 2             1.0008    0.6746    0.4797    0.3028    0.2487    0.2378
+    d = 5             1.0012    0.8495              0.5317    0.4943    0.4916    0.4971
     one step, d = 5   1.0000    0.8583              0.5275    0.3904    0.2896    0.2384
 
 From ten examples on it gains nothing: it does worse than one step of gradient descent there.

@@ -15,10 +15,10 @@ those that did well in `peers.py`.
 Reached, error at the end of the sequence, beside the best algorithm that we know of:
 
                 WARP     GRU     Transformer  DeltaNet   beside
-    sparse      0.0322   0.7668  0.5339       0.4963     lasso 0.0000, least squares 0.0000
+    sparse      0.0322   0.7668  0.5339       0.5089     lasso 0.0000, least squares 0.0000
     relu        0.2413   0.6201  0.4052       0.3751     ridge 0.6489; at n = 50 Gaussian process
                                                          (length 10) 0.282, WARP 0.2867
-    sinusoid    0.0194   0.1623  0.1643       0.1281     least squares on sin x, cos x 0.0000,
+    sinusoid    0.0194   0.1623  0.1643       0.1140     least squares on sin x, cos x 0.0000,
                                                          Gaussian process (length 2) 0.0233
     system      0.0113   0.7525  0.1071       0.0302     ridge 0.0021
 
