@@ -2,7 +2,7 @@
 
 Every learner sees the same sequences, 2,000 steps of 64 of them, and predicts from what came
 before. The WARPs repeat one layer that learned outer products of the tokens sum up to; they have
-2,065 to 6,492 numbers (recall: 177,444), the peers about 26,000 to 37,000. The learning rates are
+2,065 to 6,492 numbers (recall: 177,444), the peers 24,000 to 37,000. The learning rates are
 those that did well in `peers.py`.
 
     sparse      d = 20, 3 weights that are not 0, 40 examples

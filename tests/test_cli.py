@@ -518,8 +518,11 @@ def test_checkpoints_that_are_not_there_or_do_not_fit(run, trained, tmp_path):
     shutil.copytree(trained, copy)
     shutil.rmtree(copy / "checkpoints")
     refused(run("eval", copy), "no checkpoint yet")
-    text(copy / "config.json", "{")
-    refused(run("eval", copy), "config.json is damaged")
+    whole = json.loads((copy / "config.json").read_text())
+    edits = {"config": "x"}, {"config": {}}, {"flags": None}, {"source": 3}, {"earlier sources": 1}
+    for damaged in ("{", *(json.dumps(whole | edit) for edit in edits)):
+        text(copy / "config.json", damaged)
+        refused(run("eval", copy), "config.json is damaged")
 
 
 def test_bad_files_for_predict(run, trained, tmp_path):

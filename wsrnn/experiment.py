@@ -164,16 +164,17 @@ class Recipe:
     def experiment(self) -> Experiment:
         """Execute the file and apply variant, member and flags; UserError for their mistakes."""
         module = self._execute()
+        sibling = f"sibling {self.member}: " if self.member else ""  # flags go to all of them
         try:
             base = self._variant(module)
             if self.member:
                 base = module.sweep(base)[self.member]
             experiment = apply_flags(base, self.flags)
             nnx.eval_shape(experiment.build_model)  # whether the model fits the task
-        except UserError:
-            raise
+        except UserError as error:
+            raise UserError(f"{sibling}{error}") from None
         except ValueError as error:  # what configs raise says value and cure
-            raise UserError(f"{self.name}: {error}") from error
+            raise UserError(f"{self.name}: {sibling}{error}") from error
         return experiment
 
     def members(self) -> list["Recipe"]:

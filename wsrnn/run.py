@@ -97,7 +97,8 @@ def prepare_run(folder: Path, recipe: Recipe, init_from: Path | None = None) -> 
     experiment = experiment.resolve(before)
     # Without the flag a run continues from where it started; another start is another run.
     start = before["init_from"]
-    if init_from and (start or "").rpartition("@")[0] != str(init_from.absolute()):
+    began = Path((start or "").rpartition("@")[0])
+    if init_from and began.resolve() != init_from.resolve():
         start = str(init_from.absolute())
     changes = check_same(flatten(experiment) | {"init_from": start}, before, folder)
     if record["source"] != recipe.source:
@@ -133,8 +134,16 @@ def read_record(folder: Path) -> dict[str, Any]:
         raise UserError(f"{folder} is not a run: it has no {CONFIG}") from None
     except ValueError:
         raise UserError(f"{folder}/{CONFIG} is damaged: it is not JSON") from None
-    wanted = {f.name for f in dataclasses.fields(Recipe)} | {"config", "earlier sources"}
-    if not isinstance(record, dict) or wanted - record.keys():
+    lists = ("flags", "earlier sources")
+    sound = (
+        isinstance(record, dict)
+        and not {f.name for f in dataclasses.fields(Recipe)} - record.keys()
+        and all(isinstance(record.get(name), list) for name in lists)
+        and all(isinstance(record[name], str) for name in ("source", "name"))
+        and isinstance(record.get("config"), dict)
+        and "init_from" in record["config"]
+    )
+    if not sound:
         raise UserError(f"{folder}/{CONFIG} is damaged: it is not what a run writes")
     return record
 

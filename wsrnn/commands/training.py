@@ -48,13 +48,14 @@ def _train_members(members, out: Path, init_from):
         document["rows"][name] |= dataclasses.asdict(timing)
     write_json(out / "results.json", document)
     lines = [
-        f"\n{document['steps']:,} steps from the same start, the loss of every step compared with "
-        f"{members[0].member}"
+        f"\n{document['steps']:,} steps from the same seed, the loss of every step compared with "
+        f"{members[0].member}'s"
     ]
     lines += [
         f"{name:8} final loss {row['final loss']:.6g}  largest difference "
         f"{row['largest difference of loss']:.2e}  (relative {row['relative']:.2e})  validation "
-        f"{row['validation loss']:.4g} after {row['seconds']:.3g} s of training"
+        f"{row['validation loss']:.4g}"
+        + (f" after {row['seconds']:.3g} s of training" if row["seconds"] >= 0 else "")
         for name, row in document["rows"].items()
     ]
     text = [*lines, bench.text(timings), document.pop("text"), where(out)]

@@ -97,17 +97,17 @@ class ModelConfig(ABC):
         """
 
 
-def check_options(config: Any, choice: str, within: str = "", **users: tuple[str, ...]) -> None:
+def check_options(config: Any, choice: str, **users: tuple[str, ...]) -> None:
     """Raise ValueError for options that are set and that the chosen form makes no use of.
 
-    `choice` is the field that names the form, `users` gives for each option the forms that use it,
-    and `within` stands before their names in the message. For when a model is built: a file may
-    hold variants that are not.
+    `choice` is the field that names the form, `users` gives for each option the forms that use it.
+    For when a model is built: a file may hold variants that are not.
     """
     form = getattr(config, choice)
     unused = [f for f in fields(config) if form not in users.get(f.name, (form,))]
     if unused := [f for f in unused if getattr(config, f.name) != f.default]:
         raise ValueError(
-            f"{within}{choice} {form} makes no use of {', '.join(within + f.name for f in unused)}"
-            f": set {', '.join(f'{within}{f.name} {f.default}' for f in unused)}"
+            f"{type(config).__name__} with {choice} {form} makes no use of "
+            f"{', '.join(f.name for f in unused)}: set "
+            f"{', '.join(f'{f.name} {f.default}' for f in unused)}"
         )

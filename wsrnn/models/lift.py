@@ -15,6 +15,9 @@ from jaxtyping import Array, Float
 from wsrnn.models import check_options
 from wsrnn.recurrence.transition import PRECISION
 
+SIZED = ("mlp", "low_rank", "outer")
+"""The lifts that have as many channels as they are told."""
+
 
 @dataclass(frozen=True)
 class LiftConfig:
@@ -55,8 +58,7 @@ class LiftConfig:
         Raises ValueError where products are asked for and tokens hold no values, and for sizes that
         are set and that the form does not have.
         """
-        sized = ("mlp", "low_rank", "outer")
-        check_options(self, "form", "lift.", width=("mlp",), size=sized)
+        check_options(self, "form", width=("mlp",), size=SIZED)
         if self.form == "bilinear":
             if d_in <= d_out:
                 raise ValueError(

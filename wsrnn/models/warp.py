@@ -13,7 +13,7 @@ from jaxtyping import Array, ArrayLike, Float, Int, Num
 from wsrnn import decode
 from wsrnn.models import Model, ModelConfig, check_options
 from wsrnn.models.head import Head, HeadConfig
-from wsrnn.models.lift import Features, LiftConfig
+from wsrnn.models.lift import SIZED, Features, LiftConfig
 from wsrnn.models.phi import PhiConfig
 from wsrnn.recurrence import FORMS, MODES, Dense, Mode, Rows, Transition, driven, plans
 from wsrnn.recurrence.transition import TransitionStart
@@ -334,8 +334,8 @@ class Warp(Model):
             drawn = jax.random.normal(rngs.params(), (self.root.written, channels))
             self.B = nnx.Param(scale * drawn)
         else:
-            # the matrices of outer have no part that could be left out
-            exact = config.lift.form == "outer" and channels != self.root.written
+            # what is learned has no part that could be left out
+            exact = config.lift.form in SIZED and channels != self.root.written
             if exact or channels < self.root.written:
                 raise ValueError(
                     f"write identity adds channels to the first {self.root.written} weights, and "
