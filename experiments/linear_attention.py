@@ -26,8 +26,8 @@ The variant plateaus has 10,000 prompts in place of their 5,000, for of few prom
 what is theirs alone: with 5,000 the last level lies 2.5 % above the law's (0.1395 on a million
 fresh prompts), with 10,000 0.8 %. The plateaus end at steps 521, 1,058, 2,149 and 4,912, as 1 / l^2
 lets expect of one start (with other seeds other heads lead, and a plateau may be too short to see).
-Where two CPU cores are free a step of plateaus takes 63 ms and one of merged 33, most of it to draw
-the prompts again: 8 minutes and 100 seconds.
+A step of plateaus takes 63 ms on two CPU cores that others use too, and one of merged 12 where they
+are free, most of it to draw the prompts again: 8 minutes and 40 seconds.
 
 Command: wsrnn train experiments/linear_attention.py [--variant plateaus | merged]
          wsrnn icl runs/linear_attention-plateaus --prompts 10000     (finds and draws them)
