@@ -283,6 +283,10 @@ def test_starting_from_another_run(whole, tmp_path, monkeypatch):
     loop.fit(gentle, tmp_path / "run")
     with pytest.raises(UserError, match="init_from"):
         loop.fit(gentle, tmp_path / "run", tmp_path / "run")
+    loop.fit(gentle, tmp_path / "run", whole / ".." / whole.name)  # the same by another path
+    monkeypatch.chdir(whole)
+    with pytest.raises(UserError, match="init_from"):  # this one began from nothing
+        loop.fit(recipe(), whole, Path())
     # Begun, but killed before the first checkpoint: it still starts where it was to start.
     shutil.rmtree(tmp_path / "run" / "checkpoints")
     loop.fit(gentle, tmp_path / "run")

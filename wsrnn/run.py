@@ -97,8 +97,8 @@ def prepare_run(folder: Path, recipe: Recipe, init_from: Path | None = None) -> 
     experiment = experiment.resolve(before)
     # Without the flag a run continues from where it started; another start is another run.
     start = before["init_from"]
-    began = Path((start or "").rpartition("@")[0])
-    if init_from and began.resolve() != init_from.resolve():
+    began = Path(start.rpartition("@")[0]).resolve() if start else None
+    if init_from and init_from.resolve() != began:
         start = str(init_from.absolute())
     changes = check_same(flatten(experiment) | {"init_from": start}, before, folder)
     if record["source"] != recipe.source:
