@@ -23,20 +23,17 @@ from dataclasses import replace
 
 from wsrnn.evaluations.in_context import PrefixError
 from wsrnn.experiment import Experiment
-from wsrnn.models.phi import PhiConfig
-from wsrnn.models.warp import WarpConfig
+from wsrnn.models.warp import Query, WarpConfig
 from wsrnn.optim import OptimConfig
+from wsrnn.root import Mlp
 from wsrnn.tasks.regression import LinearRegression
 
 experiment = Experiment(
     task=LinearRegression(d=2, examples=15),
     model=WarpConfig(
-        width=12,
-        depth=2,
+        root=Mlp(width=12, depth=2),
+        query=Query(time=False, inputs=True),
         layout="read_before_write",
-        phi=PhiConfig("none"),
-        read_time=False,
-        read_input=True,
         mode="conv",
     ),
     evaluation=PrefixError(prefixes=(0, 1, 2, 5, 10, 15)),

@@ -2,7 +2,7 @@
 
 Claim: tokens lifted to x x^T and y x^T make theta the statistics of ridge regression, still by a
 linear recurrence with an exact convolution mode, and the root that these weights form is the
-algorithm: `tied` layers are steps of gradient descent, `cg` layers conjugate gradients. What is
+algorithm: layers of `Descent` are steps of gradient descent, of `ConjugateGradients` its steps. What is
 trained is the size of the steps (tied: 8 numbers) and the penalty (1 number).
 
 Reached, error after n examples (1,000 steps, 40 s on two CPU cores):
@@ -23,26 +23,14 @@ from dataclasses import replace
 
 from wsrnn.evaluations.in_context import PrefixError
 from wsrnn.experiment import Experiment
-from wsrnn.models.lift import LiftConfig
-from wsrnn.models.warp import TransitionConfig, WarpConfig
+from wsrnn.models.warp import Bilinear, summing
 from wsrnn.optim import OptimConfig
+from wsrnn.root import ConjugateGradients, Descent
 from wsrnn.tasks.regression import LinearRegression
 
 experiment = Experiment(
     task=LinearRegression(d=5, examples=20),
-    model=WarpConfig(
-        root_form="tied",
-        root_steps=8,
-        root_prior=0.1,
-        drive="value",
-        layout="read_before_write",
-        lift=LiftConfig("bilinear"),
-        write="identity",
-        transition=TransitionConfig("identity"),
-        read_time=False,
-        read_input=True,
-        mode="conv",
-    ),
+    model=summing(Descent(steps=8, prior=0.1), Bilinear()),
     evaluation=PrefixError(prefixes=(0, 1, 2, 5, 10, 20)),
     optim=OptimConfig(learning_rate=3e-2, warmup=50),
     steps=1000,
@@ -54,9 +42,9 @@ experiment = Experiment(
 noise = replace(
     experiment,
     task=replace(experiment.task, noise=0.25),
-    model=replace(experiment.model, root_prior=0.25),
+    model=summing(Descent(steps=8, prior=0.25), Bilinear()),
 )
 variants = {
     "noise": noise,
-    "cg": replace(noise, model=replace(noise.model, root_form="cg", root_steps=5)),
+    "cg": replace(noise, model=summing(ConjugateGradients(steps=5, prior=0.25), Bilinear())),
 }

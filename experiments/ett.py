@@ -40,22 +40,20 @@ import dataclasses
 
 from wsrnn.evaluations.forecast import Forecast
 from wsrnn.experiment import Experiment
-from wsrnn.models.head import HeadConfig
-from wsrnn.models.phi import PhiConfig
-from wsrnn.models.warp import TransitionConfig, WarpConfig
+from wsrnn.models.warp import FromFirst, Head, Matrix, Query, Scale, WarpConfig, Waves
 from wsrnn.optim import OptimConfig
+from wsrnn.recurrence import Dense
+from wsrnn.root import Linear, Mlp
 from wsrnn.tasks.series import Ett
 
 experiment = Experiment(
     task=Ett(),
     model=WarpConfig(
-        depth=0,
+        root=Linear(start="he"),
+        transition=Dense(start="orthogonal", radius=0.995),
+        write=Matrix(scale=0.1),
+        query=Query(waves=Waves(count=32, base=30)),
         drive="difference",
-        phi=PhiConfig(start="he"),
-        transition=TransitionConfig("dense", start="orthogonal", radius=0.995),
-        input_scale=0.1,
-        encoding=32,
-        encoding_base=30,
         residual=True,
         mode="conv",
     ),
@@ -74,10 +72,9 @@ variants = {
         experiment,
         task=Ett(loss="nll"),
         model=WarpConfig(
-            width=148,
-            depth=1,
-            phi=PhiConfig("mlp", depth=2, width=32),
-            head=HeadConfig(uncertain=True),
+            root=Mlp(width=148, depth=1),
+            start=FromFirst(depth=2, width=32),
+            head=Head(scale=Scale()),
             mode="conv",
         ),
         optim=OptimConfig(

@@ -40,38 +40,24 @@ from dataclasses import replace
 from wsrnn.evaluations.in_context import PrefixError
 from wsrnn.evaluations.sequences import Recall, StepScores
 from wsrnn.experiment import Experiment
-from wsrnn.models.fast_weights import FastWeightsConfig
-from wsrnn.models.lift import LiftConfig
-from wsrnn.models.rnn import RnnConfig
-from wsrnn.models.stack import StackConfig
-from wsrnn.models.transformer import TransformerConfig
-from wsrnn.models.warp import TransitionConfig, WarpConfig
+from wsrnn.models.peers.fast_weights import FastWeightsConfig
+from wsrnn.models.peers.rnn import RnnConfig
+from wsrnn.models.peers.transformer import TransformerConfig
+from wsrnn.models.warp import Features, Matrix, Outer, Query, WarpConfig, summing
+from wsrnn.models.warp.stack import StackConfig
 from wsrnn.optim import OptimConfig
+from wsrnn.recurrence import Diagonal
+from wsrnn.root import Mlp, Residual
 from wsrnn.tasks.classes import NewClasses
 from wsrnn.tasks.dynamics import LinearSystem
 from wsrnn.tasks.prompts import Prompts
 from wsrnn.tasks.recall import Mqar
 from wsrnn.tasks.regression import LinearRegression, ReluNetwork, Sinusoid
 
-base = WarpConfig(
-    root_form="residual",
-    root_repeats=16,
-    depth=1,
-    activation="identity",
-    drive="value",
-    layout="read_before_write",
-    write="identity",
-    transition=TransitionConfig("identity"),
-    read_time=False,
-    read_input=True,
-    mode="conv",
-)
 
-
-def looped(width: int, repeats: int = 16, features: int = 0) -> WarpConfig:
+def looped(width: int, repeats: int = 16, **more) -> WarpConfig:
     """A WARP that sums outer products of `width` units and repeats that layer."""
-    lift = LiftConfig("outer", size=width)
-    return replace(base, width=width, lift=lift, root_repeats=repeats, features=features)
+    return summing(Residual(width=width, repeats=repeats), Outer(size=width), **more)
 
 
 experiment = Experiment(
@@ -86,13 +72,11 @@ experiment = Experiment(
     save_every=1000,
 )
 binding = WarpConfig(
-    width=32,
-    depth=1,
+    root=Mlp(width=32, depth=1),
+    transition=Diagonal(start="decay"),
+    write=Matrix(scale=0.1),
+    query=Query(time=False, inputs=True),
     drive="value",
-    transition=TransitionConfig("diagonal", "decay"),
-    read_time=False,
-    read_input=True,
-    input_scale=0.1,
     mode="scan",  # with 32 channels and 32 steps a kernel costs more than it saves
 )
 variants = {
@@ -100,13 +84,13 @@ variants = {
     "relu": replace(
         experiment,
         task=ReluNetwork(d=20, examples=100),
-        model=looped(40, features=15),
+        model=looped(40, features=Features(units=15)),
         evaluation=PrefixError(prefixes=(0, 10, 20, 50, 100)),
     ),
     "sinusoid": replace(
         experiment,
         task=Sinusoid(),
-        model=looped(24, features=16),
+        model=looped(24, features=Features(units=16)),
         evaluation=PrefixError(prefixes=(0, 1, 2, 5, 10)),
     ),
     "system": replace(
@@ -121,12 +105,8 @@ variants = {
         model=StackConfig(
             below=binding,
             channels=64,
-            last=replace(
-                looped(32, 4),
-                layout="standard",
-                lift=LiftConfig(),
-                write="learned",
-                input_scale=0.3,
+            last=summing(
+                Residual(width=32, repeats=4), None, layout="standard", write=Matrix(scale=0.3)
             ),
         ),
         evaluation=Recall(pairs=(2, 4, 8)),

@@ -36,10 +36,9 @@ from matplotlib.figure import Figure
 from wsrnn import data, estimators, figures
 from wsrnn.evaluations import Evaluation, Result, in_batches
 from wsrnn.experiment import Experiment
-from wsrnn.models.lift import LiftConfig
-from wsrnn.models.phi import PhiConfig
-from wsrnn.models.warp import TransitionConfig, WarpConfig
+from wsrnn.models.warp import Matrix, MlpLift, Query, WarpConfig, summing
 from wsrnn.optim import OptimConfig
+from wsrnn.root import Mlp
 from wsrnn.tasks.prompts import Prompts
 from wsrnn.tasks.regression import LinearRegression
 
@@ -182,7 +181,7 @@ def scatter(answers, rows, truth, before, drawn, title):
 
 published = Experiment(
     task=LinearRegression(d=8, examples=31, uniform=1.0, layout="joint_masked"),
-    model=WarpConfig(width=12, depth=2, read_input=True, mode="scan"),
+    model=WarpConfig(root=Mlp(width=12, depth=2), query=Query(inputs=True), mode="scan"),
     evaluation=Figure5(),
     optim=OptimConfig(learning_rate=2e-3),
     steps=1500,
@@ -192,18 +191,8 @@ published = Experiment(
 )
 experiment = replace(
     published,
-    model=WarpConfig(
-        width=32,
-        depth=2,
-        drive="value",
-        layout="read_before_write",
-        lift=LiftConfig("mlp", width=96, size=64),
-        phi=PhiConfig(start="he"),
-        transition=TransitionConfig("identity"),
-        input_scale=0.03,
-        read_time=False,
-        read_input=True,
-        mode="conv",
+    model=summing(
+        Mlp(width=32, depth=2, start="he"), MlpLift(width=96, size=64), write=Matrix(scale=0.03)
     ),
     optim=OptimConfig(learning_rate=2e-3, warmup=300),
     steps=3000,

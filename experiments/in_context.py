@@ -48,31 +48,14 @@ from dataclasses import replace
 
 from wsrnn.evaluations.in_context import PrefixError
 from wsrnn.experiment import Experiment
-from wsrnn.models.lift import LiftConfig
-from wsrnn.models.warp import TransitionConfig, WarpConfig
+from wsrnn.models.warp import LowRankLift, Matrix, MlpLift, Outer, summing
 from wsrnn.optim import OptimConfig
+from wsrnn.root import Descent, Residual
 from wsrnn.tasks.regression import LinearRegression
 
-summing = {  # theta adds up lifted tokens
-    "drive": "value",
-    "layout": "read_before_write",
-    "transition": TransitionConfig("identity"),
-    "read_time": False,
-    "read_input": True,
-    "mode": "conv",
-}
 experiment = Experiment(
     task=LinearRegression(d=5, examples=20, noise=0.25),
-    model=WarpConfig(
-        root_form="residual",
-        root_repeats=16,
-        width=8,
-        depth=1,
-        activation="identity",
-        lift=LiftConfig("outer", size=8),
-        write="identity",
-        **summing,
-    ),
+    model=summing(Residual(width=8, repeats=16), Outer(size=8)),
     evaluation=PrefixError(built_in=True),
     optim=OptimConfig(learning_rate=1e-2, warmup=300),
     steps=6000,
@@ -81,20 +64,22 @@ experiment = Experiment(
     eval_batches=8,
     save_every=1000,
 )
-layers = replace(  # B is learned and writes all of them, in place of an outer product for one
-    experiment.model, root_repeats=1, depth=8, write="learned", input_scale=0.3
-)
+learned_B = Matrix(scale=0.3)  # writes eight layers, in place of an outer product for one
 mlp = replace(
     experiment,
     task=replace(experiment.task, noise=0.0, train_on="longest"),
-    model=replace(layers, width=12, activation="relu", lift=LiftConfig("mlp", width=96, size=64)),
+    model=summing(
+        Residual(width=12, depth=8, activation="relu"),
+        MlpLift(width=96, size=64),
+        write=learned_B,
+    ),
     optim=OptimConfig(learning_rate=4e-3, warmup=300),
     steps=10_000,
 )
 variants = {
     "layers": replace(
         experiment,
-        model=replace(layers, lift=LiftConfig("low_rank", size=48)),
+        model=summing(Residual(width=8, depth=8), LowRankLift(size=48), write=learned_B),
         optim=mlp.optim,
         steps=20_000,
     ),
@@ -107,14 +92,7 @@ variants = {
     ),
     "tied": replace(
         experiment,
-        model=WarpConfig(
-            root_form="tied",
-            root_steps=8,
-            root_prior=0.25,
-            lift=LiftConfig("low_rank", size=48),
-            input_scale=0.3,
-            **summing,
-        ),
+        model=summing(Descent(steps=8, prior=0.25), LowRankLift(size=48), write=learned_B),
         optim=OptimConfig(learning_rate=2e-3, warmup=500),
         steps=9000,
     ),

@@ -37,7 +37,7 @@ from dataclasses import replace
 
 from wsrnn.evaluations.in_context import PrefixError
 from wsrnn.experiment import Experiment
-from wsrnn.models.linear_attention import LinearAttentionConfig
+from wsrnn.models.peers.linear_attention import LinearAttentionConfig
 from wsrnn.optim import OptimConfig
 from wsrnn.tasks.regression import LinearRegression
 

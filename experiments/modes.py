@@ -17,26 +17,22 @@ Command: wsrnn train experiments/modes.py              trains both as sibling ru
 from dataclasses import replace
 
 from wsrnn.experiment import Experiment
-from wsrnn.models.lift import LiftConfig
-from wsrnn.models.phi import PhiConfig
-from wsrnn.models.warp import TransitionConfig, WarpConfig
+from wsrnn.models.warp import Matrix, MlpLift, Query, WarpConfig
 from wsrnn.optim import OptimConfig
+from wsrnn.recurrence import Dense
+from wsrnn.root import Mlp
 from wsrnn.tasks.regression import LinearRegression
 
 experiment = Experiment(
     task=LinearRegression(d=5, examples=63),
     model=WarpConfig(
-        width=16,
-        depth=2,
-        activation="tanh",
+        root=Mlp(width=16, depth=2, activation="tanh", start="he"),
+        transition=Dense(start="orthogonal", radius=0.95),
+        lift=MlpLift(width=32, size=16),
+        write=Matrix(scale=0.03),
+        query=Query(time=False, inputs=True),
         drive="value",
         layout="read_before_write",
-        lift=LiftConfig("mlp", width=32, size=16),
-        phi=PhiConfig(start="he"),
-        transition=TransitionConfig("dense", start="orthogonal", radius=0.95),
-        input_scale=0.03,
-        read_time=False,
-        read_input=True,
     ),
     optim=OptimConfig(learning_rate=1e-4, warmup=50),
     steps=500,

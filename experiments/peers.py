@@ -48,39 +48,20 @@ from dataclasses import replace
 
 from wsrnn.evaluations.in_context import PrefixError
 from wsrnn.experiment import Experiment
-from wsrnn.models.fast_weights import FastWeightsConfig
-from wsrnn.models.lift import LiftConfig
-from wsrnn.models.linear_attention import LinearAttentionConfig
-from wsrnn.models.rnn import RnnConfig
-from wsrnn.models.selective import DeltaWarpConfig, SelectiveConfig
-from wsrnn.models.ssm import SsmConfig
-from wsrnn.models.transformer import TransformerConfig
-from wsrnn.models.warp import TransitionConfig, WarpConfig
+from wsrnn.models.peers.fast_weights import Delta, FastWeightsConfig, Ttt
+from wsrnn.models.peers.linear_attention import LinearAttentionConfig
+from wsrnn.models.peers.rnn import RnnConfig
+from wsrnn.models.peers.ssm import SsmConfig
+from wsrnn.models.peers.transformer import TransformerConfig
+from wsrnn.models.warp import LowRankLift, Matrix, MlpLift, Outer, summing
+from wsrnn.models.warp.selective import DeltaWarpConfig, SelectiveConfig
 from wsrnn.optim import OptimConfig
+from wsrnn.root import Mlp, Residual
 from wsrnn.tasks.regression import LinearRegression
 
-warp = WarpConfig(
-    root_form="residual",
-    width=8,
-    depth=8,
-    activation="identity",
-    drive="value",
-    layout="read_before_write",
-    lift=LiftConfig("low_rank", size=48),
-    transition=TransitionConfig("identity"),
-    input_scale=0.3,
-    read_time=False,
-    read_input=True,
-    mode="conv",
-)
-looped = replace(
-    warp,
-    root_repeats=16,
-    depth=1,
-    lift=LiftConfig("outer", size=8),
-    write="identity",
-    input_scale=0.0,
-)
+learned_B = Matrix(scale=0.3)
+warp = summing(Residual(width=8, depth=8), LowRankLift(size=48), write=learned_B)
+looped = summing(Residual(width=8, repeats=16), Outer(size=8))
 experiment = Experiment(
     task=LinearRegression(d=5, examples=20, noise=0.25),
     model=warp,
@@ -96,30 +77,36 @@ before = {"layout": "read_before_write", "read_time": False}
 by_parameters = {  # 25,825 numbers and 5 % more or less
     "warp": warp,
     "selective warp": SelectiveConfig(
-        width=12, depth=2, lift=LiftConfig("low_rank", size=51), **before
+        root=Mlp(width=12, depth=2), lift=LowRankLift(size=51), **before
     ),
-    "delta warp": DeltaWarpConfig(psi=LiftConfig("mlp", width=132, size=188), read_time=False),
+    "delta warp": DeltaWarpConfig(psi=MlpLift(width=132, size=188), read_time=False),
     "gru": RnnConfig(width=87, **before),
     "lstm": RnnConfig(cell="lstm", width=74, **before),
     "s5": SsmConfig(width=48, states=40, layers=2, **before),
     "linear attention": LinearAttentionConfig(heads=717),
     "deltanet": FastWeightsConfig(width=32, depth=2, heads=2, **before),
-    "gated deltanet": FastWeightsConfig(rule="gated_delta", width=32, depth=2, heads=2, **before),
-    "ttt-linear": FastWeightsConfig(rule="ttt", width=44, depth=1, heads=2, **before),
+    "gated deltanet": FastWeightsConfig(
+        rule=Delta(gated=True), width=32, depth=2, heads=2, **before
+    ),
+    "ttt-linear": FastWeightsConfig(rule=Ttt(), width=44, depth=1, heads=2, **before),
     "transformer": TransformerConfig(width=32, depth=2, heads=2, **before),
 }
 by_state = {  # 256 floats that go from token to token, and 5 % more or less
-    "warp": replace(warp, width=6, depth=4, lift=LiftConfig("low_rank", size=32)),
+    "warp": summing(Residual(width=6, depth=4), LowRankLift(size=32), write=learned_B),
     "looped warp": looped,  # 249 numbers: too few to be in the other table
-    "selective warp": SelectiveConfig(width=36, lift=LiftConfig("low_rank", size=24), **before),
-    "delta warp": DeltaWarpConfig(psi=LiftConfig("mlp", width=64, size=256), read_time=False),
+    "selective warp": SelectiveConfig(
+        root=Mlp(width=36, depth=1), lift=LowRankLift(size=24), **before
+    ),
+    "delta warp": DeltaWarpConfig(psi=MlpLift(width=64, size=256), read_time=False),
     "gru": RnnConfig(width=256, **before),
     "lstm": RnnConfig(cell="lstm", width=128, **before),
     "s5": SsmConfig(width=64, states=64, layers=2, **before),
     "linear attention": LinearAttentionConfig(heads=8),  # always (d + 1)^2 = 36
     "deltanet": FastWeightsConfig(width=16, depth=2, heads=2, **before),
-    "gated deltanet": FastWeightsConfig(rule="gated_delta", width=16, depth=2, heads=2, **before),
-    "ttt-linear": FastWeightsConfig(rule="ttt", width=22, depth=1, heads=2, **before),
+    "gated deltanet": FastWeightsConfig(
+        rule=Delta(gated=True), width=16, depth=2, heads=2, **before
+    ),
+    "ttt-linear": FastWeightsConfig(rule=Ttt(), width=22, depth=1, heads=2, **before),
     "transformer": TransformerConfig(width=6, depth=1, heads=1, **before),
 }
 variants = {"state": replace(experiment, model=by_state["warp"], steps=1500)}

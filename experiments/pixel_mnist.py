@@ -46,22 +46,30 @@ import dataclasses
 from wsrnn.evaluations import LossOnly
 from wsrnn.evaluations.completion import Completion
 from wsrnn.experiment import Experiment
-from wsrnn.models.head import HeadConfig
-from wsrnn.models.phi import PhiConfig
-from wsrnn.models.warp import TransitionConfig, WarpConfig
+from wsrnn.models.warp import (
+    Clip,
+    DynamicTanh,
+    Head,
+    Matrix,
+    Query,
+    Scale,
+    Tanh,
+    WarpConfig,
+    Waves,
+)
 from wsrnn.optim import OptimConfig
+from wsrnn.recurrence import Dense
+from wsrnn.root import Linear, Mlp
 from wsrnn.tasks.pixels import PixelSequence
 
 experiment = Experiment(
     task=PixelSequence(),
     model=WarpConfig(
-        width=24,
-        depth=3,
+        root=Mlp(width=24, depth=3, start="he"),
+        transition=Dense(start="orthogonal", radius=0.998),
+        write=Matrix(scale=0.1),
+        head=Head(DynamicTanh()),
         drive="value",
-        phi=PhiConfig(start="he"),
-        transition=TransitionConfig("dense", start="orthogonal", radius=0.998),
-        input_scale=0.1,
-        head=HeadConfig("dynamic_tanh"),
         mode="conv",
     ),
     evaluation=Completion((100, 300, 600)),
@@ -78,11 +86,10 @@ small = dataclasses.replace(
     task=PixelSequence(side=14),
     model=dataclasses.replace(
         experiment.model,
-        depth=0,
-        transition=TransitionConfig("dense", start="orthogonal", radius=0.995),
-        encoding=256,
-        encoding_base=40,
-        head=HeadConfig("clip"),
+        root=Linear(start="he"),
+        transition=Dense(start="orthogonal", radius=0.995),
+        query=Query(waves=Waves(count=256, base=40)),
+        head=Head(Clip()),
     ),
     evaluation=Completion((25, 75, 150), images=10_000),
     optim=OptimConfig(learning_rate=1e-3, warmup=50),
@@ -97,7 +104,7 @@ paper = dataclasses.replace(
     experiment,
     task=PixelSequence(loss="nll"),
     model=WarpConfig(
-        width=24, depth=3, head=HeadConfig("tanh", uncertain=True, floor=0.5), mode="conv"
+        root=Mlp(width=24, depth=3), head=Head(Tanh(), scale=Scale(floor=0.5)), mode="conv"
     ),
     optim=OptimConfig(
         "adabelief", learning_rate=1e-4, schedule="constant", clip_norm=None, clip_value=1e-7
@@ -115,9 +122,9 @@ variants = {
         task=PixelSequence(side=14, target="label", loss="cross_entropy"),
         model=dataclasses.replace(
             experiment.model,
-            depth=2,
-            transition=TransitionConfig("dense", start="orthogonal", radius=0.995),
-            head=HeadConfig(),
+            root=Mlp(width=24, depth=2, start="he"),
+            transition=Dense(start="orthogonal", radius=0.995),
+            head=Head(),
         ),
         evaluation=LossOnly(),
         optim=OptimConfig(learning_rate=1e-3, warmup=50),

@@ -22,31 +22,17 @@ from dataclasses import replace
 
 from wsrnn.evaluations.in_context import PrefixError
 from wsrnn.experiment import Experiment
-from wsrnn.models.fast_weights import FastWeightsConfig
-from wsrnn.models.lift import LiftConfig
-from wsrnn.models.rnn import RnnConfig
-from wsrnn.models.transformer import TransformerConfig
-from wsrnn.models.warp import TransitionConfig, WarpConfig
+from wsrnn.models.peers.fast_weights import FastWeightsConfig
+from wsrnn.models.peers.rnn import RnnConfig
+from wsrnn.models.peers.transformer import TransformerConfig
+from wsrnn.models.warp import Outer, summing
 from wsrnn.optim import OptimConfig
+from wsrnn.root import Residual
 from wsrnn.tasks.regression import LinearRegression
 
 experiment = Experiment(
     task=LinearRegression(d=20, examples=40, train_on="longest"),
-    model=WarpConfig(
-        root_form="residual",
-        root_repeats=32,
-        width=24,
-        depth=1,
-        activation="identity",
-        drive="value",
-        layout="read_before_write",
-        lift=LiftConfig("outer", size=24),
-        write="identity",
-        transition=TransitionConfig("identity"),
-        read_time=False,
-        read_input=True,
-        mode="conv",
-    ),
+    model=summing(Residual(width=24, repeats=32), Outer(size=24)),
     evaluation=PrefixError(prefixes=(0, 5, 10, 20, 30, 40), built_in=True),
     optim=OptimConfig(learning_rate=1e-2, warmup=200),
     steps=15_000,

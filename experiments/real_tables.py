@@ -42,27 +42,15 @@ Command: wsrnn train experiments/real_tables.py --data-dir DATA        (pip inst
 
 from wsrnn.evaluations.tables import TableErrors
 from wsrnn.experiment import Experiment
-from wsrnn.models.head import HeadConfig
-from wsrnn.models.lift import LiftConfig
-from wsrnn.models.warp import TransitionConfig, WarpConfig
+from wsrnn.models.warp import Clip, Features, Head, Moments, summing
 from wsrnn.optim import OptimConfig
+from wsrnn.root import Evidence
 from wsrnn.tasks.tables import SyntheticTables
 
 experiment = Experiment(
     task=SyntheticTables(d=33, examples=64),
-    model=WarpConfig(
-        root_form="evidence",
-        root_priors=6,
-        features=33,
-        drive="value",
-        layout="read_before_write",
-        lift=LiftConfig("moments"),
-        write="identity",
-        transition=TransitionConfig("identity"),
-        read_time=False,
-        read_input=True,
-        head=HeadConfig("clip", bound=8.0),
-        mode="conv",
+    model=summing(
+        Evidence(priors=6), Moments(), features=Features(units=33), head=Head(Clip(bound=8.0))
     ),
     evaluation=TableErrors(),
     optim=OptimConfig(learning_rate=1e-2, warmup=100),

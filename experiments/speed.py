@@ -14,8 +14,19 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from wsrnn.experiment import Experiment
-from wsrnn.models.phi import PhiConfig
-from wsrnn.models.warp import TransitionConfig, WarpConfig
+from wsrnn.models.warp import Matrix, WarpConfig
+from wsrnn.recurrence import (
+    BlockDiagonal,
+    Dense,
+    Diagonal,
+    Identity,
+    LowRank,
+    Rotation,
+    Scalar,
+    Shift,
+    Transition,
+)
+from wsrnn.root import Mlp
 from wsrnn.tasks import Batch, Synthetic, clock
 
 
@@ -58,39 +69,35 @@ class Noise(Synthetic):
 experiment = Experiment(
     task=Noise(),
     model=WarpConfig(
-        width=24,
-        depth=3,
+        root=Mlp(width=24, depth=3, start="he"),
+        transition=Dense(start="orthogonal", radius=0.998),
+        write=Matrix(scale=0.1),
         drive="value",
-        phi=PhiConfig(start="he"),
-        transition=TransitionConfig("dense", start="orthogonal", radius=0.998),
-        input_scale=0.1,
     ),
     batch_size=32,
 )
 
 
-def form(name: str, **sizes) -> Experiment:
+def form(transition: Transition) -> Experiment:
     """The same with another form of A."""
-    return replace(
-        experiment, model=replace(experiment.model, transition=TransitionConfig(name, **sizes))
-    )
+    return replace(experiment, model=replace(experiment.model, transition=transition))
 
 
 # Classification as in the paper's UEA runs: six channels, one hidden layer, one step read.
 last = replace(
     experiment,
     task=Noise(length=4096, d_in=6, d_out=5, last=True),
-    model=replace(experiment.model, width=128, depth=1),
+    model=replace(experiment.model, root=Mlp(width=128, depth=1, start="he")),
 )
 
 
-def wide(name: str, **sizes) -> Experiment:
+def wide(transition: Transition) -> Experiment:
     """A root network of P = 99,853 weights: no room for a P x P matrix, and little for states."""
     return replace(
         experiment,
         task=Noise(length=1024),
         model=replace(
-            experiment.model, width=314, depth=2, transition=TransitionConfig(name, **sizes)
+            experiment.model, root=Mlp(width=314, depth=2, start="he"), transition=transition
         ),
         batch_size=4,
     )
@@ -98,15 +105,15 @@ def wide(name: str, **sizes) -> Experiment:
 
 variants = {
     "n128": replace(experiment, batch_size=128),
-    "identity": form("identity"),
-    "scalar": form("scalar", radius=0.998),
-    "diagonal": form("diagonal", start="decay"),
-    "rotation": form("rotation", radius=0.998),
-    "shift": form("shift"),
-    "block_diagonal": form("block_diagonal", start="orthogonal", radius=0.998),
-    "low_rank": form("low_rank", rank=16, start="orthogonal"),
-    "wide_low_rank": wide("low_rank", start="orthogonal"),
-    "wide_diagonal": wide("diagonal", start="decay"),
+    "identity": form(Identity()),
+    "scalar": form(Scalar(radius=0.998)),
+    "diagonal": form(Diagonal(start="decay")),
+    "rotation": form(Rotation(radius=0.998)),
+    "shift": form(Shift()),
+    "block_diagonal": form(BlockDiagonal(start="orthogonal", radius=0.998)),
+    "low_rank": form(LowRank(rank=16, start="orthogonal")),
+    "wide_low_rank": wide(LowRank(start="orthogonal")),
+    "wide_diagonal": wide(Diagonal(start="decay")),
     "last": last,
     "eigenworms": replace(last, task=replace(last.task, length=17_984)),
 }

@@ -6,9 +6,10 @@ import numpy as np
 
 from wsrnn.evaluations.in_context import PrefixError
 from wsrnn.experiment import Experiment
-from wsrnn.models.lift import LiftConfig
-from wsrnn.models.warp import TransitionConfig, WarpConfig
+from wsrnn.models.warp import Matrix, MlpLift, Query, WarpConfig
 from wsrnn.optim import OptimConfig
+from wsrnn.recurrence import Dense
+from wsrnn.root import Mlp
 from wsrnn.tasks.regression import LinearRegression
 
 
@@ -31,15 +32,13 @@ class Poisoned(LinearRegression):
 experiment = Experiment(
     task=LinearRegression(d=2, examples=3),
     model=WarpConfig(
-        width=4,
-        depth=1,
+        root=Mlp(width=4, depth=1),
+        transition=Dense(start="decay"),
+        lift=MlpLift(width=4, size=3),
+        write=Matrix(scale=0.3),
+        query=Query(time=False, inputs=True),
         drive="value",
         layout="read_before_write",
-        lift=LiftConfig("mlp", width=4, size=3),
-        transition=TransitionConfig("dense", "decay"),
-        input_scale=0.3,
-        read_time=False,
-        read_input=True,
     ),
     evaluation=PrefixError(prompts=64, prefixes=(0, 3)),
     optim=OptimConfig(learning_rate=1e-2),

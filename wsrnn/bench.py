@@ -19,12 +19,12 @@ from wsrnn.errors import UserError
 from wsrnn.experiment import Experiment, Recipe
 from wsrnn.metrics import last_valid
 from wsrnn.models import ModelConfig
-from wsrnn.models.rnn import RnnConfig
-from wsrnn.models.ssm import SsmConfig
-from wsrnn.models.textbook import TextbookConfig
-from wsrnn.models.transformer import TransformerConfig
-from wsrnn.models.warp import TransitionConfig, WarpConfig
-from wsrnn.recurrence import MODES
+from wsrnn.models.peers.rnn import RnnConfig
+from wsrnn.models.peers.ssm import SsmConfig
+from wsrnn.models.peers.transformer import TransformerConfig
+from wsrnn.models.warp import WarpConfig
+from wsrnn.models.warp.textbook import TextbookConfig
+from wsrnn.recurrence import MODES, Dense
 from wsrnn.recurrence.plan import Plan
 from wsrnn.sharding import MeshConfig
 from wsrnn.step import Program
@@ -95,7 +95,7 @@ def textbooks(experiment: Experiment) -> dict[str, Experiment]:
     """The plain executions of the same model with a dense A, for a WARP; of others none."""
     if not isinstance(experiment.model, WarpConfig):
         return {}
-    dense = TransitionConfig("dense")
+    dense = Dense()
     return {
         "textbook": textbook(experiment, transition=dense),
         "textbook, checkpoint": textbook(experiment, transition=dense, checkpoint=True),
@@ -107,7 +107,7 @@ def textbook(experiment: Experiment, **changes: Any) -> Experiment:
 
     Raises UserError where A, as a matrix, and its gradient would not fit the machine.
     """
-    P = experiment.model.root(experiment.task.d_in, experiment.task.d_out).size
+    P = experiment.model.network(experiment.task.d_in, experiment.task.d_out).size
     if memory() < 3 * 4 * P**2:
         raise UserError(
             f"textbook holds A as a matrix, {4 * P**2 / 1e9:.3g} GB for P = {P:,}, with its "
@@ -173,7 +173,7 @@ def operations(experiment: Experiment) -> float | None:
     model: ModelConfig = experiment.model
     if isinstance(model, TextbookConfig):
         built = nnx.eval_shape(experiment.build_model)
-        P, C = built.root.size, built.channels
+        P, C = built.network.size, built.channels
         return 6.0 * N * task.length * (P**2 + P * C) + _root_operations(experiment)
     if isinstance(model, WarpConfig):
         counts = _plan(experiment).counts
@@ -187,7 +187,7 @@ def _root_operations(experiment: Experiment) -> float:
     """Of reading the root once and differentiating it, which takes twice as many."""
     task = experiment.task
     steps = task.length if task.reads("train") == "all" else 1
-    read = experiment.model.root(task.d_in, task.d_out).operations
+    read = experiment.model.network(task.d_in, task.d_out).operations
     return 3.0 * experiment.batch_size * steps * read
 
 
@@ -317,7 +317,13 @@ def reference(experiment: Experiment) -> Experiment:
             f"{type(experiment.model).__name__} has no textbook to be compared with: name another "
             "experiment"
         )
-    return textbook(experiment, bfloat16=False)
+    return textbook(experiment, **_full_precision(experiment.model))
+
+
+def _full_precision(model: WarpConfig) -> dict[str, Any]:
+    """The changes that keep its root from computing in bfloat16."""
+    bfloat16 = getattr(model.root, "bfloat16", False)
+    return {"root": replace(model.root, bfloat16=False)} if bfloat16 else {}
 
 
 def _on_one_device(experiment: Experiment) -> Program:
@@ -334,8 +340,8 @@ def _outputs_and_gradients(experiment: Experiment, params: Any, batch: Batch, dt
 
         @jax.jit
         def outputs(params, batch):
-            at = None if reads == "all" else last_valid(batch.mask)
-            return nnx.merge(program.graphdef, params)(batch.inputs, batch.times, at=at)
+            steps = "all" if reads == "all" else last_valid(batch.mask)
+            return nnx.merge(program.graphdef, params)(batch.inputs, batch.times, steps=steps)
 
         gradients, _ = program.gradients(params, batch)
         return jax.device_get((outputs(params, batch), gradients))

@@ -267,7 +267,7 @@ def implied_weights(model: Model, task: Prompts, batch: Batch) -> dict[str, dict
         def last(query):
             tokens = inputs.at[:, -1, :-1].set(query)
             at = np.full(len(tokens), tokens.shape[1] - 1)
-            return nnx.merge(graphdef, params)(tokens, times, at=at).sum()
+            return nnx.merge(graphdef, params)(tokens, times, steps=at).sum()
 
         return jax.grad(last)(inputs[:, -1, :-1])
 

@@ -187,7 +187,7 @@ def measure(model: Model, batch: Batch, loss: str, reads: str) -> tuple[Float[Ar
     if reads == "all":
         return model.total(scores, batch.inputs, batch.times, (batch.targets, batch.mask))
     at = last_valid(batch.mask)
-    outputs = model(batch.inputs, batch.times, at=at)
+    outputs = model(batch.inputs, batch.times, steps=at)
     mask = jnp.take_along_axis(batch.mask, at[:, None], 1)[:, 0]
     targets = batch.targets
     if targets.ndim > 1:

@@ -8,8 +8,8 @@ from jaxtyping import Float
 
 from wsrnn import data, estimators, figures
 from wsrnn.evaluations import Evaluation, Result, in_batches
-from wsrnn.models.lift import LiftConfig
-from wsrnn.models.warp import TransitionConfig, Warp, WarpConfig
+from wsrnn.models.warp import Bilinear, Warp, summing
+from wsrnn.root import ConjugateGradients
 from wsrnn.tasks import Batch
 from wsrnn.tasks.prompts import Prompts
 
@@ -148,17 +148,5 @@ def inliers(task: Prompts, batch: Batch) -> Float[np.ndarray, "N T d"]:
 
 def least_squares_root(d_in: int, d_out: int, prior: float) -> Warp:
     """A WARP that is ridge regression with the penalty `prior`, by exact conjugate gradients."""
-    config = WarpConfig(
-        root_form="cg",
-        root_steps=d_in - d_out,
-        root_prior=prior,
-        drive="value",
-        layout="read_before_write",
-        lift=LiftConfig("bilinear"),
-        write="identity",
-        transition=TransitionConfig("identity"),
-        read_time=False,
-        read_input=True,
-        mode="conv",
-    )
+    config = summing(ConjugateGradients(steps=d_in - d_out, prior=prior), Bilinear())
     return config.build(d_in, d_out, rngs=nnx.Rngs(0))

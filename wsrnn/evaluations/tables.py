@@ -154,7 +154,7 @@ def answers(
     tokens = tokens.reshape(-1, n + 1, D).astype(np.float32)
     times = np.broadcast_to(clock(n + 1), tokens.shape[:2])
     at = np.full(len(tokens), n)
-    return in_batches(model, "__call__", 250, tokens, times, at=at).reshape(R, count)
+    return in_batches(model, "__call__", 250, tokens, times, steps=at).reshape(R, count)
 
 
 def summary(ratios: dict[str, Float[np.ndarray, " draws"]]) -> dict[str, Interval]:

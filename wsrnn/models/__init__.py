@@ -1,14 +1,19 @@
-"""Models: one model, one file. This file is their contract."""
+"""Models: one model, one file. This file is their contract.
+
+`warp` holds WARP and what is built of it, `peers` the models that it is compared with, `head` what
+both do to their outputs.
+"""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import fields
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jaxtyping import Array, ArrayLike, Complex, Float, Int
+from jaxtyping import Array, ArrayLike, Complex, Float, Num
 
+from wsrnn.decode import Steps
 from wsrnn.recurrence import Plan
 
 
@@ -27,10 +32,10 @@ class Model(nnx.Module):
         inputs: Float[ArrayLike, "N T D"],
         times: Float[ArrayLike, "N T"],
         *,
-        at: Int[ArrayLike, " N"] | None = None,
+        steps: Steps = "all",
         mode: str | None = None,
     ) -> Float[Array, "N T O"] | Float[Array, "N O"]:
-        """Return a prediction at every step, or at each sequence's step `at` alone.
+        """Return a prediction at "all" steps, or at each sequence's "last" or its own of `steps`.
 
         Step t sees no input later than t. `mode` overrides the execution that the config names.
         An uncertain model returns the means and then the scales: 2 O outputs.
@@ -97,17 +102,28 @@ class ModelConfig(ABC):
         """
 
 
-def check_options(config: Any, choice: str, **users: tuple[str, ...]) -> None:
-    """Raise ValueError for options that are set and that the chosen form makes no use of.
+def as_floats(x: ArrayLike) -> Array:
+    """The array; integers become floats, so that what is computed beside them is not rounded."""
+    x = jnp.asarray(x)
+    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
-    `choice` is the field that names the form, `users` gives for each option the forms that use it.
-    For when a model is built: a file may hold variants that are not.
-    """
-    form = getattr(config, choice)
-    unused = [f for f in fields(config) if form not in users.get(f.name, (form,))]
-    if unused := [f for f in unused if getattr(config, f.name) != f.default]:
+
+def check_sequences(
+    model: Any, inputs: Num[ArrayLike, "..."], times: Num[ArrayLike, "..."]
+) -> tuple[Float[Array, "N T D"], Float[Array, "N T"]]:
+    """The arrays as floats; ValueError for shapes that the model cannot take."""
+    inputs, times = as_floats(inputs), as_floats(times)
+    sound = inputs.ndim == 3 and inputs.shape[1] and inputs.shape[2] == model.d_in
+    if not sound or times.shape != inputs.shape[:2]:
         raise ValueError(
-            f"{type(config).__name__} with {choice} {form} makes no use of "
-            f"{', '.join(f.name for f in unused)}: set "
-            f"{', '.join(f'{f.name} {f.default}' for f in unused)}"
+            f"inputs must be [N, T, {model.d_in}] and times [N, T], T at least 1, "
+            f"got {list(inputs.shape)} and {list(times.shape)}"
         )
+    return inputs, times
+
+
+def pick(x: Float[Array, "N T d"], steps: Steps) -> Float[Array, "N T d"] | Float[Array, "N d"]:
+    """Of an array over time: all steps, or those of `steps`."""
+    if isinstance(steps, str):
+        return x if steps == "all" else x[:, -1]
+    return jnp.take_along_axis(x, jnp.asarray(steps)[:, None, None], 1)[:, 0]

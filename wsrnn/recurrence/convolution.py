@@ -20,8 +20,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from wsrnn.recurrence.scan import driven, recur
-from wsrnn.recurrence.transition import PRECISION
+from wsrnn.recurrence.scan import linear_scan
+from wsrnn.recurrence.transition import PRECISION, LinearMap
+from wsrnn.recurrence.write import Projection
 
 
 class Trajectories(ABC):
@@ -47,8 +48,8 @@ class Trajectories(ABC):
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
-class Narrow(Trajectories):
-    """theta_t = W w_t: a few directions hold all states (`Transition.narrow`). 2 P R T each.
+class Factored(Trajectories):
+    """theta_t = W w_t: R directions span all states (`Transition.factored`). 2 P R T each.
 
     The first `direct` of w are added to as many weights, one to one, and have no column in W.
     """
@@ -67,15 +68,15 @@ class Narrow(Trajectories):
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
-class Cumulative(Trajectories):
+class Scanned(Trajectories):
     """The drive projected by B, then the recurrence: step by step or in log depth.
 
     Where all steps of a sequence do not fit a cache, in blocks of time one after another, which are
-    computed again for gradients.
+    recomputed for gradients.
     """
 
-    transition: Any
-    B: Any  # [P, C], or None
+    A: Any  # LinearMap
+    B: Any  # Write
     S: Any  # [P, R]
     block: int = field(metadata={"static": True})
     log_depth: bool = field(metadata={"static": True})
@@ -92,16 +93,16 @@ class Cumulative(Trajectories):
 
     def states(self, v, h):
         """T products with A, or 2 T with its powers, and 2 P C T operations for the drive."""
-        recurrence = type(self.transition).cumulate if self.log_depth else recur
+        scan = LinearMap.parallel_scan if self.log_depth else linear_scan
 
         @jax.checkpoint
         def block(carried, v):
-            if self.B is None:
-                u = driven(None, jnp.moveaxis(v, -1, 0), len(self.S))
-            else:  # not v transposed, of which XLA would make a copy
-                u = jnp.einsum("pc,nct->tnp", self.B, v, precision=PRECISION)
-            theta = recurrence(self.transition, u.at[0].add(carried))
-            return self.transition.apply(theta[-1]), jnp.moveaxis(theta, 0, -1)
+            if isinstance(self.B, Projection):  # not v transposed: XLA would copy it
+                u = jnp.einsum("pc,nct->tnp", self.B.B, v, precision=PRECISION)
+            else:
+                u = self.B.apply(jnp.moveaxis(v, -1, 0))
+            theta = scan(self.A, u.at[0].add(carried))
+            return self.A.apply(theta[-1]), jnp.moveaxis(theta, 0, -1)
 
         return jax.lax.scan(block, jnp.matmul(h, self.S.T, precision=PRECISION), self.split(v))[1]
 

@@ -7,12 +7,12 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from wsrnn.recurrence.scan import adjoints, pull_transition
-from wsrnn.recurrence.transition import Transition
+from wsrnn.recurrence.transition import LinearMap
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(2, 3))
-def krylov(
-    transition: Transition, V: Float[Array, "C P"], length: int, doublings: int = 0
+def kernel_powers(
+    A: LinearMap, V: Float[Array, "C P"], length: int, doublings: int = 0
 ) -> Float[Array, "T C P"]:
     """Return K_t = A^t V for t < length, the columns of V lying in its rows.
 
@@ -24,22 +24,22 @@ def krylov(
     Automatic differentiation would go through the squarings and add a P x P outer product to dA at
     every step; the adjoint below takes the powers as they are and adds up dA in one product.
     """
-    return _built(transition, V, length, doublings)[0]
+    return _built(A, V, length, doublings)[0]
 
 
-def _built(transition, V, length, doublings):
-    K, powers = V, [transition]
+def _built(A, V, length, doublings):
+    K, powers = V, [A]
     for _ in range(doublings):
         K = jnp.concatenate([K, powers[-1].apply(K)])
         powers.append(powers[-1].squared)
-    step = powers[-1].repeatedly()
+    step = powers[-1].prepared()
     blocks = -(-length >> doublings)
     K = jax.lax.scan(lambda K, _: (step(K), K), K, length=blocks)[1]
     return K.reshape(-1, *V.shape)[:length], powers
 
 
-def _forward(transition, V, length, doublings):
-    K, powers = _built(transition, V, length, doublings)
+def _forward(A, V, length, doublings):
+    K, powers = _built(A, V, length, doublings)
     return K, (K, powers)
 
 
@@ -61,4 +61,4 @@ def _backward(length, doublings, residuals, g):
     return pull_transition(powers[0], K, adjoint), adjoint[0]
 
 
-krylov.defvjp(_forward, _backward)
+kernel_powers.defvjp(_forward, _backward)

@@ -3,12 +3,12 @@
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from wsrnn.recurrence.scan import recur
-from wsrnn.recurrence.transition import PRECISION, Transition
+from wsrnn.recurrence.scan import linear_scan
+from wsrnn.recurrence.transition import PRECISION, LinearMap
 
 
 def state_at(
-    transition: Transition,
+    A: LinearMap,
     B: Float[Array, "P D"],
     S: Float[Array, "P R"],
     u: Float[Array, "N T D"],
@@ -31,7 +31,7 @@ def state_at(
     aged = jnp.take_along_axis(u, jnp.maximum(step, 0)[..., None], 1)
     aged = jnp.where(step[..., None] >= 0, aged, 0).reshape(N, blocks, c * D)
 
-    kernel, power = jnp.concatenate([B, S], 1).T, transition
+    kernel, power = jnp.concatenate([B, S], 1).T, A
     for _ in range(doublings):
         kernel, power = jnp.concatenate([kernel, power.apply(kernel)]), power.squared
     kernel = kernel.reshape(c, -1, kernel.shape[-1])
@@ -40,4 +40,4 @@ def state_at(
     first = jnp.einsum("nr,nrp->np", h, kernel[at % c, D:], precision=PRECISION)
     added = added.at[at // c, jnp.arange(N)].add(first)
 
-    return recur(power, added[::-1])[-1]
+    return linear_scan(power, added[::-1])[-1]

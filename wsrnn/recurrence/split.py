@@ -4,7 +4,7 @@ Each device of the mesh axis ``AXIS`` holds some rows of A, computes these weigh
 sequence, and then, after one exchange, holds all weights of some sequences.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -12,37 +12,46 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from wsrnn.recurrence.convolution import Trajectories
-from wsrnn.recurrence.transition import PRECISION, Dense
+from wsrnn.recurrence.transition import PRECISION, Dense, LinearMap, Transition
 
 AXIS = "model"
 
 
-@jax.tree_util.register_dataclass
 @dataclass(frozen=True)
-class Rows(Dense):
+class Rows(Transition):
     """A dense A of which each of m devices holds p rows, m p >= P: rows beyond P are zero.
 
-    A state here is p weights of it. A product gathers the P weights of each vector, or, for the
-    transpose, adds up and scatters as many; A itself is never moved.
+    Parameters are {matrix [p, P]}, and a state is p weights. A product gathers the P weights of
+    each vector, or, for the transpose, reduces and scatters as many; A itself is never moved.
     """
 
-    A: Any  # [p, P]
-    transposed: bool = field(default=False, metadata={"static": True})
+    transposed: bool = False
 
-    def repeatedly(self):
+    squaring = "product"
+
+    def init(self, key, blocks):
+        """Rows are split from a dense A, never drawn."""
+        raise TypeError("rows are parts of a Dense transition: there is nothing to draw")
+
+    def apply(self, A, theta):
+        """See the class."""
+        return self.prepared(A)(theta)
+
+    def prepared(self, A):
         """The rows times gathered states; transposed, a sum over devices of rows times states."""
-        size = self.A.shape[1]
+        matrix = A["matrix"]
+        size = matrix.shape[1]
         if self.transposed:
 
             def apply(theta):
-                parts = jnp.matmul(theta, self.A, precision=PRECISION)
+                parts = jnp.matmul(theta, matrix, precision=PRECISION)
                 return jax.lax.psum_scatter(
-                    _padded(parts, self._padding), AXIS, scatter_dimension=theta.ndim - 1,
+                    _padded(parts, _padding(matrix)), AXIS, scatter_dimension=theta.ndim - 1,
                     tiled=True,
                 )  # fmt: skip
 
             return apply
-        columns = self.A.T
+        columns = matrix.T
 
         def apply(theta):
             theta = jax.lax.all_gather(theta, AXIS, axis=theta.ndim - 1, tiled=True)
@@ -50,59 +59,37 @@ class Rows(Dense):
 
         return apply
 
-    @property
-    def _padding(self) -> int:
-        rows, size = self.A.shape
-        return rows * jax.lax.axis_size(AXIS) - size
-
-    @property
-    def T(self):
+    def transpose(self, A):
         """The same rows, used as columns."""
-        return Rows(self.A, not self.transposed)
+        return LinearMap(Rows(not self.transposed), A)
 
-    @property
-    def squared(self):
+    def square(self, A):
         """Each device's rows times the whole A, which is gathered for it."""
-        product = jnp.matmul(self.A, self._gathered(), precision=PRECISION)
-        return Rows(product, self.transposed)
+        product = jnp.matmul(A["matrix"], _gathered(A["matrix"]), precision=PRECISION)
+        return LinearMap(self, {"matrix": product})
 
-    def operations(self, size):
-        """Of one device."""
-        return 2 * self.A.size
-
-    def mine(self, V: Float[Array, "P C"]) -> Float[Array, "p C"]:
-        """As many, zeros after P."""
-        rows = len(self.A)
-        V = jnp.pad(V, ((0, self._padding), (0, 0)))
+    def local_rows(self, A, V):
+        """This device's rows of V, zeros after P."""
+        rows = len(A["matrix"])
+        V = jnp.pad(V, ((0, _padding(A["matrix"])), (0, 0)))
         return jax.lax.dynamic_slice_in_dim(V, rows * jax.lax.axis_index(AXIS), rows)
 
-    def gathered(self, states):
-        """Exchanged for the weights of other devices."""
-        return Exchanged(states)
+    def exchanged(self, trajectories):
+        """The weights of this device's sequences, for those of the other devices."""
+        return Exchanged(trajectories)
 
-    def whole(self):
+    def whole(self, A):
         """Gathered, for what must apply A to whole states."""
-        A = Dense(self._gathered())
-        return A.T if self.transposed else A
+        dense = LinearMap(Dense(), {"matrix": _gathered(A["matrix"])})
+        return dense.T if self.transposed else dense
 
-    def _gathered(self) -> Float[Array, "P P"]:
-        return jax.lax.all_gather(self.A, AXIS, tiled=True)[: self.A.shape[1]]
-
-    def dense(self, size):
+    def dense(self, A, size):
         """Gathered."""
-        return self.whole().A
+        return self.whole(A).dense(size)
 
-    def spectral_radius(self):
-        """Of the whole."""
-        return self.whole().spectral_radius()
-
-    def distance_to_identity(self, size):
-        """Of the whole."""
-        return self.whole().distance_to_identity(size)
-
-    def contracted(self):
+    def contracted(self, A, size):
         """By the radius of the whole."""
-        return Rows(self.A / jnp.maximum(self.spectral_radius(), 1), self.transposed)
+        return {"matrix": A["matrix"] / jnp.maximum(self.spectral_radius(A, size), 1)}
 
 
 @jax.tree_util.register_dataclass
@@ -130,6 +117,15 @@ class Exchanged(Trajectories):
     def join(self, y, length):
         """As within the part."""
         return self.part.join(y, length)
+
+
+def _padding(matrix: Float[Array, "p P"]) -> int:
+    rows, size = matrix.shape
+    return rows * jax.lax.axis_size(AXIS) - size
+
+
+def _gathered(matrix: Float[Array, "p P"]) -> Float[Array, "P P"]:
+    return jax.lax.all_gather(matrix, AXIS, tiled=True)[: matrix.shape[1]]
 
 
 def _padded(x: Float[Array, "*N P"], by: int) -> Float[Array, "*N padded"]:

@@ -1,16 +1,18 @@
 """One sequence, every state, in any mode: for tests and for looking at a trajectory."""
 
-import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from wsrnn.recurrence.methods import WholeScan
 from wsrnn.recurrence.plan import Mode, plan
-from wsrnn.recurrence.scan import driven, recur
-from wsrnn.recurrence.transition import Transition
+from wsrnn.recurrence.problem import InitialState, Recurrence
+from wsrnn.recurrence.scan import linear_scan
+from wsrnn.recurrence.transition import LinearMap
+from wsrnn.recurrence.write import Write
 
 
 def unroll(
-    transition: Transition,
-    B: Float[Array, "P D"] | None,
+    A: LinearMap,
+    B: Write,
     u: Float[Array, "T D"],
     theta0: Float[Array, " P"],
     mode: Mode = "scan",
@@ -19,12 +21,11 @@ def unroll(
 
     `scan` takes T steps in order; `conv` convolves the drive with A^t [B, theta0]; `parallel` joins
     neighbours in log2 T rounds. Same values, same gradients. Raises ValueError for an unknown mode
-    and one that the transition cannot run.
+    and one that A cannot run.
     """
-    P = len(theta0)
-    how = plan(transition, (1, len(u), P, u.shape[1], 1, B is None), mode)
-    if how.mode == "scan":
-        return recur(transition, driven(B, u, P).at[0].add(theta0))
-    one = jnp.ones((1, 1), u.dtype)
-    trajectories, v, h = how.trajectories(transition, B, theta0[:, None], u[None], one)
+    recurrence = Recurrence(A, B, u[None], InitialState.shared(theta0, 1))
+    how = plan(A, recurrence.sizes, mode)
+    if isinstance(how.method, WholeScan) or how.mode == "scan":
+        return linear_scan(A, B.apply(u).at[0].add(theta0))
+    trajectories, v, h = how.method.trajectories(recurrence)
     return trajectories.join(trajectories.states(v, h), len(u))[0]

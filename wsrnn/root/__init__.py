@@ -1,24 +1,47 @@
-"""Root networks: small networks whose weights are the state of the recurrence."""
+"""Root networks: small networks whose weights are the state of the recurrence. One root, one file.
 
-from wsrnn.root.base import Network, Root
-from wsrnn.root.descent import Descent
+`base` is their contract, `layers` what those of kernels and biases share. A new root here is one
+file and its name in ``ROOTS``, which enrols it in the tests and makes it a choice on the command
+line; `formula` makes a root of any function.
+"""
+
+from wsrnn.root.activations import ACTIVATIONS, Activation
+from wsrnn.root.base import Network, Readout, Root, Weights
 from wsrnn.root.evidence import Evidence
-from wsrnn.root.mlp import ACTIVATIONS, Activation, Gated, RootNet, RootStart
+from wsrnn.root.formula import Formula
+from wsrnn.root.gated import Gated
+from wsrnn.root.layers import Layered
+from wsrnn.root.linear import Linear
+from wsrnn.root.mlp import Mlp
 from wsrnn.root.residual import Residual
+from wsrnn.root.solver import ConjugateGradients, Descent
 
-MLPS = (RootNet,)
-"""Those that are layers of kernels and biases."""
+ROOTS: tuple[type[Root], ...] = (
+    Mlp,
+    Linear,
+    Gated,
+    Residual,
+    Descent,
+    ConjugateGradients,
+    Evidence,
+)
+"""Those that are described by numbers alone, so not `Formula`."""
 
 __all__ = [
     "ACTIVATIONS",
-    "MLPS",
+    "ROOTS",
     "Activation",
+    "ConjugateGradients",
     "Descent",
     "Evidence",
+    "Formula",
     "Gated",
+    "Layered",
+    "Linear",
+    "Mlp",
     "Network",
+    "Readout",
     "Residual",
     "Root",
-    "RootNet",
-    "RootStart",
+    "Weights",
 ]

@@ -1,61 +1,146 @@
-"""What is read from the state, and the sum that reading consists of."""
+"""The contract of a root network, and the contraction that reading one consists of."""
 
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 from functools import partial
+from typing import ClassVar, Protocol
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 
-class Root(ABC):
-    """A network whose weights are the state of the recurrence."""
+class Readout(Protocol):
+    """What reads a state: all that `wsrnn.decode` asks for."""
 
-    @abstractmethod
     def apply(
         self, theta: Float[Array, "*M L N"], z: Float[Array, "*M d_in N"]
     ) -> Float[Array, "*M d_out N"]:
-        """The network whose weights are theta, at z: one for each index of the other axes.
+        """The outputs of the network with weights theta at z, one for each index of other axes.
 
         N, such as time, is last and so contiguous: all operations are then long and elementwise in
         it, where batched tiny matrix-vector products would be slow on every backend.
         """
+        ...
 
 
-class Network(Root):
-    """A root that a model can be built of: it says how many weights it has and how they start."""
+class Root(ABC):
+    """A kind of network whose weights are the state: its options are a frozen dataclass's fields.
+
+    The sizes of inputs and outputs are passed, for they are the task's. A new root is one class
+    with `blocks`, `init` and `apply`, in this package (then named in ``ROOTS``, which enrols it in
+    the tests) or in an experiment file; `Formula` makes one of a function alone.
+    """
+
+    reads_query_alone: ClassVar[bool] = False
+    """Whether z must be the query x_q and nothing else (linear solvers)."""
+    predicts_scale: ClassVar[bool] = True
+    """Whether outputs may be scales as well as means."""
+
+    @abstractmethod
+    def blocks(self, d_in: int, d_out: int) -> tuple[int, ...]:
+        """The number of weights in each layer, in the order in which theta holds them."""
+
+    @abstractmethod
+    def init(self, key: Array, d_in: int, d_out: int) -> Float[Array, " Q"]:
+        """Draw the parameters that theta_0 is made of, see `initial`."""
+
+    @abstractmethod
+    def apply(
+        self, theta: Float[Array, "*M L N"], z: Float[Array, "*M d_in N"], d_out: int
+    ) -> Float[Array, "*M d_out N"]:
+        """See `Readout.apply`; rows of theta beyond the first P are ignored."""
+
+    def initial(self, parameters: Float[Array, " Q"], d_in: int, d_out: int) -> Float[Array, " P"]:
+        """theta_0 from its parameters: they themselves, unless overridden."""
+        return parameters
+
+    def written(self, d_in: int, d_out: int) -> int:
+        """How many weights, from the first on, tokens are added to: the nonzero rows of B."""
+        return sum(self.blocks(d_in, d_out))
+
+    def operations(self, d_in: int, d_out: int) -> int:
+        """Floating-point operations of one read: a multiply-add for each weight."""
+        return 2 * sum(self.blocks(d_in, d_out))
+
+    def check(self, d_in: int, d_out: int) -> None:
+        """Raise ValueError, with the cure, for sizes that it cannot have."""
+        return None
+
+
+@dataclass(frozen=True)
+class Network:
+    """A root of given sizes. Hashable, hence a static attribute of a module."""
+
+    root: Root
+    d_in: int
+    d_out: int
+
+    def __post_init__(self):
+        if min(self.d_in, self.d_out) < 1:
+            raise ValueError(
+                f"a root network needs at least 1 input and 1 output, got {self.d_in} and "
+                f"{self.d_out}"
+            )
+        self.root.check(self.d_in, self.d_out)
 
     @property
-    @abstractmethod
     def blocks(self) -> tuple[int, ...]:
-        """How many weights follow each other in each layer."""
+        """The number of weights in each layer."""
+        return self.root.blocks(self.d_in, self.d_out)
 
     @property
     def size(self) -> int:
-        """P, the number of weights and biases."""
+        """P, the number of weights."""
         return sum(self.blocks)
 
     @property
-    def operations(self) -> int:
-        """Floating-point operations of a read: a multiply-add for each weight."""
-        return 2 * self.size
+    def written(self) -> int:
+        """How many weights, from the first on, tokens are added to."""
+        return self.root.written(self.d_in, self.d_out)
 
     @property
-    def written(self) -> int:
-        """How many of them, from the first on, tokens are added to: the rows of B."""
-        return self.size
+    def operations(self) -> int:
+        """Floating-point operations of one read."""
+        return self.root.operations(self.d_in, self.d_out)
 
-    @abstractmethod
-    def init(self, key: Array, start: str = "uniform") -> Float[Array, " Q"]:
-        """Draw the numbers that theta_0 is made of, which are learned."""
+    def init(self, key: Array) -> Float[Array, " Q"]:
+        """Draw the parameters of theta_0."""
+        return self.root.init(key, self.d_in, self.d_out)
 
-    def start(self, numbers: Float[Array, " Q"]) -> Float[Array, " P"]:
-        """theta_0; the numbers themselves if nothing else is said."""
-        return numbers
+    def initial(self, parameters: Float[Array, " Q"]) -> Float[Array, " P"]:
+        """theta_0 from its parameters."""
+        return self.root.initial(parameters, self.d_in, self.d_out)
+
+    def apply(
+        self, theta: Float[Array, "*M L N"], z: Float[Array, "*M d_in N"]
+    ) -> Float[Array, "*M d_out N"]:
+        """See `Readout.apply`."""
+        return self.root.apply(theta, z, self.d_out)
+
+
+class Weights:
+    """A readout that returns theta itself."""
+
+    def apply(
+        self, theta: Float[Array, "*M P N"], z: Float[Array, "*M d_in N"]
+    ) -> Float[Array, "*M P N"]:
+        """Theta."""
+        return theta
+
+
+def check_positive(config: object, *names: str, least: int = 1) -> None:
+    """Raise ValueError for fields, named with their values, that are below `least`."""
+    if low := [
+        f"{name} {getattr(config, name)}" for name in names if getattr(config, name) < least
+    ]:
+        raise ValueError(
+            f"{type(config).__name__} needs sizes of at least {least}, got {', '.join(low)}"
+        )
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(2,))
-def contract(
+def contraction(
     W: Float[Array, "*M out in N"], a: Float[Array, "*M _ N"], axis: int
 ) -> Float[Array, "*M _ N"]:
     """Return sum_i W[:, i] a[i] (axis -2) or sum_o W[o] a[o] (axis -3), elementwise in the rest.
@@ -82,10 +167,10 @@ def contract(
     return jax.lax.platform_dependent(W, a, cpu=terms, default=reduction)
 
 
-def _contract_backward(axis, inputs, g):
+def _contraction_backward(axis, inputs, g):
     W, a = inputs
     out, into = (g, a) if axis == -2 else (a, g)
-    return out[..., :, None, :] * into[..., None, :, :], contract(W, g, -5 - axis)
+    return out[..., :, None, :] * into[..., None, :, :], contraction(W, g, -5 - axis)
 
 
-contract.defvjp(lambda W, a, axis: (contract(W, a, axis), (W, a)), _contract_backward)
+contraction.defvjp(lambda W, a, axis: (contraction(W, a, axis), (W, a)), _contraction_backward)

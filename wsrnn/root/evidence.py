@@ -7,19 +7,19 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from wsrnn.root.base import Network
+from wsrnn.root.base import Root, check_positive
 
 SPREAD = (0.3, 300.0)
 """Penalties at the start: from the one to the other, evenly in their logarithm."""
 
 
 @dataclass(frozen=True)
-class Evidence(Network):
+class Evidence(Root):
     """Ridge regressions with K penalties for each coordinate, weighed by their evidence; y = w.z.
 
     theta = (G, n, p): with tokens lifted to their products and 1 (the lift `moments`) the
     recurrence adds up G = sum a a^T, a = (x, y), as its upper triangle, and the count n; the rest
-    of theta_0 is p. Prior k says w ~ N(0, s2 / P_k) with P_k diagonal and s2, the noise, unknown.
+    of theta_0 is p. Prior k is w ~ N(0, s2 / P_k) with P_k diagonal and s2, the noise, unknown.
     With S = sum x x^T, s = sum y x and q = sum y^2 (Bishop 2006, sections 3.4 and 3.5.1)
 
         w_k = (S + P_k)^-1 s
@@ -31,53 +31,53 @@ class Evidence(Network):
     What ridge regression leaves to cross-validation is here read from the state.
     """
 
-    d_in: int
-    d_out: int
     priors: int = 8
+    """K."""
+
+    reads_query_alone = True
+    predicts_scale = False
 
     def __post_init__(self):
-        if self.priors < 1 or self.d_out != 1:
-            raise ValueError(
-                f"a root that weighs priors needs at least 1 and predicts one number, got "
-                f"{self.priors} and d_out {self.d_out}"
-            )
+        check_positive(self, "priors")
 
-    @property
-    def written(self):
+    def check(self, d_in, d_out):
+        """It predicts one number."""
+        if d_out != 1:
+            raise ValueError(f"root Evidence predicts one number, and d_out is {d_out}")
+
+    def written(self, d_in, d_out):
         """G's upper triangle and n."""
-        return (self.d_in + 1) * (self.d_in + 2) // 2 + 1
+        return (d_in + 1) * (d_in + 2) // 2 + 1
 
-    @property
-    def blocks(self):
+    def blocks(self, d_in, d_out):
         """G and n, the logarithms of P, c."""
-        return (self.written, self.priors * self.d_in, self.priors)
+        return (self.written(d_in, d_out), self.priors * d_in, self.priors)
 
-    @property
-    def operations(self):
+    def operations(self, d_in, d_out):
         """K factors of d x d matrices, of d^3 / 3 operations each."""
-        return self.priors * self.d_in**3 // 3
+        return self.priors * d_in**3 // 3
 
-    def init(self, key, start="uniform"):
+    def init(self, key, d_in, d_out):
         """log n_0, log q_0, log P, c."""
         least, most = np.log(SPREAD)
-        penalties = jnp.repeat(jnp.linspace(least, most, self.priors), self.d_in)
+        penalties = jnp.repeat(jnp.linspace(least, most, self.priors), d_in)
         return jnp.concatenate([jnp.full(2, np.log(0.1)), penalties, jnp.zeros(self.priors)])
 
-    def start(self, numbers):
-        """theta_0: nothing seen, but for q_0 and n_0."""
-        nothing = jnp.zeros(self.written - 2, numbers.dtype)
-        return jnp.concatenate([nothing, jnp.exp(numbers[1::-1]), numbers[2:]])
+    def initial(self, parameters, d_in, d_out):
+        """theta_0: no example, but for q_0 and n_0."""
+        nothing = jnp.zeros(self.written(d_in, d_out) - 2, parameters.dtype)
+        return jnp.concatenate([nothing, jnp.exp(parameters[1::-1]), parameters[2:]])
 
-    def apply(self, theta, z):
-        """Solve with every prior, weigh, then y = w.z; rows of theta beyond P are ignored."""
-        w = self._solved(jnp.moveaxis(theta, -2, -1))
+    def apply(self, theta, z, d_out):
+        """Solve with every prior, weigh, then y = w.z."""
+        w = self._solved(jnp.moveaxis(theta, -2, -1), z.shape[-2])
         return (w * jnp.moveaxis(z, -2, -1)).sum(-1)[..., None, :]
 
-    def _solved(self, theta: Float[Array, "*N L"]) -> Float[Array, "*N d"]:
-        d, K = self.d_in, self.priors
-        G, n, p = jnp.split(theta[..., : self.size], [self.written - 1, self.written], -1)
+    def _solved(self, theta: Float[Array, "*N L"], d: int) -> Float[Array, "*N d"]:
+        K, written, size = self.priors, self.written(d, 1), sum(self.blocks(d, 1))
+        G, n, p = jnp.split(theta[..., :size], [written - 1, written], -1)
         at = np.zeros((d + 1, d + 1), int)
-        at[np.triu_indices(d + 1)] = np.arange(self.written - 1)
+        at[np.triu_indices(d + 1)] = np.arange(written - 1)
         G = G[..., np.maximum(at, at.T)]
         S, s, q = G[..., None, :d, :d], G[..., None, :d, d], G[..., None, d, d]
         log_P = p[..., : K * d].reshape(*p.shape[:-1], K, d)

@@ -1,6 +1,6 @@
-"""WARP layers one above the other: what a layer says of each token is what the next one writes.
+"""WARP layers one above the other: each layer's outputs drive the next.
 
-The last layer reads its root at the tokens themselves, those below at their own inputs. A layer
+The last layer evaluates its root at the tokens themselves, those below at their own inputs. A layer
 below with B = 0 is a root network applied to each token, so a learned lift; with A and B it also
 binds neighbouring tokens. Every layer is a linear recurrence and keeps its convolution.
 """
@@ -11,8 +11,12 @@ import jax.numpy as jnp
 from flax import nnx
 
 from wsrnn.models import Model, ModelConfig
-from wsrnn.models.phi import PhiConfig
-from wsrnn.models.warp import TransitionConfig, Warp, WarpConfig
+from wsrnn.models.warp.config import WarpConfig
+from wsrnn.models.warp.model import Warp
+from wsrnn.models.warp.query import Query
+from wsrnn.models.warp.write import Matrix
+from wsrnn.recurrence import Diagonal
+from wsrnn.root import Mlp
 
 
 @dataclass(frozen=True)
@@ -21,12 +25,10 @@ class StackConfig(ModelConfig):
 
     below: WarpConfig = field(
         default_factory=lambda: WarpConfig(
-            width=32,
-            depth=1,
-            transition=TransitionConfig("diagonal", "decay"),
-            read_time=False,
-            read_input=True,
-            input_scale=0.1,
+            root=Mlp(width=32, depth=1),
+            transition=Diagonal(start="decay"),
+            write=Matrix(scale=0.1),
+            query=Query(time=False, inputs=True),
             mode="conv",
         )
     )
@@ -34,13 +36,11 @@ class StackConfig(ModelConfig):
     layers: int = 1
     """How many of them, one above the other."""
     channels: int = 48
-    """What each of them says of a token."""
+    """Outputs of each of them: what the next one writes."""
     last: WarpConfig = field(
-        default_factory=lambda: WarpConfig(
-            drive="value", phi=PhiConfig("none"), input_scale=0.1, mode="conv"
-        )
+        default_factory=lambda: WarpConfig(drive="value", write=Matrix(scale=0.1), mode="conv")
     )
-    """The layer that predicts. It writes what it is told instead of lifting tokens."""
+    """The layer that predicts. It writes the outputs of the one below instead of lifted tokens."""
 
     def __post_init__(self):
         if min(self.layers, self.channels) < 1:
@@ -50,14 +50,13 @@ class StackConfig(ModelConfig):
             )
         if self.below.reads_before_writing or self.below.uncertain:
             raise ValueError(
-                "layers below say something of the token itself, with no scale: set below.layout "
-                "standard and below.head.uncertain False"
+                "layers below output something for the token itself, without a scale: set "
+                "below.layout standard and below.head.scale None"
             )
-        told = self.last.lift.form == "none" and self.last.write == "learned"
-        if not told or self.last.phi.form != "none":
+        if self.last.lift or not isinstance(self.last.write, Matrix) or self.last.start.sees_first:
             raise ValueError(
                 "the last layer of a stack starts at one theta_0 and writes by a learned B what it "
-                "is told: set last.lift.form none, last.write learned and last.phi.form none"
+                "is given: set last.lift None, last.write Matrix and last.start Learned"
             )
         if "auto" in (self.below.mode, self.last.mode):
             raise ValueError(
@@ -72,7 +71,7 @@ class StackConfig(ModelConfig):
 
     @property
     def reads_before_writing(self):
-        """The last layer's: what is said of a token is written with it."""
+        """The last layer's: the outputs for a token are written with it."""
         return self.last.reads_before_writing
 
     def build(self, d_in: int, d_out: int, *, rngs: nnx.Rngs) -> "Stack":
@@ -90,15 +89,17 @@ class Stack(Model):
         )
         self.last = Warp(config.last, d_in, d_out, channels=config.channels, rngs=rngs)
 
-    def __call__(self, inputs, times, *, at=None, mode=None):
-        """Return the prediction at every step, or at step `at`; `mode` is the last layer's."""
-        return self.last(inputs, times, at=at, mode=mode, tokens=self._said(inputs, times))
+    def __call__(self, inputs, times, *, steps="all", mode=None):
+        """Return the prediction at every step, or at `steps`; `mode` is the last layer's."""
+        tokens = self._tokens(inputs, times)
+        return self.last(inputs, times, steps=steps, mode=mode, tokens=tokens)
 
-    def _said(self, inputs, times):
-        told = jnp.asarray(inputs)
+    def _tokens(self, inputs, times):
+        """What the last layer writes."""
+        tokens = jnp.asarray(inputs)
         for layer in self.below:
-            told = layer(told, times)
-        return told
+            tokens = layer(tokens, times)
+        return tokens
 
     @property
     def contracts(self):
@@ -113,7 +114,7 @@ class Stack(Model):
 
     def states(self, inputs, times):
         """Theta of the last layer."""
-        return self.last.states(inputs, times, tokens=self._said(inputs, times))
+        return self.last.states(inputs, times, tokens=self._tokens(inputs, times))
 
     def eigenvalues(self):
         """Of the last layer's A."""

@@ -13,41 +13,39 @@ token, as in selective state-space models (Gu & Dao 2023); by an associative sca
 
 import math
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Annotated, Literal
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
-from wsrnn.models.lift import LiftConfig
-from wsrnn.models.peer import Peer, PeerConfig
-from wsrnn.recurrence import delta_rule
-from wsrnn.recurrence.transition import PRECISION
-from wsrnn.root import Activation, RootNet
+from wsrnn.choices import choice
+from wsrnn.models import check_sequences
+from wsrnn.models.peers.base import Peer, PeerConfig
+from wsrnn.models.warp.lift import LIFTS, Bilinear, Lift
+from wsrnn.recurrence import PRECISION, delta_rule
+from wsrnn.root import ROOTS, Mlp, Network, Root
 
 
 @dataclass(frozen=True)
 class DeltaWarpConfig(PeerConfig):
     """A WARP whose linear root is corrected by the delta rule."""
 
-    layout: Literal["standard", "read_before_write"] = "read_before_write"
-    """read_before_write: step t writes token t - 1 and reads at token t's query. There is no other,
-    for in `standard` a token's values would be written before they are predicted."""
-    psi: LiftConfig = field(default_factory=LiftConfig)
-    """Features of x, for keys and queries alike; none takes x itself."""
+    layout: Literal["read_before_write"] = "read_before_write"
+    """Step t writes token t - 1 and reads at token t's query. There is no other, for in `standard`
+    a token's targets would be written before they are predicted."""
+    psi: Annotated[Lift, choice(lambda: LIFTS)] | None = None
+    """Features of x, for keys and queries alike; None takes x itself."""
     gated: bool = False
-    """Let each token set how much W keeps before it is corrected."""
+    """Let each token set how much W decays before it is corrected."""
 
     def __post_init__(self):
-        if self.layout != "read_before_write":
+        super().__post_init__()
+        if isinstance(self.psi, Bilinear):
             raise ValueError(
-                "a root that the delta rule corrects reads before it writes: set layout "
-                "read_before_write"
+                "psi Bilinear multiplies with targets, and psi sees x alone: set another lift"
             )
-        if self.psi.form == "bilinear":
-            raise ValueError("psi.form bilinear multiplies with values, and psi sees x alone: "
-                             "set mlp, low_rank or none")  # fmt: skip
 
     def build(self, d_in: int, d_out: int, *, rngs: nnx.Rngs) -> "DeltaWarp":
         """A fresh model; raises ValueError if d_in leaves no query."""
@@ -59,13 +57,14 @@ class DeltaWarp(Peer):
 
     def __init__(self, config: DeltaWarpConfig, d_in: int, d_out: int, *, rngs: nnx.Rngs):
         super().__init__(config, d_in, d_out, width=None, rngs=rngs)
-        d, told = d_in - d_out, config.told(d_in, d_out)
-        self.psi = config.psi.build(d, 0, rngs=rngs)
-        self.W = nnx.Param(jnp.zeros((self.raw, config.psi.channels(d, 0))))
+        d, token = d_in - d_out, config.token_size(d_in, d_out)
+        self.psi = config.psi.build(d, 0, rngs=rngs) if config.psi else None
+        channels = config.psi.channels(d, 0) if config.psi else d
+        self.W = nnx.Param(jnp.zeros((self.raw, channels)))
         # at first b = 1 and a = 0.99 whatever the token is
         zeros = nnx.initializers.zeros
-        self.rate = nnx.Linear(told, 1, kernel_init=zeros, rngs=rngs)
-        self.decay = nnx.Linear(told, 1, kernel_init=zeros, rngs=rngs) if config.gated else None
+        self.rate = nnx.Linear(token, 1, kernel_init=zeros, rngs=rngs)
+        self.decay = nnx.Linear(token, 1, kernel_init=zeros, rngs=rngs) if config.gated else None
 
     def hidden(self, x, mode=None):
         """W psi(x_q) at every step."""
@@ -100,19 +99,15 @@ class DeltaWarp(Peer):
 class SelectiveConfig(PeerConfig):
     """A WARP whose weights each forget as fast as the token says."""
 
-    width: int = 24
-    """Units of each hidden layer of the root network, which reads the query (or the token)."""
-    depth: int = 1
-    """Hidden layers of the root network."""
-    activation: Activation = "relu"
-    """Of the root network."""
-    lift: LiftConfig = field(default_factory=LiftConfig)
+    root: Annotated[Root, choice(lambda: ROOTS)] = field(default_factory=lambda: Mlp(24, 1))
+    """The root network, which reads the query (or the token)."""
+    lift: Annotated[Lift, choice(lambda: LIFTS)] | None = None
     """Of the token, before B and the decays."""
     input_scale: float = 0.01
     """B is drawn at first with a standard deviation of input_scale / sqrt(its inputs)."""
 
     def __post_init__(self):
-        RootNet(1, self.width, self.depth, 1, self.activation)
+        super().__post_init__()
         if not self.input_scale > 0:
             raise ValueError(f"input_scale must be above 0, got {self.input_scale}")
 
@@ -126,13 +121,12 @@ class SelectiveWarp(Peer):
 
     def __init__(self, config: SelectiveConfig, d_in: int, d_out: int, *, rngs: nnx.Rngs):
         super().__init__(config, d_in, d_out, width=None, rngs=rngs)
-        told = config.told(d_in, d_out)
-        self.root = RootNet(
-            config.asked(d_in, d_out), config.width, config.depth, self.raw, config.activation
-        )
-        self.lift = config.lift.build(told, d_out, rngs=rngs)
-        channels, size = config.lift.channels(told, d_out), self.root.size
-        self.theta = nnx.Param(self.root.init(rngs.params()))
+        token = config.token_size(d_in, d_out)
+        self.network = Network(config.root, config.query_size(d_in, d_out), self.raw)
+        self.lift = config.lift.build(token, d_out, rngs=rngs) if config.lift else None
+        channels = config.lift.channels(token, d_out) if config.lift else token
+        size = self.network.size
+        self.theta = nnx.Param(self.network.init(rngs.params()))
         scale = config.input_scale * channels**-0.5
         self.B = nnx.Param(scale * jax.random.normal(rngs.params(), (channels, size)))
         self.decay = nnx.Linear(channels, size, rngs=rngs)
@@ -141,11 +135,11 @@ class SelectiveWarp(Peer):
         """root(theta_t, z_t) at every step."""
         _, z = self.parts(x)
         theta = jnp.moveaxis(self._states(x), 1, 2)
-        return jnp.swapaxes(self.root.apply(theta, jnp.swapaxes(z, 1, 2)), 1, 2)
+        return jnp.swapaxes(self.network.apply(theta, jnp.swapaxes(z, 1, 2)), 1, 2)
 
     def states(self, inputs, times):
         """Theta at every step: N T P floats."""
-        return self._states(self._features(jnp.asarray(inputs), jnp.asarray(times)))
+        return self._states(self._features(*check_sequences(self, inputs, times)))
 
     def _states(self, x: Float[Array, "N T F"]) -> Float[Array, "N T P"]:
         token, _ = self.parts(x)
@@ -156,7 +150,7 @@ class SelectiveWarp(Peer):
         if self.config.reads_before_writing:  # nothing was told before the first step
             first = (jnp.arange(x.shape[1]) == 0)[None, :, None]
             a, v = jnp.where(first, 1, a), jnp.where(first, 0, v)
-        v = v.at[:, 0].add(a[:, 0] * self.theta[...][None])
+        v = v.at[:, 0].add(a[:, 0] * self.network.initial(self.theta[...])[None])
 
         def then(one, two):
             return one[0] * two[0], two[0] * one[1] + two[1]
@@ -165,8 +159,8 @@ class SelectiveWarp(Peer):
 
     def mixing(self, length):
         """Forget, add, and the root."""
-        return 4 * self.root.size
+        return 4 * self.network.size
 
     def carried(self, length):
         """Theta."""
-        return self.root.size
+        return self.network.size

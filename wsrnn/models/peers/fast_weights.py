@@ -1,69 +1,92 @@
 """Fast weights: each layer carries a matrix that every token corrects (Schmidhuber 1992).
 
-delta and gated_delta are DeltaNet (Yang et al. 2024, arXiv 2406.06484) and its gated form (2025,
-arXiv 2412.06464), ttt is TTT-linear (Sun et al. 2024, arXiv 2407.04620). All three read the tokens
-through the same pre-norm layers, without the short convolutions of the published ones: they bind
+`Delta` is DeltaNet (Yang et al. 2024, arXiv 2406.06484) or, gated, gated DeltaNet (2025, arXiv
+2412.06464), `Ttt` is TTT-linear (Sun et al. 2024, arXiv 2407.04620). All read the tokens through
+the same pre-norm layers, without the short convolutions of the published ones: those bind
 neighbouring tokens, and a token here holds x and y together.
 """
 
-from dataclasses import dataclass
-from typing import Literal
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from typing import Annotated
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
-from wsrnn.models.peer import Peer, PeerConfig
+from wsrnn.choices import choice
+from wsrnn.models.peers.base import Peer, PeerConfig
 from wsrnn.recurrence import delta_rule
+from wsrnn.root.base import check_positive
 
 Tokens = Float[Array, "B T size"]  # B is a head of a sequence
 
 
-@dataclass(frozen=True)
-class FastWeightsConfig(PeerConfig):
-    """Layers of fast weights, each followed by an MLP."""
+class Rule(ABC):
+    """How a token corrects the matrix of a head: a new rule is one class."""
 
-    rule: Literal["delta", "gated_delta", "ttt"] = "delta"
-    """delta: W <- W (I - b k k^T) + b v k^T. gated_delta: W decays first, by a factor that each
-    token sets. ttt: gradient descent on |v - k - norm(W k + c)|^2, a mini-batch at a time."""
-    width: int = 64
-    """Channels between the layers."""
-    depth: int = 2
-    """Layers."""
-    heads: int = 2
-    """Matrices in each layer, of width / heads rows and columns."""
-    batch: int | None = None
-    """Tokens in a mini-batch of ttt, all of whose gradients are taken at its beginning; None is
-    16."""
+    @abstractmethod
+    def build(self, width: int, heads: int, *, rngs: nnx.Rngs) -> "DeltaLayer | TttLayer":
+        """The rule as a module, for heads of width / heads channels."""
+
+    @abstractmethod
+    def operations(self, size: int) -> int:
+        """Floating-point operations of a token and head of `size` channels."""
+
+    def state(self, size: int) -> int:
+        """Floats of the state of a head: the matrix."""
+        return size**2
+
+
+@dataclass(frozen=True)
+class Delta(Rule):
+    """DeltaNet: W <- W (I - b k k^T) + b v k^T, optionally after a decay."""
+
+    gated: bool = False
+    """Let each token set how much W decays first (gated DeltaNet)."""
+
+    def build(self, width, heads, *, rngs):
+        """Rates, and decays if gated."""
+        return DeltaLayer(width, heads, self.gated, rngs=rngs)
+
+    def operations(self, size):
+        """Read what is stored, correct it, read the query."""
+        return 6 * size**2
+
+
+@dataclass(frozen=True)
+class Ttt(Rule):
+    """TTT-linear: gradient descent on |v - k - norm(W k + c)|^2, a mini-batch at a time."""
+
+    batch: int = 16
+    """Tokens in a mini-batch, all of whose gradients are taken at its beginning."""
 
     def __post_init__(self):
-        if self.rule not in RULES:
-            raise ValueError(f"rule {self.rule!r} is unknown: use {', '.join(RULES)}")
-        self.check_positive("width", "depth", "heads")
-        if self.width % self.heads:
-            raise ValueError(
-                f"width must be a multiple of heads, got {self.width} and {self.heads}"
-            )
-        if self.batch is not None and (self.rule != "ttt" or self.batch < 1):
-            raise ValueError(
-                f"batch must be at least 1 and is for rule ttt only, got {self.batch} with "
-                f"{self.rule}"
-            )
+        check_positive(self, "batch")
 
-    def build(self, d_in: int, d_out: int, *, rngs: nnx.Rngs) -> "FastWeights":
-        """A fresh model; raises ValueError if the layout does not fit d_in and d_out."""
-        return FastWeights(self, d_in, d_out, rngs=rngs)
+    def build(self, width, heads, *, rngs):
+        """Rates, norm, and the inner model's start."""
+        return TttLayer(width, heads, self.batch, rngs=rngs)
+
+    def operations(self, size):
+        """W k, W q, the update, and the mini-batch among itself."""
+        return 6 * size**2 + 4 * size * self.batch
+
+    def state(self, size):
+        """The matrix and a vector."""
+        return size**2 + size
 
 
-class Delta(nnx.Module):
-    """DeltaNet's layer: unit keys and queries, a rate in (0, 1) for each token and head."""
+RULES: tuple[type[Rule], ...] = (Delta, Ttt)
 
-    gated = False
 
-    def __init__(self, config: FastWeightsConfig, *, rngs: nnx.Rngs):
-        self.rate = nnx.Linear(config.width, config.heads, rngs=rngs)
-        self.decay = nnx.Linear(config.width, config.heads, rngs=rngs) if self.gated else None
+class DeltaLayer(nnx.Module):
+    """Unit keys and queries, a rate in (0, 1) for each token and head, and a decay if gated."""
+
+    def __init__(self, width: int, heads: int, gated: bool, *, rngs: nnx.Rngs):
+        self.rate = nnx.Linear(width, heads, rngs=rngs)
+        self.decay = nnx.Linear(width, heads, rngs=rngs) if gated else None
 
     def __call__(
         self, q: Tokens, k: Tokens, v: Tokens, x: Float[Array, "N T width"]
@@ -77,24 +100,14 @@ class Delta(nnx.Module):
         )
         return delta_rule(q, k, jax.nn.silu(v), beta, log_decay)[0]
 
-    def operations(self, size: int) -> int:
-        """Of a token and head: read what is stored, correct it, read the query."""
-        return 6 * size**2
 
+class TttLayer(nnx.Module):
+    """Learned start (W, c), rate and norm of the inner model."""
 
-class GatedDelta(Delta):
-    """The same with a forgetting factor for each token and head."""
-
-    gated = True
-
-
-class Ttt(nnx.Module):
-    """TTT-linear's layer: learned start (W, c), rate and norm of the inner model."""
-
-    def __init__(self, config: FastWeightsConfig, *, rngs: nnx.Rngs):
-        heads, size = config.heads, config.width // config.heads
-        self.batch = config.batch or 16
-        self.rate = nnx.Linear(config.width, heads, rngs=rngs)
+    def __init__(self, width: int, heads: int, batch: int, *, rngs: nnx.Rngs):
+        size = width // heads
+        self.batch = batch
+        self.rate = nnx.Linear(width, heads, rngs=rngs)
         normal = jax.random.normal(rngs.params(), (heads, size, size))
         self.W = nnx.Param(0.02 * normal)
         self.c, self.shift = (
@@ -138,12 +151,31 @@ class Ttt(nnx.Module):
         _, o = jax.lax.scan(step, (W, c), tuple(map(batches, (q, k, v, eta))))
         return jnp.moveaxis(o, 0, 1).reshape(B, -1, size)[:, :T]
 
-    def operations(self, size: int) -> int:
-        """Of a token and head: W k, W q, the update, and the mini-batch among itself."""
-        return 6 * size**2 + 4 * size * self.batch
 
+@dataclass(frozen=True)
+class FastWeightsConfig(PeerConfig):
+    """Layers of fast weights, each followed by an MLP."""
 
-RULES = {"delta": Delta, "gated_delta": GatedDelta, "ttt": Ttt}
+    rule: Annotated[Rule, choice(lambda: RULES)] = field(default_factory=Delta)
+    """How a token corrects a matrix."""
+    width: int = 64
+    """Channels between the layers."""
+    depth: int = 2
+    """Layers."""
+    heads: int = 2
+    """Matrices in each layer, of width / heads rows and columns."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        check_positive(self, "width", "depth", "heads")
+        if self.width % self.heads:
+            raise ValueError(
+                f"width must be a multiple of heads, got {self.width} and {self.heads}"
+            )
+
+    def build(self, d_in: int, d_out: int, *, rngs: nnx.Rngs) -> "FastWeights":
+        """A fresh model; raises ValueError if the layout does not fit d_in and d_out."""
+        return FastWeights(self, d_in, d_out, rngs=rngs)
 
 
 class Layer(nnx.Module):
@@ -153,7 +185,7 @@ class Layer(nnx.Module):
         width, self.heads = config.width, config.heads
         self.norm = nnx.LayerNorm(width, rngs=rngs)
         self.qkv = nnx.Linear(width, 3 * width, rngs=rngs)
-        self.rule = RULES[config.rule](config, rngs=rngs)
+        self.rule = config.rule.build(width, self.heads, rngs=rngs)
         self.out_norm = nnx.RMSNorm(width // config.heads, rngs=rngs)
         self.mixed = nnx.Linear(width, width, rngs=rngs)
         self.mlp_norm = nnx.LayerNorm(width, rngs=rngs)
@@ -173,7 +205,7 @@ class Layer(nnx.Module):
 
 
 class FastWeights(Peer):
-    """Embedding, layers, a last norm and read-out; `FastWeightsConfig` says the rest."""
+    """Embedding, layers, a last norm and readout; `FastWeightsConfig` says the rest."""
 
     def __init__(self, config: FastWeightsConfig, d_in: int, d_out: int, *, rngs: nnx.Rngs):
         super().__init__(config, d_in, d_out, width=config.width, rngs=rngs)
@@ -190,15 +222,15 @@ class FastWeights(Peer):
 
     def mixing(self, length):
         """Of every head's matrix, as if step by step."""
-        size = self.config.width // self.config.heads
-        each = sum(layer.rule.operations(size) for layer in self.layers)
-        return self.config.heads * each
+        config = self.config
+        each = config.rule.operations(config.width // config.heads)
+        return config.depth * config.heads * each
 
     def carried(self, length):
-        """A matrix for each head and layer; ttt also carries a vector."""
-        size = self.config.width // self.config.heads
-        each = size**2 + size * (self.config.rule == "ttt")
-        return self.config.depth * self.config.heads * each
+        """The state of every head and layer."""
+        config = self.config
+        each = config.rule.state(config.width // config.heads)
+        return config.depth * config.heads * each
 
 
 def _unit(x: Tokens) -> Float[Array, "B T size"]:

@@ -11,7 +11,8 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
-from wsrnn.models.peer import Peer, PeerConfig
+from wsrnn.models.peers.base import Peer, PeerConfig
+from wsrnn.root.base import check_positive
 
 Heads = Float[Array, "N heads T size"]
 
@@ -30,7 +31,8 @@ class TransformerConfig(PeerConfig):
     """Attention heads; width / heads must be even, for rotary positions turn pairs."""
 
     def __post_init__(self):
-        self.check_positive("width", "depth", "heads")
+        super().__post_init__()
+        check_positive(self, "width", "depth", "heads")
         if self.width % (2 * self.heads):
             raise ValueError(
                 f"width must be a multiple of twice the heads, got {self.width} and {self.heads}"
@@ -91,7 +93,7 @@ class Layer(nnx.Module):
 
 
 class Transformer(Peer):
-    """Embedding, layers, a last norm and read-out; `TransformerConfig` says the rest."""
+    """Embedding, layers, a last norm and readout; `TransformerConfig` says the rest."""
 
     def __init__(self, config: TransformerConfig, d_in: int, d_out: int, *, rngs: nnx.Rngs):
         super().__init__(config, d_in, d_out, width=config.width, rngs=rngs)

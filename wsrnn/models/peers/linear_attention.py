@@ -19,9 +19,10 @@ from dataclasses import dataclass
 
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, ArrayLike, Float, Int, Num
+from jaxtyping import Array, ArrayLike, Float, Num
 
-from wsrnn.models import Model, ModelConfig
+from wsrnn.decode import Steps
+from wsrnn.models import Model, ModelConfig, check_sequences, pick
 
 
 @dataclass(frozen=True)
@@ -86,33 +87,27 @@ class LinearAttention(Model):
         inputs: Num[ArrayLike, "N T d_in"],
         times: Num[ArrayLike, "N T"],
         *,
-        at: Int[ArrayLike, " N"] | None = None,
+        steps: Steps = "all",
         mode: str | None = None,
     ) -> Float[Array, "N T O"] | Float[Array, "N O"]:
-        """Return the prediction at every step, or at step `at`; the times play no part."""
-        tokens = self._tokens(inputs)
-        steps = jnp.arange(tokens.shape[1])[None]
+        """Return the prediction at every step, or at `steps`; the times play no part."""
+        tokens, _ = check_sequences(self, inputs, times)
+        N, T, _ = tokens.shape
         if mode is not None:
             raise ValueError(f"mode {mode!r} is unknown: linear attention has one execution only")
-        if at is None:
-            n, products = steps, self._before(tokens)
+        if isinstance(steps, str) and steps == "all":
+            n, products = jnp.arange(T)[None], self._before(tokens)
         else:
-            n = jnp.asarray(at)
-            shown = tokens * (steps < n[:, None])[..., None]
+            n = jnp.full(N, T - 1) if isinstance(steps, str) else jnp.asarray(steps)
+            shown = tokens * (jnp.arange(T)[None] < n[:, None])[..., None]
             products = jnp.einsum("nte,ntf->nef", shown, shown)
-            tokens = jnp.take_along_axis(tokens, n[:, None, None], 1)[:, 0]
+            tokens = pick(tokens, n)
         query = tokens.at[..., -self.d_out :].set(0)
         products = products + query[..., :, None] * query[..., None, :]
         products = products / jnp.maximum(n, 1)[..., None, None]
         asked = jnp.einsum("hed,...d->...he", self.key_query(), query[..., : -self.d_out])
         found = jnp.einsum("...ef,...hf->...he", products, asked)
         return jnp.einsum("hoe,...he->...o", self.value[...], found)
-
-    def _tokens(self, inputs: Num[ArrayLike, "N T d_in"]) -> Float[Array, "N T d_in"]:
-        tokens = jnp.asarray(inputs)
-        if tokens.ndim != 3 or tokens.shape[2] != self.d_in:
-            raise ValueError(f"inputs must be [N, T, {self.d_in}], got {list(tokens.shape)}")
-        return tokens.astype(jnp.promote_types(tokens.dtype, jnp.float32))
 
     @staticmethod
     def _before(tokens: Float[Array, "N T E"]) -> Float[Array, "N T E E"]:
@@ -122,7 +117,7 @@ class LinearAttention(Model):
 
     def states(self, inputs, times):
         """The sums over the examples before each step of all products within a token."""
-        before = self._before(self._tokens(inputs))
+        before = self._before(check_sequences(self, inputs, times)[0])
         return before.reshape(*before.shape[:2], -1)
 
     def operations(self, length: int) -> int:

@@ -21,7 +21,8 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Complex, Float
 
-from wsrnn.models.peer import Peer, PeerConfig
+from wsrnn.models.peers.base import Peer, PeerConfig
+from wsrnn.root.base import check_positive
 
 Mode = Literal["scan", "parallel", "conv"]
 Pair = tuple[Float[Array, "T N P"], Float[Array, "T N P"]]
@@ -51,15 +52,14 @@ class SsmConfig(PeerConfig):
     modes = get_args(Mode)
 
     def __post_init__(self):
-        self.check_positive("width", "states", "layers", "spectra")
+        super().__post_init__()
+        check_positive(self, "width", "states", "layers", "spectra")
         if self.states % self.spectra:
             raise ValueError(f"spectra must divide states, got {self.spectra} of {self.states}")
         if not 0 < self.shortest <= self.longest:
             raise ValueError(
                 f"steps need 0 < shortest <= longest, got {self.shortest} and {self.longest}"
             )
-        if self.mode not in self.modes:
-            raise ValueError(f"mode {self.mode!r} is unknown: use {' or '.join(self.modes)}")
 
     def build(self, d_in: int, d_out: int, *, rngs: nnx.Rngs) -> "Ssm":
         """A fresh model; raises ValueError if the layout does not fit d_in and d_out."""
@@ -149,7 +149,7 @@ class Block(nnx.Module):
 
 
 class Ssm(Peer):
-    """Encoder, blocks and read-out, each a linear map but the blocks."""
+    """Encoder, blocks and readout, each a linear map but the blocks."""
 
     def __init__(self, config: SsmConfig, d_in: int, d_out: int, *, rngs: nnx.Rngs):
         super().__init__(config, d_in, d_out, width=config.width, rngs=rngs)

@@ -11,11 +11,12 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jaxtyping import Array, Float
 
-from wsrnn.decode import initial
 from wsrnn.models import Model
-from wsrnn.models.warp import Warp, WarpConfig
-from wsrnn.root import ACTIVATIONS, Root, RootNet
+from wsrnn.models.warp.config import WarpConfig
+from wsrnn.models.warp.model import Warp
+from wsrnn.root import ACTIVATIONS, Linear, Mlp, Network, Readout
 
 
 @dataclass(frozen=True)
@@ -39,14 +40,14 @@ class TextbookConfig(WarpConfig):
 class Textbook(Warp):
     """theta_t = A theta_{t-1} + B u_t by `lax.scan`; 6 N P^2 operations a step with gradients."""
 
-    total = Model.total  # no gradients by the way
+    total = Model.total  # no gradients in passing
 
-    def _read(self, root, inputs, times, read, mode, tokens=None):
-        transition, B, u, start, _, z = self._recurrence(inputs, times, tokens)
-        size, bound = self.root.size, self.config.weight_clip
-        A, B = transition.dense(size), jnp.eye(size, u.shape[2]) if B is None else B
-        last = jnp.full(len(u), u.shape[1] - 1)
-        at = {"all": None, "last": last}[read] if isinstance(read, str) else read
+    def _read(self, root, inputs, times, steps, mode, tokens=None):
+        (A, B, u, start), z = self.recurrence(inputs, times, tokens)
+        size, bound = self.network.size, self.config.weight_clip
+        A, B = A.dense(size), B.matrix(u.shape[2], u)
+        every = isinstance(steps, str) and steps == "all"
+        at = jnp.full(len(u), u.shape[1] - 1) if isinstance(steps, str) else steps
         outputs = jax.vmap(partial(network, root))
 
         def step(theta, xs):
@@ -54,33 +55,33 @@ class Textbook(Warp):
             before, kept = theta
             after = jnp.where(t == 0, before, before @ A.T) + u_t @ B.T
             after = after if bound is None else jnp.clip(after, -bound, bound)
-            if at is None:
+            if every:
                 return (after, kept), outputs(after, z_t)
             return (after, jnp.where((t == at)[:, None], after, kept)), None
 
-        theta = jnp.broadcast_to(initial(start), (len(u), size))
-        kept = None if at is None else jnp.zeros_like(theta)
+        theta = start.theta
+        kept = None if every else jnp.zeros_like(theta)
         step = jax.checkpoint(step) if self.config.checkpoint else step
-        steps = jnp.arange(u.shape[1])
-        over_time = (steps, jnp.swapaxes(u, 0, 1), jnp.swapaxes(z, 0, 1))
+        over_time = (jnp.arange(u.shape[1]), jnp.swapaxes(u, 0, 1), jnp.swapaxes(z, 0, 1))
         with jax.default_matmul_precision("highest"):
             (_, kept), y = jax.lax.scan(step, (theta, kept), over_time)
-            if at is None:
+            if every:
                 return jnp.swapaxes(y, 0, 1)
             return outputs(kept, jnp.take_along_axis(z, at[:, None, None], 1)[:, 0])
 
 
-def network(root: Root, theta, z):
-    """The root network of one vector of weights [P] at one input [d_in]."""
-    if not isinstance(root, RootNet):  # it has no plainer form
+def network(root: Readout, theta: Float[Array, " P"], z: Float[Array, " d_in"]) -> Array:
+    """The root network of one vector of weights at one input."""
+    plain = isinstance(root, Network) and type(root.root) in (Linear, Mlp)
+    if not plain:  # it has no plainer form
         return root.apply(theta[:, None], z[:, None])[:, 0]
-    dtype = theta.dtype
-    if root.bfloat16:
+    layered, dtype = root.root, theta.dtype
+    if layered.bfloat16:
         theta, z = theta.astype(jnp.bfloat16), z.astype(jnp.bfloat16)
     row = 0
-    for layer, (i, o) in enumerate(root.layers):
+    for layer, (i, o) in enumerate(layered.layers(root.d_in, root.d_out)):
+        z = ACTIVATIONS[layered.nonlinearity](z) if layer else z
         kernel, bias = theta[row : row + o * i].reshape(o, i), theta[row + o * i :][:o]
         z = kernel @ z + bias
-        z = ACTIVATIONS[root.activation](z) if layer < root.depth else z
         row += o * i + o
     return z.astype(dtype)

@@ -1,4 +1,4 @@
-"""What the models that WARP is measured against share: their inputs, their output, their count."""
+"""What the models that WARP is compared with share: their inputs, readout and operation counts."""
 
 from abc import abstractmethod
 from dataclasses import dataclass, field
@@ -7,15 +7,17 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, ArrayLike, Float, Int, Num
+from jaxtyping import Array, ArrayLike, Float, Num
 
-from wsrnn.models import Model, ModelConfig
-from wsrnn.models.head import Head, HeadConfig
+from wsrnn.decode import Steps
+from wsrnn.literals import check_literals
+from wsrnn.models import Model, ModelConfig, check_sequences, pick
+from wsrnn.models.head import Head
 
 
 @dataclass(frozen=True)
 class PeerConfig(ModelConfig):
-    """How a peer meets a task; its own file adds its sizes."""
+    """How a model takes a task's sequences; its own file adds its sizes."""
 
     layout: Literal["standard", "read_before_write"] = "standard"
     """standard: step t sees token t. read_before_write: step t sees token t - 1 and the leading
@@ -23,22 +25,20 @@ class PeerConfig(ModelConfig):
     prediction from t examples."""
     read_time: bool = True
     """Feed the time tau beside each token."""
-    head: HeadConfig = field(default_factory=HeadConfig)
+    head: Head = field(default_factory=Head)
+
+    def __post_init__(self):
+        check_literals(self)
 
     @property
     def uncertain(self) -> bool:
         """Whether the model predicts a scale beside each mean."""
-        return self.head.uncertain
+        return self.head.scale is not None
 
     @property
     def reads_before_writing(self) -> bool:
         """Whether step t sees of its own token the query part alone."""
         return self.layout == "read_before_write"
-
-    def check_positive(self, *names: str) -> None:
-        """Raise a ValueError that names those of the fields that are below 1."""
-        if bad := [f"{name} {getattr(self, name)}" for name in names if getattr(self, name) < 1]:
-            raise ValueError(f"sizes must be at least 1, got {', '.join(bad)}")
 
     def features(self, d_in: int, d_out: int) -> int:
         """Channels that the model sees at each step; ValueError if the layout has no query."""
@@ -50,13 +50,13 @@ class PeerConfig(ModelConfig):
             )
         return d_in + query + self.read_time
 
-    def told(self, d_in: int, d_out: int) -> int:
+    def token_size(self, d_in: int, d_out: int) -> int:
         """Of these, the channels that may be written: a token, and the time."""
         self.features(d_in, d_out)
         return d_in + self.read_time
 
-    def asked(self, d_in: int, d_out: int) -> int:
-        """And those that may be read at: the token or its query, and the time."""
+    def query_size(self, d_in: int, d_out: int) -> int:
+        """And those that the state may be read at: the token or its query, and the time."""
         self.features(d_in, d_out)
         return (d_in - d_out if self.reads_before_writing else d_in) + self.read_time
 
@@ -71,13 +71,13 @@ class Peer(Model):
         self, config: PeerConfig, d_in: int, d_out: int, *, width: int | None, rngs: nnx.Rngs
     ):
         self.config, self.d_in, self.d_out = config, d_in, d_out
-        self.raw = d_out * (1 + config.uncertain)
+        self.raw = config.head.outputs(d_out)
         self.readout = None if width is None else nnx.Linear(width, self.raw, rngs=rngs)
-        self.head = Head(config.head)
+        self.head = config.head.build()
 
     @abstractmethod
     def hidden(self, x: Float[Array, "N T F"], mode: str | None) -> Float[Array, "N T H"]:
-        """What the features up to each step make of it; `mode` is None or one of the config's."""
+        """The hidden state at each step, from the features up to it; `mode` as in `__call__`."""
 
     @abstractmethod
     def mixing(self, length: int) -> int:
@@ -85,7 +85,7 @@ class Peer(Model):
 
     @abstractmethod
     def carried(self, length: int) -> int:
-        """Floats that go from one token to the next: the state, which a Transformer lets grow."""
+        """Floats of the recurrent state after T = `length`: a Transformer's grows with it."""
 
     def operations(self, length: int) -> int:
         """Floating-point operations per token of a forward pass over T = `length`.
@@ -102,26 +102,19 @@ class Peer(Model):
         inputs: Num[ArrayLike, "N T D"],
         times: Num[ArrayLike, "N T"],
         *,
-        at: Int[ArrayLike, " N"] | None = None,
+        steps: Steps = "all",
         mode: str | None = None,
     ) -> Float[Array, "N T O"] | Float[Array, "N O"]:
-        """Return the prediction at every step, or at step `at`."""
-        inputs, times = jnp.asarray(inputs), jnp.asarray(times)
-        if inputs.ndim != 3 or inputs.shape[2] != self.d_in or times.shape != inputs.shape[:2]:
-            raise ValueError(
-                f"inputs must be [N, T, {self.d_in}] and times [N, T], "
-                f"got {list(inputs.shape)} and {list(times.shape)}"
-            )
+        """Return the prediction at every step, or at `steps`."""
+        inputs, times = check_sequences(self, inputs, times)
         if mode is not None and mode not in self.config.modes:
             known = " or ".join(self.config.modes) or "None, the only execution of this model"
             raise ValueError(f"mode {mode!r} is unknown: use {known}")
-        h = self.hidden(self._features(inputs, times), mode)
-        if at is not None:
-            h = jnp.take_along_axis(h, jnp.asarray(at)[:, None, None], 1)[:, 0]
+        h = pick(self.hidden(self._features(inputs, times), mode), steps)
         return self.head(h if self.readout is None else self.readout(h))
 
     def _features(
-        self, inputs: Num[Array, "N T D"], times: Num[Array, "N T"]
+        self, inputs: Float[Array, "N T D"], times: Float[Array, "N T"]
     ) -> Float[Array, "N T F"]:
         parts = [inputs]
         if self.config.reads_before_writing:
@@ -129,13 +122,12 @@ class Peer(Model):
             parts = [before, inputs[..., : -self.d_out]]
         if self.config.read_time:
             parts.append(times[..., None])
-        x = jnp.concatenate(parts, -1)
-        return x.astype(jnp.promote_types(x.dtype, jnp.float32))
+        return jnp.concatenate(parts, -1)
 
     def parts(
         self, x: Float[Array, "N T F"]
-    ) -> tuple[Float[Array, "N T told"], Float[Array, "N T asked"]]:
-        """Of the features: what may be written, and what may be read at (see the config)."""
+    ) -> tuple[Float[Array, "N T token"], Float[Array, "N T query"]]:
+        """Of the features: the token that may be written, and the query that is read at."""
         if not self.config.reads_before_writing:
             return x, x
         query = self.d_in + self.d_in - self.d_out

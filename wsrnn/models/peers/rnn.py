@@ -15,7 +15,8 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
-from wsrnn.models.peer import Peer, PeerConfig
+from wsrnn.models.peers.base import Peer, PeerConfig
+from wsrnn.root.base import check_positive
 
 Gates = Float[Array, "N gates"]
 Hidden = Float[Array, "N H"]
@@ -93,7 +94,7 @@ unroll.defvjp(_forward, _backward)
 class RnnConfig(PeerConfig):
     """A gated recurrent network."""
 
-    cell: Literal[tuple(CELLS)] = "gru"
+    cell: Literal["gru", "lstm"] = "gru"
     """A gated recurrent unit, or long short-term memory."""
     width: int = 128
     """Units of each layer."""
@@ -101,9 +102,8 @@ class RnnConfig(PeerConfig):
     """Recurrent layers, one above the other."""
 
     def __post_init__(self):
-        if self.cell not in CELLS:
-            raise ValueError(f"cell {self.cell!r} is unknown: use {' or '.join(CELLS)}")
-        self.check_positive("width", "layers")
+        super().__post_init__()
+        check_positive(self, "width", "layers")
 
     def build(self, d_in: int, d_out: int, *, rngs: nnx.Rngs) -> "Rnn":
         """A fresh model; raises ValueError if the layout does not fit d_in and d_out."""
@@ -131,7 +131,7 @@ class Layer(nnx.Module):
 
 
 class Rnn(Peer):
-    """Recurrent layers and a linear read-out of the last one; `RnnConfig` says the rest."""
+    """Recurrent layers and a linear readout of the last one; `RnnConfig` says the rest."""
 
     def __init__(self, config: RnnConfig, d_in: int, d_out: int, *, rngs: nnx.Rngs):
         super().__init__(config, d_in, d_out, width=config.width, rngs=rngs)

@@ -1,0 +1,212 @@
+"""What a WARP is made of: its parts, and which of them go together."""
+
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal
+
+import jax
+from flax import nnx
+
+from wsrnn.choices import choice
+from wsrnn.literals import check_literals
+from wsrnn.models import ModelConfig
+from wsrnn.models.head import Head
+from wsrnn.models.warp.features import Features
+from wsrnn.models.warp.lift import LIFTS, Lift, Moments
+from wsrnn.models.warp.query import Query
+from wsrnn.models.warp.start import STARTS, Impulse, Learned, Start
+from wsrnn.models.warp.write import WRITES, Direct, Matrix, WriteForm
+from wsrnn.recurrence import (
+    FORMS,
+    MODES,
+    Dense,
+    Identity,
+    LinearMap,
+    Mode,
+    Plan,
+    Sizes,
+    Transition,
+    plans,
+)
+from wsrnn.root import ROOTS, Evidence, Mlp, Network, Root
+
+
+@dataclass(frozen=True)
+class WarpConfig(ModelConfig):
+    """A weight-space linear RNN. The defaults start A, B and theta_0 as the paper does.
+
+    A part is a dataclass with its own options; another part is another class, of the package or of
+    an experiment file.
+    """
+
+    root: Annotated[Root, choice(lambda: ROOTS)] = field(default_factory=Mlp)
+    """The network whose weights are the hidden state."""
+    transition: Annotated[Transition, choice(lambda: FORMS)] = field(default_factory=Dense)
+    """The form of A."""
+    lift: Annotated[Lift, choice(lambda: LIFTS)] | None = None
+    """A pointwise map of the tokens before B; None (the paper's) writes them as they are."""
+    start: Annotated[Start, choice(lambda: STARTS)] = field(default_factory=Learned)
+    """Where theta_0 comes from."""
+    write: Annotated[WriteForm, choice(lambda: WRITES)] = field(default_factory=Matrix)
+    """The form of B."""
+    query: Query = field(default_factory=Query)
+    """What the root network is evaluated at."""
+    features: Features | None = None
+    """Learned features in place of x, in tokens and queries (layout read_before_write only)."""
+    drive: Literal["difference", "value"] = "difference"
+    """u_t = x_t - x_{t-1} (the paper's; u_0 = 0, for phi has seen x_0), or u_t = x_t."""
+    layout: Literal["standard", "read_before_write"] = "standard"
+    """standard: step t writes token t, then reads. read_before_write: step t writes token t - 1 and
+    reads at token t's leading channels (its query, without the d_out targets at the end), so that
+    y_t is the prediction from t examples."""
+    head: Head = field(default_factory=Head)
+    """What is done to the root's outputs."""
+    residual: bool = False
+    """Add the current input to the mean, so that the root predicts a change (d_in = d_out only)."""
+    weight_clip: float | None = None
+    """Clip the weights to +-this after every step: not linear in the state, so scan only."""
+    mode: Mode = "auto"
+    """How the recurrence is executed, to the same result: step by step (scan), as a convolution
+    (conv), in logarithmic depth (parallel; not for a dense A), or as counted costs say (auto)."""
+
+    modes = MODES
+    generates = True
+
+    def __post_init__(self):
+        check_literals(self)
+        if self.weight_clip is not None and not self.weight_clip > 0:
+            raise ValueError(f"weight_clip must be above 0, got {self.weight_clip}")
+        self._check_parts()
+
+    def _check_parts(self) -> None:
+        """Which parts go together: all that a part cannot know by itself stands here."""
+        root = type(self.root).__name__
+        if self.mode == "parallel" and self.transition.squaring != "cheap":
+            raise ValueError(
+                "mode parallel needs powers of A, which cost P steps each for transition "
+                f"{type(self.transition).__name__}: set mode auto, scan or conv, or another form"
+            )
+        if self.weight_clip is not None and self.mode not in ("scan", "auto"):
+            raise ValueError(
+                f"weight_clip is not linear in the state, so mode {self.mode} cannot run it: "
+                "set mode scan or auto, or weight_clip None"
+            )
+        if self.features and not self.reads_before_writing:
+            raise ValueError(
+                "features need to tell x from y: set layout read_before_write, or features None"
+            )
+        if self.reads_before_writing and self.start.sees_first:
+            raise ValueError(
+                "layout read_before_write predicts before the first token is written, so theta_0 "
+                f"cannot depend on it: set start Learned (it is {type(self.start).__name__})"
+            )
+        if isinstance(self.start, Impulse) and (
+            not isinstance(self.write, Matrix) or not self.write.scale
+        ):
+            raise ValueError(
+                "start Impulse is theta_0 = B W x_0, which is 0 for every input without a B or "
+                "while B = 0: set write Matrix with a scale above 0, or another start"
+            )
+        if self.root.reads_query_alone and not (
+            self.query.inputs_alone and self.reads_before_writing
+        ):
+            raise ValueError(
+                f"root {root} multiplies its solution with the query and nothing else: set layout "
+                "read_before_write, query.inputs True, query.time False and query.waves None"
+            )
+        if self.uncertain and not self.root.predicts_scale:
+            raise ValueError(f"root {root} predicts no scale: set head.scale None")
+        sums = isinstance(self.write, Direct) and isinstance(self.transition, Identity)
+        if isinstance(self.root, Evidence) and not (sums and isinstance(self.lift, Moments)):
+            raise ValueError(
+                "root Evidence needs sums of products: set lift Moments, write Direct and "
+                "transition Identity"
+            )
+
+    @property
+    def uncertain(self) -> bool:
+        """Whether the model predicts a scale beside each mean."""
+        return self.head.scale is not None
+
+    @property
+    def reads_before_writing(self) -> bool:
+        """Whether step t is read before its token is written, from the query part alone."""
+        return self.layout == "read_before_write"
+
+    def token(self, d_in: int) -> int:
+        """Channels of a token whose x has given way to its features."""
+        return d_in + (self.features.added if self.features else 0)
+
+    def network(self, d_in: int, d_out: int) -> Network:
+        """The root network for a task of these sizes.
+
+        Raises ValueError, with the cure, for sizes that the layout or the root cannot have.
+        """
+        query = d_in - d_out if self.reads_before_writing else d_in
+        if query < 1:
+            raise ValueError(
+                f"layout read_before_write needs tokens of a query and its d_out targets: "
+                f"d_in {d_in} leaves no query beside d_out {d_out}"
+            )
+        if self.residual and d_in != d_out:
+            raise ValueError(
+                f"residual adds the input to the output, so they must be of one size: d_in is "
+                f"{d_in}, d_out {d_out}; set residual False"
+            )
+        return Network(self.root, self.query.size(self.token(query)), self.head.outputs(d_out))
+
+    def channels(self, network: Network, d_in: int, d_out: int) -> int:
+        """Channels of the drive; ValueError if the lift has too few of them for a direct write."""
+        token = self.token(d_in)
+        channels = self.lift.channels(token, d_out) if self.lift else token
+        if not isinstance(self.write, Direct):
+            return channels
+        # What is learned has no part that could be left out.
+        exact = self.lift is not None and self.lift.sized and channels != network.written
+        if exact or channels < network.written:
+            raise ValueError(
+                f"write Direct adds channels to the first {network.written} weights, and the lift "
+                f"has {channels}: set write Matrix, or a lift of {network.written} channels (Outer "
+                "has size squared)"
+            )
+        return network.written
+
+    def plans(self, d_in, d_out, *, batch, length, last) -> list[Plan]:
+        """See `recurrence.plans`: scan alone where weights are clipped."""
+        network = self.network(d_in, d_out)
+        channels = self.channels(network, d_in, d_out)
+        mode = self.mode if self.weight_clip is None else "scan"
+        sizes = Sizes(
+            batch, length, network.size, channels, self.start.columns(d_in, network.size),
+            0 if isinstance(self.write, Direct) else channels,
+        )  # fmt: skip
+        return plans(self.transition_shapes(network), sizes, mode, one=last)
+
+    def transition_shapes(self, network: Network) -> LinearMap:
+        """A with shapes in place of arrays."""
+        return jax.eval_shape(
+            lambda: LinearMap.init(self.transition, jax.random.key(0), network.blocks)
+        )
+
+    def build(self, d_in: int, d_out: int, *, rngs: nnx.Rngs):
+        """A fresh model; raises ValueError if the parts do not fit d_in and d_out."""
+        from wsrnn.models.warp.model import Warp
+
+        return Warp(self, d_in, d_out, rngs=rngs)
+
+
+def summing(root: Root, lift: Lift | None, **more: Any) -> WarpConfig:
+    """A WARP whose theta is theta_0 plus the sum of the lifted tokens: in-context learners.
+
+    Step t is read at its query before its token is written; `more` are other fields of WarpConfig.
+    """
+    parts = dict(
+        root=root,
+        lift=lift,
+        transition=Identity(),
+        write=Direct(),
+        query=Query(time=False, inputs=True),
+        drive="value",
+        layout="read_before_write",
+        mode="conv",
+    )
+    return WarpConfig(**parts | more)

@@ -1,0 +1,185 @@
+"""A pointwise lift of the tokens before B: the convolution mode is untouched.
+
+A state that is linear in raw tokens cannot hold products such as x y; one linear in lifted tokens
+can.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float
+
+from wsrnn.recurrence import PRECISION
+from wsrnn.root.base import check_positive
+
+LiftModule = Callable[[Float[Array, "*N D"]], Float[Array, "*N C"]]
+
+
+class Lift(ABC):
+    """A map of each token by itself. A new lift is one class, with `channels` and `build`."""
+
+    sized: ClassVar[bool] = True
+    """Whether its number of channels is an option of its own, and not the token's."""
+
+    @abstractmethod
+    def channels(self, d_in: int, d_out: int) -> int:
+        """How many channels it returns, for tokens of d_in channels that end in d_out targets."""
+
+    @abstractmethod
+    def build(self, d_in: int, d_out: int, *, rngs: nnx.Rngs) -> LiftModule:
+        """The lift as an nnx module, of which `nnx.Sequential` is one.
+
+        Raises ValueError, with the cure, for tokens that it cannot lift.
+        """
+
+
+@dataclass(frozen=True)
+class MlpLift(Lift):
+    """v = W_2 relu(W_1 x + b_1) + b_2."""
+
+    width: int = 64
+    """Units of the hidden layer."""
+    size: int = 48
+    """Channels after the lift."""
+
+    def __post_init__(self):
+        check_positive(self, "width", "size")
+
+    def channels(self, d_in, d_out):
+        """As many as `size`."""
+        return self.size
+
+    def build(self, d_in, d_out, *, rngs):
+        """Two layers."""
+        return TwoLayers(d_in, self.width, self.size, rngs=rngs)
+
+
+class TwoLayers(nnx.Module):
+    """A relu layer, then a linear one."""
+
+    def __init__(self, d_in: int, width: int, size: int, *, rngs: nnx.Rngs):
+        self.hidden = nnx.Linear(d_in, width, precision=PRECISION, rngs=rngs)
+        self.out = nnx.Linear(width, size, precision=PRECISION, rngs=rngs)
+
+    def __call__(self, x: Float[Array, "*N D"]) -> Float[Array, "*N C"]:
+        """Both."""
+        return self.out(jax.nn.relu(self.hidden(x)))
+
+
+@dataclass(frozen=True)
+class LowRankLift(Lift):
+    """v = (U x + a) * (V x + b), elementwise: learned products of two linear forms."""
+
+    size: int = 48
+    """Channels after the lift."""
+
+    def __post_init__(self):
+        check_positive(self, "size")
+
+    def channels(self, d_in, d_out):
+        """As many as `size`."""
+        return self.size
+
+    def build(self, d_in, d_out, *, rngs):
+        """Two linear maps."""
+        return Products(d_in, self.size, outer=False, rngs=rngs)
+
+
+@dataclass(frozen=True)
+class Outer(Lift):
+    """V = (U x + a) (V x + b)^T, row by row: what linear attention adds to its state."""
+
+    size: int = 24
+    """Rows and columns of the outer product: size^2 channels."""
+
+    def __post_init__(self):
+        check_positive(self, "size")
+
+    def channels(self, d_in, d_out):
+        """All products."""
+        return self.size**2
+
+    def build(self, d_in, d_out, *, rngs):
+        """Two linear maps."""
+        return Products(d_in, self.size, outer=True, rngs=rngs)
+
+
+class Products(nnx.Module):
+    """Products of two linear maps of a token: elementwise, or each with each."""
+
+    def __init__(self, d_in: int, size: int, *, outer: bool, rngs: nnx.Rngs):
+        self.outer = outer
+        self.left = nnx.Linear(d_in, size, precision=PRECISION, rngs=rngs)
+        self.right = nnx.Linear(d_in, size, precision=PRECISION, rngs=rngs)
+
+    def __call__(self, x: Float[Array, "*N D"]) -> Float[Array, "*N C"]:
+        """The products."""
+        left, right = self.left(x), self.right(x)
+        if not self.outer:
+            return left * right
+        return (left[..., :, None] * right[..., None, :]).reshape(*x.shape[:-1], -1)
+
+
+@dataclass(frozen=True)
+class Bilinear(Lift):
+    """(x x^T, y x^T, x, y) of a token (x, y) with d_out targets y. Nothing is learned."""
+
+    sized = False
+
+    def channels(self, d_in, d_out):
+        """Products with every entry of x, and the token."""
+        return (d_in - d_out + 1) * d_in
+
+    def build(self, d_in, d_out, *, rngs):
+        """For tokens that hold an x."""
+        if d_in <= d_out:
+            raise ValueError(
+                f"lift Bilinear multiplies a token's x with the d_out = {d_out} targets that "
+                f"follow it, and d_in = {d_in} leaves no x: set another lift, or None"
+            )
+        return ProductsWithX(d_out)
+
+
+class ProductsWithX(nnx.Module):
+    """(x x^T, y x^T, x, y)."""
+
+    def __init__(self, d_out: int):
+        self.d_out = d_out
+
+    def __call__(self, token: Float[Array, "*N D"]) -> Float[Array, "*N C"]:
+        """Every product with an entry of x, and the token."""
+        x, y = token[..., : -self.d_out], token[..., -self.d_out :]
+        products = jnp.concatenate([x, y], -1)[..., :, None] * x[..., None, :]
+        return jnp.concatenate([products.reshape(*token.shape[:-1], -1), token], -1)
+
+
+@dataclass(frozen=True)
+class Moments(Lift):
+    """(a_i a_j for i <= j, 1) of a token a: every product once, and a count. Nothing is learned."""
+
+    sized = False
+
+    def channels(self, d_in, d_out):
+        """An upper triangle and 1."""
+        return d_in * (d_in + 1) // 2 + 1
+
+    def build(self, d_in, d_out, *, rngs):
+        """Nothing to choose."""
+        return UpperProducts()
+
+
+class UpperProducts(nnx.Module):
+    """(a_i a_j for i <= j, 1)."""
+
+    def __call__(self, token: Float[Array, "*N D"]) -> Float[Array, "*N C"]:
+        """Row by row: the gradient of taking entries by their indices would be a slow scatter."""
+        rows = [token[..., i : i + 1] * token[..., i:] for i in range(token.shape[-1])]
+        return jnp.concatenate([*rows, jnp.ones_like(token[..., :1])], -1)
+
+
+LIFTS: tuple[type[Lift], ...] = (MlpLift, Bilinear, Moments, LowRankLift, Outer)

@@ -1,0 +1,218 @@
+"""WARP, the weight-space linear RNN (arXiv 2506.01153): its hidden state is a network's weights.
+
+The way of a batch: inputs -> features -> lift -> drive u, and phi(x_0) -> theta_0; together with A
+and B a `Recurrence`, which `wsrnn.decode` runs and reads at the queries z; then the head.
+"""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jaxtyping import Array, ArrayLike, Float, Int, Num
+
+from wsrnn import decode
+from wsrnn.decode import Steps
+from wsrnn.models import as_floats, check_sequences, pick
+from wsrnn.models.warp.config import WarpConfig
+from wsrnn.models.warp.streaming import Streaming
+from wsrnn.recurrence import Dense, LinearMap, Mode, Recurrence, Rows, Write
+from wsrnn.root import Readout, Weights
+
+
+class Warp(Streaming):
+    """theta_t = A theta_{t-1} + B u_t, y_t = root(theta_t, z_t); `WarpConfig` describes the parts.
+
+    With `channels` it writes tokens of that size, which it is given (`warp.stack`), instead of
+    lifted inputs.
+    """
+
+    def __init__(
+        self,
+        config: WarpConfig,
+        d_in: int,
+        d_out: int,
+        *,
+        channels: int | None = None,
+        rngs: nnx.Rngs,
+    ):
+        self.config, self.d_in, self.d_out = config, d_in, d_out
+        self.network = network = config.network(d_in, d_out)
+        self.channels = channels or config.channels(network, d_in, d_out)
+        token, features, lift = config.token(d_in), config.features, config.lift
+        # The order decides which random numbers each part draws.
+        self.features = features.build(d_in - d_out, d_out, rngs=rngs) if features else None
+        self.lift = lift.build(token, d_out, rngs=rngs) if lift else None
+        self.phi = config.start.build(network, d_in, self.channels, rngs=rngs)
+        B = config.write.init(network, self.channels, rngs)
+        self.B = None if B is None else nnx.Param(B)
+        A = LinearMap.init(config.transition, rngs.params(), network.blocks)
+        self.A = nnx.Dict({name: nnx.Param(leaf) for name, leaf in _named(A).items()})
+        self.head = config.head.build()
+
+    @property
+    def in_rows(self) -> tuple[str, ...]:
+        """A dense A."""
+        return ("A.matrix",) if isinstance(self.config.transition, Dense) else ()
+
+    @property
+    def contracts(self) -> bool:
+        """Where the form of A asks for it."""
+        return self.config.transition.contract
+
+    @property
+    def transition(self) -> LinearMap:
+        """A."""
+        shapes = self.config.transition_shapes(self.network)
+        leaves = [self.A[name][...] for name in _named(shapes)]
+        A = jax.tree.unflatten(jax.tree.structure(shapes), leaves)
+        split = isinstance(A.form, Dense) and len(A.parameters["matrix"]) < self.network.size
+        return LinearMap(Rows(), A.parameters) if split else A
+
+    @property
+    def write(self) -> Write:
+        """B."""
+        return self.config.write.operator(None if self.B is None else self.B[...], self.network)
+
+    def contract(self):
+        """Keep the spectral radius of A at most 1."""
+        for name, leaf in _named(self.transition.contracted(self.network.size)).items():
+            self.A[name][...] = leaf
+
+    def __call__(
+        self,
+        inputs: Num[ArrayLike, "N T D"],
+        times: Num[ArrayLike, "N T"],
+        *,
+        steps: Steps = "all",
+        mode: Mode | None = None,
+        tokens: Float[Array, "N T C"] | None = None,
+    ) -> Float[Array, "N T O"] | Float[Array, "N O"]:
+        """Return the prediction at every step, or at each sequence's one of `steps`.
+
+        `tokens` are written in place of lifted inputs. Cost: see `decode.read`.
+        """
+        inputs, times = check_sequences(self, inputs, times)
+        y = self._read(self.network, inputs, times, steps, mode, tokens)
+        return self._outputs(y, pick(inputs, steps))
+
+    def total(self, score, inputs, times, labels):
+        """The score, with its gradients taken while the states are at hand: see `decode.fold`."""
+        inputs, times = check_sequences(self, inputs, times)
+
+        def scored(y, x, *labels):
+            return score(self._outputs(y, x), *labels)
+
+        recurrence, z = self.recurrence(inputs, times)
+        return decode.fold(
+            recurrence, self.network, z, scored, (inputs, *labels),
+            mode=self.config.mode, bound=self.config.weight_clip,
+        )  # fmt: skip
+
+    def recurrence(
+        self,
+        inputs: Float[Array, "N T D"],
+        times: Float[Array, "N T"],
+        tokens: Float[Array, "N T C"] | None = None,
+    ) -> tuple[Recurrence, Float[Array, "N T d_in"]]:
+        """What `decode` takes: A, B, drive and theta_0, and the queries z."""
+        B, x = self.write, self._featured(inputs)
+        z = self._queries(x, times, jnp.arange(x.shape[1]))
+        tokens = self._lifted(x) if tokens is None else tokens
+        return Recurrence(self.transition, B, self._drive(tokens), self.phi(x[:, 0], B)), z
+
+    def query(
+        self,
+        theta: Float[ArrayLike, "N P"],
+        time: Num[ArrayLike, "*N"],
+        x: Num[ArrayLike, "N D"] | None = None,
+        step: Int[ArrayLike, ""] | int = 0,
+    ) -> Float[Array, "N O"]:
+        """Evaluate networks of weights theta, as `states` returns them, at new times.
+
+        `x` is the input that the root reads or that is added to its output, where the config says
+        so, and `step` the step's number for a positional encoding. Raises ValueError for a missing
+        x.
+        """
+        theta = as_floats(theta)
+        needed = self.config.query.inputs or self.config.residual
+        if x is None and needed:
+            raise ValueError(
+                f"this model's root reads the input too: give query x [N, {self.d_in}]"
+            )
+        x = jnp.zeros((len(theta), self.d_in), theta.dtype) if x is None else as_floats(x)
+        time = jnp.broadcast_to(jnp.asarray(time, theta.dtype), (len(theta),))
+        z = self._queries(self._featured(x), time, jnp.asarray(step))
+        return self._outputs(self.network.apply(theta.T, z.T).T, x)
+
+    def states(self, inputs, times, *, tokens=None):
+        """Theta at every step: N T P floats."""
+        inputs, times = check_sequences(self, inputs, times)
+        return self._read(Weights(), inputs, times, "all", None, tokens)
+
+    def sizes(self, length: int) -> dict[str, int]:
+        """P, floats and operations of streaming, bytes of the kernel (float32).
+
+        Operations: those of lift and features in their matrices, of B, of A and of the root.
+        """
+        config, network, channels = self.config, self.network, self.channels
+        A = config.transition_shapes(network)
+        factored = jax.eval_shape(
+            lambda A: A.factored(jnp.zeros((network.size, 1)), jnp.zeros((1, 1, 1))), A
+        )
+        columns = channels + config.start.columns(self.d_in, network.size)
+        learned = nnx.state([part for part in (self.lift, self.features) if part is not None])
+        operations = 2 * sum(leaf.size for leaf in jax.tree.leaves(learned) if leaf.ndim == 2)
+        operations += config.write.operations(network, channels)
+        operations += A.operations(network.size) + network.operations
+        return {
+            "P": network.size,
+            "state floats": network.size + 2 * channels,
+            "operations per token": operations,
+            "kernel bytes": 4 * length * network.size * columns * (factored is None),
+        }
+
+    def eigenvalues(self):
+        """Of A as a matrix, where P is at most 1,500."""
+        if self.network.size > 1500:
+            return None
+        A = np.asarray(self.transition.dense(self.network.size), np.float64)
+        return np.linalg.eigvals(A).astype(complex)
+
+    def diagnostics(self, inputs, times):
+        """Spectral radius of A, norm of A - I, and the weights after the last step."""
+        A, size = self.transition, self.network.size
+        return {
+            "A/spectral radius": float(A.spectral_radius(size)),
+            "A/norm of A - I": float(A.distance_to_identity(size)),
+            "theta": _last_weights(*nnx.split(self), as_floats(inputs), as_floats(times)),
+        }
+
+    def _read(self, root: Readout, inputs, times, steps: Steps, mode, tokens=None):
+        recurrence, z = self.recurrence(inputs, times, tokens)
+        return decode.read(
+            recurrence, root, z,
+            steps=steps, mode=mode or self.config.mode, bound=self.config.weight_clip,
+        )  # fmt: skip
+
+    def _drive(self, tokens: Float[Array, "N T C"]) -> Float[Array, "N T C"]:
+        before = self._before(tokens[:, 0])
+        if self.config.drive == "difference":
+            tokens = jnp.diff(tokens, axis=1, prepend=before[:, None])
+        if self.config.reads_before_writing:
+            tokens = jnp.roll(tokens, 1, axis=1).at[:, 0].set(0)
+        return tokens
+
+
+@partial(jax.jit, static_argnums=0)
+def _last_weights(graphdef, params, inputs, times) -> Float[Array, "N P"]:
+    return nnx.merge(graphdef, params)._read(Weights(), inputs, times, "last", None)
+
+
+def _named(A: LinearMap) -> dict[str, Array]:
+    """The parameters of A by name."""
+    return {
+        jax.tree_util.keystr(path, simple=True, separator="_"): leaf
+        for path, leaf in jax.tree_util.tree_leaves_with_path(A.parameters)
+    }

@@ -1,0 +1,67 @@
+"""What the root network is evaluated at."""
+
+from dataclasses import dataclass
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+
+@dataclass(frozen=True)
+class Waves:
+    """Sines and cosines of the step's number: a positional encoding."""
+
+    count: int = 32
+    """How many, an even number."""
+    base: float = 100.0
+    """Wavelengths run from 2 pi steps to almost 2 pi times this."""
+
+    def __post_init__(self):
+        if self.count < 2 or self.count % 2 or not self.base > 0:
+            raise ValueError(
+                f"Waves.count must be an even number of at least 2 and base above 0, got "
+                f"{self.count} and {self.base}"
+            )
+
+    def __call__(self, step: Int[Array, "*T"]) -> Float[Array, "*T count"]:
+        """sin and cos of step / base^(2 i / count), in turns."""
+        wavelengths = self.base ** (jnp.arange(0, self.count, 2) / self.count)
+        angles = jnp.multiply.outer(step, 1 / wavelengths)
+        waves = jnp.stack([jnp.sin(angles), jnp.cos(angles)], -1)
+        return waves.reshape(*angles.shape[:-1], -1)
+
+
+@dataclass(frozen=True)
+class Query:
+    """z_t, the input of the root network: any of time, positional encoding and current input."""
+
+    time: bool = True
+    """tau_t, the paper's."""
+    waves: Waves | None = None
+    """A positional encoding of the step."""
+    inputs: bool = False
+    """The current input x_t (its query part in the layout read_before_write)."""
+
+    def __post_init__(self):
+        if not (self.time or self.waves or self.inputs):
+            raise ValueError("the root network has no input: set query.time, waves or inputs")
+
+    @property
+    def inputs_alone(self) -> bool:
+        """Whether z_t is x_t and nothing else."""
+        return self.inputs and not self.time and not self.waves
+
+    def size(self, d: int) -> int:
+        """Channels of z, for inputs of d channels."""
+        return self.time + (self.waves.count if self.waves else 0) + d * self.inputs
+
+    def __call__(
+        self, x: Float[Array, "*N D"], time: Float[Array, "*N"], step: Int[Array, "..."]
+    ) -> Float[Array, "*N d_in"]:
+        """z at each step: time, waves, inputs."""
+        parts = [time[..., None]] if self.time else []
+        if self.waves:
+            waves = self.waves(step).astype(x.dtype)
+            parts.append(jnp.broadcast_to(waves, (*x.shape[:-1], self.waves.count)))
+        if self.inputs:
+            parts.append(x)
+        return jnp.concatenate(parts, -1)

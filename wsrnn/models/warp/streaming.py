@@ -1,0 +1,141 @@
+"""WARP one step at a time, in constant memory: streaming and free-running generation."""
+
+from abc import abstractmethod
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, ArrayLike, Float, Int, Num
+
+from wsrnn.models import Model, as_floats
+from wsrnn.models.head import HeadLayer
+from wsrnn.models.warp.config import WarpConfig
+from wsrnn.models.warp.features import FeatureMap
+from wsrnn.recurrence import LinearMap, Mode, Write
+from wsrnn.root import Network
+
+
+class State(NamedTuple):
+    """What streaming carries from step to step, of constant size."""
+
+    theta: Float[Array, "N P"]
+    token: Float[Array, "N C"]  # the lifted token of the step before
+    drive: Float[Array, "N C"]  # its drive, not yet written in the layout read_before_write
+    step: Int[Array, ""]
+
+
+class Streaming(Model):
+    """The steps of a `Warp`: the same equations as its full call, always as a recurrence."""
+
+    config: WarpConfig
+    d_in: int
+    d_out: int
+    channels: int
+    network: Network
+    features: FeatureMap | None
+    lift: Any
+    phi: Any
+    head: HeadLayer
+
+    @property
+    @abstractmethod
+    def transition(self) -> LinearMap:
+        """A."""
+
+    @property
+    @abstractmethod
+    def write(self) -> Write:
+        """B."""
+
+    def start(self, x0: Num[ArrayLike, "N D"]) -> State:
+        """Return the state before the first step of sequences that begin with x0.
+
+        Then ``state, y_t = model.advance(state, x_t, time_t)`` for t = 0, 1, ..., x0 being the
+        first x_t, gives the outputs of the full call one by one, with memory that does not grow:
+        the weights adapt to the sequence with no gradient and no optimiser.
+        """
+        x0 = self._featured(as_floats(x0))
+        theta = self.phi(x0, self.write).theta
+        tokens = self._lifted(x0)
+        return State(theta, self._before(tokens), jnp.zeros_like(tokens), jnp.zeros((), jnp.int32))
+
+    def advance(
+        self, state: State, x: Num[ArrayLike, "N D"], time: Num[ArrayLike, " #N"] | float
+    ) -> tuple[State, Float[Array, "N O"]]:
+        """Take one step of the recurrence and read it: the next state and y_t."""
+        config, x = self.config, as_floats(x)
+        featured = self._featured(x)
+        token = self._lifted(featured)
+        u = token - state.token if config.drive == "difference" else token
+        written = state.drive if config.reads_before_writing else u
+        # theta_0 = start + B u_0: A is not applied before the first step.
+        carried = jnp.where(state.step == 0, state.theta, self.transition.apply(state.theta))
+        theta = carried + self.write.apply(written)
+        if config.weight_clip is not None:
+            theta = jnp.clip(theta, -config.weight_clip, config.weight_clip)
+        time = jnp.broadcast_to(jnp.asarray(time, x.dtype), (len(x),))
+        z = self._queries(featured, time, state.step)
+        y = self._outputs(self.network.apply(theta.T, z.T).T, x)
+        return State(theta, token, u, state.step + 1), y
+
+    def generate(
+        self,
+        context: Num[ArrayLike, "N L D"],
+        times: Num[ArrayLike, "N T"],
+        *,
+        mode: Mode = "auto",
+    ) -> Float[Array, "N T O"]:
+        """Return y_0 .. y_{T-1}, the inputs being `context` for L steps, then the model's means.
+
+        y_t predicts x_{t+1}, so the model continues the sequence by itself from step L on. Raises
+        ValueError for another mode than scan (predictions fed back are not linear in the state) and
+        for a model whose outputs are not its inputs.
+        """
+        if mode not in ("scan", "auto"):
+            raise ValueError(
+                f"feeding predictions back is not linear in the state: mode {mode} cannot, use scan"
+            )
+        if self.d_in != self.d_out:
+            raise ValueError(f"only a model that predicts its inputs can feed them back: "
+                             f"d_in is {self.d_in}, d_out {self.d_out}")  # fmt: skip
+        context, times = as_floats(context), as_floats(times)
+        length = context.shape[1]
+        padded = jnp.pad(context, ((0, 0), (0, times.shape[1] - length), (0, 0)))
+
+        def step(carry, inputs):
+            state, previous = carry
+            t, x, time = inputs
+            state, y = self.advance(state, jnp.where(t < length, x, previous), time)
+            return (state, y[:, : self.d_out]), y
+
+        over_time = (jnp.arange(times.shape[1]), jnp.swapaxes(padded, 0, 1), times.T)
+        _, y = jax.lax.scan(step, (self.start(context[:, 0]), context[:, 0]), over_time)
+        return jnp.swapaxes(y, 0, 1)
+
+    # What a step and the full call share.
+
+    def _featured(self, x: Float[Array, "*N D"]) -> Float[Array, "*N C"]:
+        return x if self.features is None else self.features(x)
+
+    def _lifted(self, x: Float[Array, "*N D"]) -> Float[Array, "*N C"]:
+        return (x if self.lift is None else self.lift(x))[..., : self.channels]
+
+    def _before(self, first: Float[Array, "N C"]) -> Float[Array, "N C"]:
+        """What the first token differs from: itself, so that u_0 = 0, as phi has seen it already.
+
+        Before the first write nothing has been seen, so there it differs from zero.
+        """
+        return jnp.zeros_like(first) if self.config.reads_before_writing else first
+
+    def _queries(
+        self, x: Float[Array, "*N D"], time: Float[Array, "*N"], step: Int[Array, "..."]
+    ) -> Float[Array, "*N d_in"]:
+        query = x[..., : -self.d_out] if self.config.reads_before_writing else x
+        return self.config.query(query, time, step)
+
+    def _outputs(
+        self, y: Float[Array, "*N raw"], x: Float[Array, "*N D"]
+    ) -> Float[Array, "*N raw"]:
+        if self.config.residual:
+            y = y.at[..., : self.d_out].add(x)
+        return self.head(y)

@@ -1,0 +1,112 @@
+"""A root that is a formula: physics, or any other function, of an inner network's outputs."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import lru_cache
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from wsrnn.root.base import Root, check_positive
+from wsrnn.root.mlp import Mlp
+
+Function = Callable[[Float[Array, " K"], Float[Array, " d_in"]], Float[Array, " d_out"]]
+
+
+@dataclass(frozen=True)
+class Formula(Root):
+    """y = formula(o, z), where o [K] are the outputs of an inner network at z (paper, section 3.3).
+
+    For instance a damped oscillation whose amplitude, rate and phase the inner network gives:
+
+        def oscillation(o, z):
+            return o[:1] * jnp.exp(-jax.nn.softplus(o[1:2]) * z) * jnp.cos(o[2:3] * z + o[3:])
+
+        Formula(oscillation, inner=Mlp(width=48, depth=3), outputs=4)
+
+    `formula` is any jax function of one read: [K], [d_in] to [d_out] (twice as many where a scale
+    is predicted). When a model is built its shape is checked, and that value and gradient are
+    finite for fresh weights at z within -1 and 1.
+    """
+
+    formula: Function
+    inner: Root = field(default_factory=Mlp)
+    """The network of weights theta; its inputs are z."""
+    outputs: int = 1
+    """K."""
+
+    def __post_init__(self):
+        check_positive(self, "outputs")
+
+    @property
+    def name(self) -> str:
+        """Of the function, for messages."""
+        return getattr(self.formula, "__name__", type(self.formula).__name__)
+
+    def blocks(self, d_in, d_out):
+        """Those of the inner network."""
+        return self.inner.blocks(d_in, self.outputs)
+
+    def init(self, key, d_in, d_out):
+        """Those of the inner network."""
+        return self.inner.init(key, d_in, self.outputs)
+
+    def initial(self, parameters, d_in, d_out):
+        """That of the inner network."""
+        return self.inner.initial(parameters, d_in, self.outputs)
+
+    def written(self, d_in, d_out):
+        """Those of the inner network."""
+        return self.inner.written(d_in, self.outputs)
+
+    def operations(self, d_in, d_out):
+        """Those of the inner network; the formula is not counted."""
+        return self.inner.operations(d_in, self.outputs)
+
+    def apply(self, theta, z, d_out):
+        """The formula at every read."""
+        one = jax.vmap(self.formula, in_axes=-1, out_axes=-1)
+        for _ in range(theta.ndim - 2):
+            one = jax.vmap(one)
+        return one(self.inner.apply(theta, z, self.outputs), z)
+
+    def check(self, d_in, d_out):
+        """The formula's shape, and that it is finite where training starts."""
+        self.inner.check(d_in, self.outputs)
+        _check_formula(self, d_in, d_out)
+
+
+@lru_cache(maxsize=64)
+def _check_formula(root: Formula, d_in: int, d_out: int) -> None:
+    inner = [jax.ShapeDtypeStruct((n,), jnp.float32) for n in (root.outputs, d_in)]
+    try:
+        shape = jax.eval_shape(root.formula, *inner)
+    except (TypeError, ValueError, IndexError) as error:
+        raise ValueError(
+            f"formula {root.name} fails for {root.outputs} outputs and z of {d_in}: {error}"
+        ) from error
+    if getattr(shape, "shape", None) != (d_out,):
+        raise ValueError(
+            f"formula {root.name} must return an array [{d_out}], got "
+            f"{getattr(shape, 'shape', type(shape).__name__)}: it maps outputs [{root.outputs}] "
+            f"and z [{d_in}] to y [{d_out}]"
+        )
+    with jax.ensure_compile_time_eval():
+        points = jnp.asarray(np.random.default_rng(0).uniform(-1, 1, (d_in, 32)), jnp.float32)
+        points = points.at[:, 0].set(0).at[:, 1].set(1)
+        parameters = root.init(jax.random.key(0), d_in, d_out)
+        theta = root.initial(parameters, d_in, d_out)
+
+        def total(theta):
+            y = root.apply(jnp.broadcast_to(theta[:, None], (len(theta), 32)), points, d_out)
+            return y.sum(), y
+
+        slope, y = jax.grad(total, has_aux=True)(theta)
+        for what, values in (("value", y), ("gradient", slope)):
+            if not np.isfinite(values).all():
+                raise ValueError(
+                    f"formula {root.name} has a {what} that is not finite for fresh weights and z "
+                    "within -1 and 1: keep divisors, roots and logarithms away from 0"
+                )
