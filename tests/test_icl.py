@@ -12,9 +12,10 @@ from flax import nnx
 from wsrnn import cli, data, icl
 from wsrnn.evaluations.in_context import least_squares_root
 from wsrnn.models import Model
-from wsrnn.models.lift import LiftConfig
-from wsrnn.models.rnn import RnnConfig
-from wsrnn.models.warp import TransitionConfig
+from wsrnn.models.peers.rnn import RnnConfig
+from wsrnn.models.warp import Matrix
+from wsrnn.recurrence import Rotation
+from wsrnn.root import Mlp
 from wsrnn.tasks.regression import GaussianProcess, LinearRegression, OutlierRegression, Quadratic
 
 TINY = Path(__file__).with_name("tiny.py")
@@ -134,9 +135,8 @@ def test_the_state_of_a_lifted_model_holds_the_sums_and_of_an_unlifted_one_no_w(
     lifted = icl.states(model, TASK, batch)["probes"]
     assert min(lifted["sum of y x"]) > 0.99 and lifted["w"][-1] > 0.5
     plain = replace(
-        model.config, root_form="mlp", root_steps=8, width=4, depth=1, lift=LiftConfig(),
-        write="learned", input_scale=1.0, transition=TransitionConfig("rotation"),
-    )  # fmt: skip
+        model.config, root=Mlp(4, 1), lift=None, write=Matrix(scale=1.0), transition=Rotation()
+    )
     probes = icl.states(plain.build(5, 1, rngs=nnx.Rngs(0)), TASK, batch)["probes"]
     assert max(map(abs, probes["w"])) < 0.1
     peer = RnnConfig(width=8, layout="read_before_write").build(5, 1, rngs=nnx.Rngs(0))

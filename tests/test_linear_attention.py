@@ -9,7 +9,7 @@ import pytest
 from flax import nnx
 
 from wsrnn import icl, optim, plateaus
-from wsrnn.models.linear_attention import LinearAttention, LinearAttentionConfig
+from wsrnn.models.peers.linear_attention import LinearAttention, LinearAttentionConfig
 from wsrnn.tasks.drawn import draw
 from wsrnn.tasks.prompts import Prompts
 from wsrnn.tasks.regression import LinearRegression
@@ -53,7 +53,7 @@ def test_it_is_the_formula_at_every_prefix(config, d_out, x64):
     times = np.zeros((N, T))
     np.testing.assert_allclose(model(tokens, times), expected, rtol=1e-9)
     at = np.array([0, 3, 5, 1])
-    read = model(tokens, times, at=at)
+    read = model(tokens, times, steps=at)
     np.testing.assert_allclose(read, expected[np.arange(N), at], rtol=1e-9)
 
 

@@ -27,9 +27,10 @@ from wsrnn import data, loop
 from wsrnn.checkpoint import Checkpoints
 from wsrnn.errors import RunError, UserError
 from wsrnn.experiment import Recipe
-from wsrnn.models.warp import TransitionConfig, WarpConfig
+from wsrnn.models.warp import WarpConfig
 from wsrnn.monitor import training_seconds
 from wsrnn.record import read_metrics
+from wsrnn.recurrence import Dense, Diagonal, LowRank
 from wsrnn.report import report
 from wsrnn.run import load_step
 
@@ -209,19 +210,17 @@ def test_a_clipped_run_with_the_mode_left_open_is_a_scan():
 
 
 @pytest.mark.parametrize("contract", [False, True])
-@pytest.mark.parametrize("form", ["dense", "diagonal", "low_rank"])
-def test_a_contracted_A_stays_within_radius_1_through_updates(form, contract):
-    transition = {
-        "dense": TransitionConfig("dense", "orthogonal", radius=1.2, contract=contract),
-        "diagonal": TransitionConfig("diagonal", radius=1.2, contract=contract),
-        "low_rank": TransitionConfig("low_rank", rank=3, contract=contract),
-    }[form]
+@pytest.mark.parametrize(
+    "transition", [Dense("orthogonal", radius=1.2), Diagonal(radius=1.2), LowRank(rank=3)], ids=str
+)
+def test_a_contracted_A_stays_within_radius_1_through_updates(transition, contract):
+    transition = replace(transition, contract=contract)
     experiment = recipe("--optim.learning-rate", "0.1").experiment().resolve()
     experiment = replace(experiment, model=replace(experiment.model, transition=transition))
     mesh = experiment.mesh.build(8)
     program = loop.compose(experiment, mesh)
     state, radii = program.init(), []
-    if form == "low_rank":  # which starts at a radius of 1 and no other
+    if isinstance(transition, LowRank):  # which starts at a radius of 1 and no other
         state.params["A"]["U"] = 0.2 * state.params["A"]["V"]
     for batch in islice(data.train_stream(experiment.task, 8, 0), 4):
         state, log = program.train_step(state, loop.to_devices(batch, mesh))

@@ -10,15 +10,14 @@ import pytest
 from flax import nnx
 from numerics import close
 
-from wsrnn.models import rnn
-from wsrnn.models.fast_weights import FastWeightsConfig
-from wsrnn.models.head import HeadConfig
-from wsrnn.models.lift import LiftConfig
-from wsrnn.models.rnn import RnnConfig
-from wsrnn.models.selective import DeltaWarpConfig, SelectiveConfig
-from wsrnn.models.ssm import SsmConfig, hippo, recurrence
-from wsrnn.models.transformer import TransformerConfig
-from wsrnn.models.warp import WarpConfig
+from wsrnn.models.peers import rnn
+from wsrnn.models.peers.fast_weights import Delta, FastWeightsConfig, Ttt
+from wsrnn.models.peers.rnn import RnnConfig
+from wsrnn.models.peers.ssm import SsmConfig, hippo, recurrence
+from wsrnn.models.peers.transformer import TransformerConfig
+from wsrnn.models.warp import Bilinear, Head, MlpLift, Scale, Tanh, WarpConfig
+from wsrnn.models.warp.selective import DeltaWarpConfig, SelectiveConfig
+from wsrnn.root import Mlp
 
 N, T, D, O = 3, 19, 3, 2  # noqa: E741
 PEERS = {
@@ -26,11 +25,11 @@ PEERS = {
     "lstm": RnnConfig(cell="lstm", width=6, layers=2),
     "ssm": SsmConfig(width=6, states=4, layers=2, spectra=2),
     "transformer": TransformerConfig(width=8, depth=2, heads=2),
-    "delta": FastWeightsConfig(rule="delta", width=8, depth=1),
-    "gated_delta": FastWeightsConfig(rule="gated_delta", width=8, depth=2),
-    "ttt": FastWeightsConfig(rule="ttt", width=8, depth=1, batch=4),
-    "delta_warp": DeltaWarpConfig(psi=LiftConfig("mlp", width=5, size=4), gated=True),
-    "selective": SelectiveConfig(width=4, lift=LiftConfig("mlp", width=5, size=3)),
+    "delta": FastWeightsConfig(rule=Delta(), width=8, depth=1),
+    "gated_delta": FastWeightsConfig(rule=Delta(gated=True), width=8, depth=2),
+    "ttt": FastWeightsConfig(rule=Ttt(batch=4), width=8, depth=1),
+    "delta_warp": DeltaWarpConfig(psi=MlpLift(width=5, size=4), gated=True),
+    "selective": SelectiveConfig(root=Mlp(4, 1), lift=MlpLift(width=5, size=3)),
 }
 # Of the size of the WARP that they are measured against, for one channel in and one out.
 MATCHED = {
@@ -38,9 +37,9 @@ MATCHED = {
     "lstm": RnnConfig(cell="lstm", width=640),
     "ssm": SsmConfig(width=320, states=160, layers=4, spectra=5),
     "transformer": TransformerConfig(width=184, depth=4, heads=4),
-    "delta": FastWeightsConfig(rule="delta", width=184, depth=4, heads=4),
-    "gated_delta": FastWeightsConfig(rule="gated_delta", width=184, depth=4, heads=4),
-    "ttt": FastWeightsConfig(rule="ttt", width=182, depth=4, heads=7),
+    "delta": FastWeightsConfig(rule=Delta(), width=184, depth=4, heads=4),
+    "gated_delta": FastWeightsConfig(rule=Delta(gated=True), width=184, depth=4, heads=4),
+    "ttt": FastWeightsConfig(rule=Ttt(), width=182, depth=4, heads=7),
 }
 each = pytest.mark.parametrize("name", PEERS)
 each_matched = pytest.mark.parametrize("name", MATCHED)
@@ -224,7 +223,7 @@ def descended(rule, head, size, x, q, k, v):
 def fast_weights(model, xs):
     xs = linear(model.embed, xs)
     size = model.config.width // model.config.heads
-    read = descended if model.config.rule == "ttt" else corrected
+    read = descended if isinstance(model.config.rule, Ttt) else corrected
     for layer in model.layers:
         x = norm(layer.norm, xs)
         parts = linear(layer.qkv, x).reshape(len(x), 3, -1, size)
@@ -258,16 +257,17 @@ def corrected_root(model, xs):
 
 def selected(model, xs):
     theta, before = np.array(model.theta[...]), model.config.layout == "read_before_write"
-    outputs, root = [], model.root
+    outputs, network = [], model.network
     for t, x in enumerate(xs):
         token = np.concatenate([x[:D], x[2 * D - O :]]) if before else x
         z = x[D:] if before else x
         u = lifted(model.lift, token)
         if t or not before:
             theta = sigmoid(linear(model.decay, u) + 4) * theta + u @ np.asarray(model.B[...])
-        for i, (kernel, bias) in enumerate(root.unflatten(jnp.asarray(theta)[:, None])):
+        layers = network.root.unflatten(jnp.asarray(theta)[:, None], network.d_in, network.d_out)
+        for i, (kernel, bias) in enumerate(layers):
             z = np.asarray(kernel)[..., 0] @ z + np.asarray(bias)[..., 0]
-            z = np.maximum(z, 0) if i < root.depth else z
+            z = np.maximum(z, 0) if i < network.root.depth else z
         outputs.append(z)
     return np.array(outputs)
 
@@ -396,12 +396,12 @@ def test_reading_one_step_is_that_step_of_the_full_output(name):
     model = build(PEERS[name])
     at = jnp.array([0, T - 1, 12])
     expected = jax.jit(model)(*batch())[jnp.arange(N), at]
-    close(jax.jit(model)(*batch(), at=at), expected, 1e-12)
+    close(jax.jit(model)(*batch(), steps=at), expected, 1e-12)
 
 
 @pytest.mark.parametrize("name", ["gru", "transformer", "delta_warp"])
 def test_an_uncertain_model_predicts_means_and_scales(name):
-    config = replace(PEERS[name], head=HeadConfig("tanh", uncertain=True))
+    config = replace(PEERS[name], head=Head(Tanh(), Scale()))
     assert config.uncertain and not PEERS[name].uncertain
     y = jax.jit(build(config))(*batch())
     assert y.shape == (N, T, 2 * O)
@@ -449,7 +449,7 @@ def parameters(config):
 
 @each_matched
 def test_the_matched_sizes_are_those_of_a_dense_warp(name):
-    warp = parameters(WarpConfig(width=24, depth=3))
+    warp = parameters(WarpConfig())
     assert warp == 1273**2 + 2 * 1273
     assert abs(parameters(MATCHED[name]) / warp - 1) < 0.05
 
@@ -492,21 +492,18 @@ def test_the_state_is_what_a_second_part_needs_of_the_first(name):
 @pytest.mark.parametrize(
     ("name", "options", "cure"),
     [
-        ("gru", {"cell": "elman"}, "use gru or lstm"),
+        ("gru", {"cell": "elman"}, "use gru, lstm"),
         ("gru", {"width": 0}, "at least 1, got width 0"),
         ("lstm", {"layers": 0, "width": -1}, "got width -1, layers 0"),
         ("ssm", {"states": 0}, "got states 0"),
         ("ssm", {"spectra": 3}, "must divide states, got 3 of 4"),
         ("ssm", {"shortest": 0.0}, "0 < shortest <= longest"),
         ("ssm", {"longest": 1e-4}, "0 < shortest <= longest"),
-        ("ssm", {"mode": "fft"}, "use scan or parallel or conv"),
-        ("delta", {"rule": "hebb"}, "use delta, gated_delta, ttt"),
+        ("ssm", {"mode": "fft"}, "use scan, parallel, conv"),
         ("delta", {"heads": 3}, "multiple of heads, got 8 and 3"),
-        ("delta", {"batch": 4}, "for rule ttt only, got 4 with delta"),
-        ("ttt", {"batch": 0}, "at least 1"),
-        ("delta_warp", {"layout": "standard"}, "reads before it writes"),
-        ("delta_warp", {"psi": LiftConfig("bilinear")}, "psi sees x alone"),
-        ("selective", {"depth": -1}, "depth of at least 0"),
+        ("delta_warp", {"layout": "standard"}, "use read_before_write"),
+        ("delta_warp", {"psi": Bilinear()}, "psi sees x alone"),
+        ("selective", {"input_scale": 0.0}, "above 0"),
         ("transformer", {"depth": 0}, "got depth 0"),
         ("transformer", {"heads": 3}, "multiple of twice the heads, got 8 and 3"),
         ("transformer", {"heads": 8}, "multiple of twice the heads, got 8 and 8"),
@@ -515,6 +512,11 @@ def test_the_state_is_what_a_second_part_needs_of_the_first(name):
 def test_a_config_that_cannot_work_is_refused_with_the_cure(name, options, cure, unchecked):
     with pytest.raises(ValueError, match=cure):
         replace(PEERS[name], **options)
+
+
+def test_a_mini_batch_has_at_least_one_token():
+    with pytest.raises(ValueError, match="at least 1, got batch 0"):
+        Ttt(batch=0)
 
 
 @each

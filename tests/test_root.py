@@ -8,7 +8,22 @@ import numpy as np
 import pytest
 from numerics import close
 
-from wsrnn.root import ACTIVATIONS, MLPS, RootNet
+from wsrnn.root import (
+    ACTIVATIONS,
+    ROOTS,
+    ConjugateGradients,
+    Descent,
+    Evidence,
+    Formula,
+    Linear,
+    Mlp,
+    Network,
+    Residual,
+)
+
+LAYERED = {"linear": Linear(), "one": Mlp(5, 1), "two": Mlp(4, 2, "tanh")}
+layered = pytest.mark.parametrize("root", LAYERED.values(), ids=LAYERED)
+every_root = pytest.mark.parametrize("root", [*[root() for root in ROOTS], Formula(lambda o, z: o)])
 
 FORMULAS = {
     "relu": lambda x: np.where(x > 0, x, 0),
@@ -37,23 +52,51 @@ def normal(seed, *shape):
     return jnp.asarray(np.random.default_rng(seed).normal(size=shape))
 
 
-def test_the_papers_root_network_has_1273_weights():
-    assert RootNet(1, 24, 3, 1).size == 1273
-
-
-@pytest.mark.parametrize("root_type", MLPS)
-@pytest.mark.parametrize("sizes", [(1, 1, 0, 1), (3, 5, 0, 2), (2, 4, 1, 3), (3, 4, 2, 2)])
-def test_size_counts_what_init_draws_and_what_unflatten_uses(root_type, sizes):
-    root = root_type(*sizes)
-    theta = root.init(jax.random.key(0))
-    assert theta.shape == (root.size,)
-    assert sum(part.size for layer in root.unflatten(theta[:, None]) for part in layer) == root.size
-
-
-def layers(root, start):
+def layers(network, key=0):
     """Kernel and bias of each layer at the start."""
-    theta = root.init(jax.random.key(0), start)[:, None]
-    return [(kernel[..., 0], bias[..., 0]) for kernel, bias in root.unflatten(theta)]
+    theta = network.init(jax.random.key(key))[:, None]
+    root, d_in, d_out = network.root, network.d_in, network.d_out
+    return [(kernel[..., 0], bias[..., 0]) for kernel, bias in root.unflatten(theta, d_in, d_out)]
+
+
+def test_the_papers_root_network_has_1273_weights():
+    assert Network(Mlp(24, 3), 1, 1).size == 1273
+
+
+@pytest.mark.parametrize(("d_in", "d_out"), [(1, 1), (3, 2), (2, 4)])
+@layered
+def test_size_counts_what_init_draws_and_what_unflatten_uses(root, d_in, d_out):
+    network = Network(root, d_in, d_out)
+    assert network.init(jax.random.key(0)).shape == (network.size,)
+    assert sum(part.size for layer in layers(network) for part in layer) == network.size
+
+
+@every_root
+def test_every_root_reads_a_theta_of_its_size_and_ignores_what_follows(root, x64):
+    network = Network(root, 3, 1)
+    theta = network.initial(network.init(jax.random.key(0)))
+    assert theta.shape == (network.size,) == (sum(network.blocks),)
+    assert 0 < network.written <= network.size
+    assert network.operations > 0
+    theta = theta + 0.1 * jnp.abs(normal(1, network.size))
+    z = normal(2, 3, 7)
+    theta = jnp.broadcast_to(theta[:, None], (network.size, 7))
+    y = network.apply(theta, z)
+    assert y.shape == (1, 7)
+    padded = network.apply(jnp.pad(theta, ((0, 2), (0, 0)), constant_values=9.0), z)
+    close(padded, y, 1e-12)
+
+
+@every_root
+def test_other_axes_of_every_root_are_a_batch_of_networks(root, x64):
+    network = Network(root, 3, 1)
+    start = network.initial(network.init(jax.random.key(0)))
+    theta = jnp.abs(start[:, None] + 0.1 * normal(1, 2, 5, network.size, 4))
+    z = normal(2, 2, 5, 3, 4)
+    y = network.apply(theta, z)
+    for *m, n in np.ndindex(2, 5, 4):
+        one = network.apply(theta[*m, :, n, None], z[*m, :, n, None])
+        close(y[*m, :, n], one[:, 0], 1e-9)
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
@@ -66,50 +109,37 @@ def test_the_activations(activation, x64):
 @pytest.mark.parametrize("sizes", [(1, 1, 0, 1), (3, 5, 0, 2), (2, 4, 1, 3), (3, 4, 2, 2)])
 def test_the_network_is_an_mlp_read_from_a_flat_vector(sizes, activation, x64):
     d_in, width, depth, d_out = sizes
-    root = RootNet(d_in, width, depth, d_out, activation)
-    theta, z = normal(1, root.size), normal(2, d_in)
+    network = Network(Mlp(width, depth, activation) if depth else Linear(), d_in, d_out)
+    theta, z = normal(1, network.size), normal(2, d_in)
     expected = forward(theta, z, [d_in, *[width] * depth, d_out], activation)
-    y = root.apply(theta[:, None], z[:, None])[:, 0]
+    y = network.apply(theta[:, None], z[:, None])[:, 0]
     np.testing.assert_allclose(y, expected, rtol=1e-10, atol=1e-10)
-
-
-@pytest.mark.parametrize("lead", [(), (5,), (2, 3)])
-@pytest.mark.parametrize("root_type", MLPS)
-def test_other_axes_are_a_batch_of_networks(root_type, lead, x64):
-    root, N = root_type(3, 4, 2, 2, "tanh"), 3
-    theta, z = normal(1, *lead, root.size, N), normal(2, *lead, 3, N)
-    y = root.apply(theta, z)
-    assert y.shape == (*lead, 2, N)
-    for *m, n in np.ndindex(*lead, N):
-        one = root.apply(theta[*m, :, n, None], z[*m, :, n, None])
-        close(y[*m, :, n], one[:, 0], 1e-12)
 
 
 @pytest.mark.parametrize(("pad", "lead"), [(0, (2,)), (3, ())])
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 @pytest.mark.parametrize("depth", [0, 2])
-@pytest.mark.parametrize("root_type", MLPS)
-def test_gradients_are_those_of_plain_sums(root_type, depth, activation, lead, pad, x64):
-    root, N = root_type(2, 5, depth, 3, activation), 7
-    theta, z = normal(1, *lead, root.size + pad, N), normal(2, *lead, 2, N)
+def test_gradients_are_those_of_plain_sums(depth, activation, lead, pad, x64):
+    network, N = Network(Mlp(5, depth, activation) if depth else Linear(), 2, 3), 7
+    theta, z = normal(1, *lead, network.size + pad, N), normal(2, *lead, 2, N)
 
     def plain(theta, z):
-        for layer, (kernel, bias) in enumerate(root.unflatten(theta)):
+        for layer, (kernel, bias) in enumerate(network.root.unflatten(theta, 2, 3)):
             z = jnp.einsum("...oin,...in->...on", kernel, z) + bias
             z = ACTIVATIONS[activation](z) if layer < depth else z
         return z
 
     expected, pull_plain = jax.vjp(plain, theta, z)
-    y, pull = jax.vjp(root.apply, theta, z)
+    y, pull = jax.vjp(network.apply, theta, z)
     g = normal(3, *y.shape)
     close(y, expected, 1e-12)
     close(pull(g), pull_plain(g), 1e-12)
     if pad:
-        assert not np.any(pull(g)[0][..., root.size :, :])
+        assert not np.any(pull(g)[0][..., network.size :, :])
 
 
 def test_bfloat16_is_the_network_alone(x64):
-    exact, rounded = RootNet(2, 8, 2, 1, "tanh"), RootNet(2, 8, 2, 1, "tanh", bfloat16=True)
+    exact, rounded = (Network(Mlp(8, 2, "tanh", bfloat16=b), 2, 1) for b in (False, True))
     theta, z = normal(1, exact.size, 50), normal(2, 2, 50)
     y, pull = jax.vjp(rounded.apply, theta, z)
     assert y.dtype == theta.dtype
@@ -120,22 +150,20 @@ def test_bfloat16_is_the_network_alone(x64):
     close(dtheta, jax.grad(lambda theta: exact.apply(theta, z).sum())(theta), 0.1)
 
 
-@pytest.mark.parametrize("activation", ACTIVATIONS)
-def test_depth_0_is_linear(activation, x64):
-    root = RootNet(3, 7, 0, 2, activation)
-    theta, z, w = normal(1, root.size, 1), normal(2, 3, 1), normal(3, 3, 1)
-    zero = root.apply(theta, jnp.zeros((3, 1)))
+def test_a_linear_root_is_linear(x64):
+    network = Network(Linear(), 3, 2)
+    theta, z, w = normal(1, network.size, 1), normal(2, 3, 1), normal(3, 3, 1)
+    zero = network.apply(theta, jnp.zeros((3, 1)))
     np.testing.assert_allclose(
-        root.apply(theta, z + 2 * w) - zero,
-        (root.apply(theta, z) - zero) + 2 * (root.apply(theta, w) - zero),
+        network.apply(theta, z + 2 * w) - zero,
+        (network.apply(theta, z) - zero) + 2 * (network.apply(theta, w) - zero),
         rtol=1e-10,
     )
-    assert root.size == 3 * 2 + 2
+    assert network.size == 3 * 2 + 2
 
 
 def test_the_uniform_start_fills_its_bounds_in_every_layer():
-    root = RootNet(4, 100, 2, 9)
-    for kernel, bias in layers(root, "uniform"):
+    for kernel, bias in layers(Network(Mlp(100, 2), 4, 9)):
         bound = kernel.shape[1] ** -0.5
         for part in (kernel, bias):
             assert np.abs(part).max() <= bound
@@ -145,40 +173,86 @@ def test_the_uniform_start_fills_its_bounds_in_every_layer():
 
 
 def test_the_he_start_has_zero_biases_and_variance_2_over_in():
-    root = RootNet(8, 200, 2, 50)
-    for kernel, bias in layers(root, "he"):
+    for kernel, bias in layers(Network(Mlp(200, 2, start="he"), 8, 50)):
         assert not np.any(bias)
         assert np.var(kernel) == pytest.approx(2 / kernel.shape[1], rel=0.1)
         assert abs(np.mean(kernel)) < 0.1 * np.std(kernel)
 
 
 @pytest.mark.parametrize("start", ["uniform", "he"])
-@pytest.mark.parametrize("root_type", MLPS)
-def test_layers_and_keys_are_drawn_independently(root_type, start):
-    root = root_type(6, 6, 2, 6)
-    one, two = (root.init(jax.random.key(k), start) for k in (0, 1))
+def test_layers_and_keys_are_drawn_independently(start):
+    network = Network(Mlp(6, 2, start=start), 6, 6)
+    one, two = (network.init(jax.random.key(k)) for k in (0, 1))
     assert np.abs(one - two).max() > 0.01
-    (first, _), (second, _), *_ = layers(root, start)
+    (first, _), (second, _), *_ = layers(network)
     assert np.abs(first - second).max() > 0.01
 
 
 @pytest.mark.parametrize(
-    "sizes", [(0, 4, 1, 1), (1, 0, 1, 1), (1, 4, -1, 1), (1, 4, 1, 0), (1, -2, 3, 1)]
+    "build",
+    [
+        lambda: Network(Mlp(4, 1), 0, 1),
+        lambda: Network(Mlp(4, 1), 1, 0),
+        lambda: Mlp(width=0),
+        lambda: Mlp(depth=0),
+        lambda: Residual(width=0),
+        lambda: Residual(repeats=0),
+        lambda: Descent(steps=0),
+        lambda: ConjugateGradients(steps=0),
+        lambda: Evidence(priors=0),
+        lambda: Formula(lambda o, z: o, outputs=0),
+    ],
 )
-@pytest.mark.parametrize("root_type", MLPS)
-def test_sizes_that_make_no_network_are_refused(root_type, sizes):
+def test_sizes_that_make_no_network_are_refused(build):
     with pytest.raises(ValueError, match="at least 1"):
-        root_type(*sizes)
+        build()
 
 
-@pytest.mark.parametrize("root_type", MLPS)
-def test_an_unknown_activation_is_refused_with_the_list(root_type, unchecked):
-    with pytest.raises(ValueError, match="'gelu' is unknown") as refused:
-        root_type(1, 4, 1, 1, "gelu")
-    assert all(name in str(refused.value) for name in ACTIVATIONS)
+@pytest.mark.parametrize("root", [Mlp, Residual])
+def test_an_unknown_activation_is_refused_with_the_nearest(root, unchecked):
+    with pytest.raises(ValueError, match="activation 'gelu' is unknown: did you mean 'relu'"):
+        root(activation="gelu")
 
 
-@pytest.mark.parametrize("root_type", MLPS)
-def test_root_networks_are_static(root_type):
-    assert hash(root_type(1, 4, 1, 1)) == hash(root_type(1, 4, 1, 1))
-    assert root_type(1, 4, 1, 1) == root_type(1, 4, 1, 1) != root_type(1, 5, 1, 1)
+@every_root
+def test_root_networks_are_static(root):
+    assert hash(Network(root, 3, 1)) == hash(Network(root, 3, 1))
+    assert Network(root, 3, 1) == Network(root, 3, 1) != Network(root, 4, 1)
+
+
+# Formulas
+
+
+def oscillation(o, z):
+    """A damped oscillation over time from amplitude, rate, frequency and phase."""
+    c, k, w, p = o
+    return (c * jnp.exp(-jax.nn.softplus(k) * z[0]) * jnp.cos(w * z[0] + p))[None]
+
+
+def test_a_formula_is_applied_to_the_inner_outputs_at_every_read(x64):
+    inner = Mlp(width=3, depth=1, activation="tanh")
+    network = Network(Formula(oscillation, inner=inner, outputs=4), 2, 1)
+    plain = Network(inner, 2, 4)
+    assert network.size == plain.size
+    theta, z = normal(1, 3, network.size, 5), normal(2, 3, 2, 5)
+    y, outputs = network.apply(theta, z), np.asarray(plain.apply(theta, z))
+    for m, n in np.ndindex(3, 5):
+        c, k, w, p = outputs[m, :, n]
+        tau = z[m, 0, n]
+        expected = c * np.exp(-np.log1p(np.exp(k)) * tau) * np.cos(w * tau + p)
+        np.testing.assert_allclose(y[m, 0, n], expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("formula", "cure"),
+    [
+        (lambda o, z: o[:, None], r"must return an array \[1\], got \(2, 1\)"),
+        (lambda o, z: (o, z), r"must return an array \[1\], got tuple"),
+        (lambda o, z: o[0] @ z, "fails for 2 outputs and z of 3"),
+        (lambda o, z: jnp.log(o[:1] - 100), "has a value that is not finite"),
+        (lambda o, z: jnp.sqrt(z[:1] * 0 * o[:1]), "has a gradient that is not finite"),
+    ],
+)
+def test_a_formula_that_cannot_work_is_refused_when_the_network_is_made(formula, cure):
+    with pytest.raises(ValueError, match=cure):
+        Network(Formula(formula, inner=Mlp(4, 1), outputs=2), 3, 1)

@@ -15,7 +15,9 @@ from wsrnn import estimators
 from wsrnn.errors import UserError
 from wsrnn.evaluations.sequences import Recall, StepScores, rivals, sums
 from wsrnn.models import Model
-from wsrnn.models.warp import TransitionConfig, WarpConfig
+from wsrnn.models.warp import WarpConfig
+from wsrnn.recurrence import Identity
+from wsrnn.root import Mlp
 from wsrnn.step import measure
 from wsrnn.tasks import check_examples
 from wsrnn.tasks.classes import BurstyClasses, NewClasses
@@ -268,9 +270,9 @@ class Linear(Model):
     def __init__(self, d_in, d_out):
         self.W = np.random.default_rng(0).standard_normal((d_in, d_out), np.float32)
 
-    def __call__(self, inputs, times, *, at=None):
+    def __call__(self, inputs, times, *, steps="all"):
         y = jnp.asarray(inputs) @ self.W
-        return y if at is None else y[jnp.arange(len(y)), at]
+        return y if isinstance(steps, str) else y[jnp.arange(len(y)), steps]
 
 
 @pytest.mark.parametrize("name", ["mqar", "new classes", "bursty"])
@@ -307,7 +309,7 @@ def test_a_warp_folds_over_classes_at_every_step():
     task = TASKS["mqar"]
     batch = jax.tree.map(jnp.asarray, drawn(task, 8)._replace(latents={}))
     config = WarpConfig(
-        width=2, depth=1, drive="value", mode="conv", transition=TransitionConfig("identity")
+        root=Mlp(width=2, depth=1), transition=Identity(), drive="value", mode="conv"
     )
     model = config.build(task.d_in, task.d_out, rngs=nnx.Rngs(0))
     graphdef, params = nnx.split(model)

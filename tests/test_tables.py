@@ -13,25 +13,14 @@ from wsrnn import data
 from wsrnn.errors import UserError
 from wsrnn.evaluations.tables import ALL, TableErrors, answers, summary
 from wsrnn.models import Model
-from wsrnn.models.lift import Features, LiftConfig
-from wsrnn.models.textbook import TextbookConfig
-from wsrnn.models.warp import TransitionConfig, WarpConfig
-from wsrnn.root import Evidence
+from wsrnn.models.warp import Bilinear, Features, Moments, Query, summing
+from wsrnn.models.warp.textbook import TextbookConfig
+from wsrnn.recurrence import Scalar
+from wsrnn.root import Evidence, Network
 from wsrnn.tasks.drawn import draw
 from wsrnn.tasks.tables import SyntheticTables, Tables
 
-LEARNER = WarpConfig(
-    root_form="evidence",
-    root_priors=2,
-    features=1,
-    drive="value",
-    layout="read_before_write",
-    lift=LiftConfig("moments"),
-    write="identity",
-    transition=TransitionConfig("identity"),
-    read_time=False,
-    read_input=True,
-)
+LEARNER = summing(Evidence(priors=2), Moments(), features=Features(units=1), mode="auto")
 SMALL = SyntheticTables(d=4, examples=12, units=4)
 TINY = SyntheticTables(d=1, examples=6, units=2)
 
@@ -142,12 +131,12 @@ def test_the_root_is_the_mean_over_priors_by_their_evidence(x64):
     """Against the same in the space of examples, where priors are covariances."""
     d, K, T = 3, 2, 7
     x, y, z = normal(0, T, d), normal(1, T), normal(2, d)
-    root = Evidence(d, 1, K)
+    root = Network(Evidence(K), d, 1)
     numbers = normal(3, 2 + K * d + K)
     n_0, q_0 = np.exp(numbers[:2])
     P, c = np.exp(numbers[2:-K]).reshape(K, d), numbers[-K:]
     a = np.concatenate([x, y[:, None]], 1)
-    lifted = LiftConfig("moments").build(d + 1, 1, rngs=nnx.Rngs(0))(jnp.asarray(a))
+    lifted = Moments().build(d + 1, 1, rngs=nnx.Rngs(0))(jnp.asarray(a))
     theta = root.start(jnp.asarray(numbers)).at[: root.written].add(lifted.sum(0))
     found = jax.jit(root.apply)(theta[:, None], jnp.asarray(z)[:, None])[0, 0]
     evidence, predicted = [], []
@@ -162,7 +151,7 @@ def test_the_root_is_the_mean_over_priors_by_their_evidence(x64):
 
 
 def test_one_prior_is_ridge_whatever_came_before(x64):
-    root = Evidence(2, 1, 1)
+    root = Network(Evidence(1), 2, 1)
     x, y = normal(0, 9, 2), normal(1, 9)
     a = np.concatenate([x, y[:, None]], 1)
     G = (a.T @ a)[np.triu_indices(3)]
@@ -201,7 +190,7 @@ def test_every_execution_of_the_learner_is_the_plainest_one(x64):
 
         def loss(params):
             model = nnx.merge(graph, params)
-            y = model(inputs, times, at=at)
+            y = model(inputs, times, steps=at)
             return (y**2).sum(), (y, model(inputs, times))
 
         return jax.jit(jax.value_and_grad(loss, has_aux=True))(params)
@@ -221,10 +210,10 @@ def test_every_execution_of_the_learner_is_the_plainest_one(x64):
 @pytest.mark.parametrize(
     ("make", "cure"),
     [
-        (lambda: replace(LEARNER, lift=LiftConfig("bilinear")), "set lift.form moments"),
-        (lambda: replace(LEARNER, transition=TransitionConfig("scalar")), "form identity"),
-        (lambda: replace(LEARNER, read_time=True), "read_time False"),
-        (lambda: replace(LEARNER, root_priors=0), "at least 1"),
+        (lambda: replace(LEARNER, lift=Bilinear()), "set lift Moments"),
+        (lambda: replace(LEARNER, transition=Scalar()), "transition Identity"),
+        (lambda: replace(LEARNER, query=Query(inputs=True)), "query.time False"),
+        (lambda: Evidence(priors=0), "at least 1"),
         (lambda: replace(LEARNER, layout="standard"), "layout read_before_write"),
         (lambda: SyntheticTables(least=1), "least within 2"),
         (lambda: SyntheticTables(noise=0.1), "leave noise 0"),

@@ -10,62 +10,83 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
-from numerics import close, modes
+from numerics import FORM, OWN, close, modes
 
-from wsrnn.models.head import Head, HeadConfig
-from wsrnn.models.lift import LiftConfig
-from wsrnn.models.phi import PhiConfig
-from wsrnn.models.textbook import TextbookConfig
-from wsrnn.models.warp import TransitionConfig, WarpConfig
-from wsrnn.recurrence import FORMS, MODES
+from wsrnn.models.head import FINALS
+from wsrnn.models.warp import (
+    Clip,
+    Direct,
+    DynamicTanh,
+    Features,
+    FromFirst,
+    Head,
+    Impulse,
+    Learned,
+    LowRankLift,
+    Matrix,
+    MlpLift,
+    Outer,
+    Query,
+    Scale,
+    Tanh,
+    WarpConfig,
+    Waves,
+)
+from wsrnn.models.warp.textbook import TextbookConfig
+from wsrnn.recurrence import MODES, BlockDiagonal, Dense, LowRank, Rotation
+from wsrnn.root import ConjugateGradients, Descent, Evidence, Linear, Mlp, Residual
 
 N, T, D, O = 3, 33, 3, 2  # noqa: E741
 
 DRIVES = ["difference", "value"]
-LIFTS = {"bare": LiftConfig(), "lift": LiftConfig("mlp", 5, 4)}
-PHIS = {
-    "none": PhiConfig(),
-    "mlp": PhiConfig("mlp", depth=1, width=2),
-    "paper": PhiConfig("mlp", depth=1, width=None),
-    "impulse": PhiConfig("impulse"),
+LIFTS = {"bare": None, "lift": MlpLift(width=5, size=4)}
+STARTS = {
+    "learned": Learned(),
+    "mlp": FromFirst(depth=1, width=2, activation="tanh"),
+    "paper": FromFirst(depth=1, width=None, activation="tanh"),
+    "impulse": Impulse(),
 }
 LAYOUTS = ["standard", "read_before_write"]
-TRANSITIONS = {form: TransitionConfig(form) for form in FORMS} | {
-    "low_rank": TransitionConfig("low_rank", rank=2)
-}
+TRANSITIONS = FORM | {"LowRank": LowRank(rank=2)}
 # Every mode, with the paper's A where it can run.
-EXECUTIONS = [("dense" if mode in modes("dense") else "rotation", mode) for mode in MODES]
+EXECUTIONS = [("Dense" if mode in modes("Dense") else "Rotation", mode) for mode in MODES]
 executions = pytest.mark.parametrize(("form", "mode"), EXECUTIONS)
+
+
+ROOT = Mlp(width=3, depth=1, activation="tanh")
 
 
 def small(**options):
     """A model of few weights whose B is not 0 and whose functions are smooth."""
-    defaults = {"width": 3, "depth": 1, "activation": "tanh", "input_scale": 0.2}
-    return WarpConfig(**{**defaults, **options})
+    return WarpConfig(**{"root": ROOT, "write": Matrix(scale=0.2), **options})
 
 
 def combinations():
     """Two of each form, one of each layout; every two choices but of forms meet with some form."""
-    for i, form in enumerate(FORMS):
-        drive, lift, phi = DRIVES[i % 2], [*LIFTS][i // 2 % 2], [*PHIS][(i + i // 4) % len(PHIS)]
+    for i, form in enumerate(TRANSITIONS):
+        drive, lift, start = DRIVES[i % 2], [*LIFTS][i // 2 % 2], [*STARTS][(i + i // 4) % 4]
         other_drive, other_lift = DRIVES[(i + 1) % 2], [*LIFTS][(i // 2 + 1) % 2]
         for names in [
-            (drive, lift, phi, form, "standard"),
-            (other_drive, other_lift, "none", form, "read_before_write"),
+            (drive, lift, start, form, "standard"),
+            (other_drive, other_lift, "learned", form, "read_before_write"),
         ]:
             yield pytest.param(configured(*names), id="-".join(names))
 
 
-def configured(drive, lift, phi, form, layout):
+def configured(drive, lift, start, form, layout):
     return small(
         drive=drive,
         lift=LIFTS[lift],
-        phi=PHIS[phi],
+        start=STARTS[start],
         transition=TRANSITIONS[form],
         layout=layout,
-        encoding=2,
-        read_input=True,
+        query=Query(waves=Waves(count=2), inputs=True),
     )
+
+
+def form_of(config):
+    """The name of its form of A."""
+    return type(config.transition).__name__
 
 
 @lru_cache
@@ -128,19 +149,20 @@ def linear(layer):
 
 def first_weights(model, x0):
     """phi(x_0)."""
-    match model.config.phi.form:
-        case "none":
+    match model.config.start:
+        case Learned():
             return f64(model.phi.theta)
-        case "mlp":
+        case FromFirst():
             return layers(x0, [linear(layer) for layer in model.phi.layers], last=False)
-        case "impulse":
+        case Impulse():
             return f64(model.B) @ f64(model.phi.W) @ x0
 
 
 def root(model, theta, z):
     """The root network: kernels [out, in] row-major before their biases."""
     weights, config = [], model.config
-    sizes = [len(z), *[config.width] * config.depth, model.d_out * (1 + config.uncertain)]
+    hidden = [] if isinstance(config.root, Linear) else [config.root.width] * config.root.depth
+    sizes = [len(z), *hidden, model.d_out * (1 + config.uncertain)]
     for i, o in pairwise(sizes):
         weights.append((theta[: i * o].reshape(o, i).T, theta[i * o : i * o + o]))
         theta = theta[i * o + o :]
@@ -151,7 +173,7 @@ def root(model, theta, z):
 def reference(model, inputs, times):
     """theta_t and y_t of every sequence, by loops over plain numpy arrays in float64."""
     config, thetas, outputs = model.config, [], []
-    A = np.asarray(model.transition.dense(model.root.size), np.float64)
+    A = np.asarray(model.transition.dense(model.network.size), np.float64)
     clip = np.inf if config.weight_clip is None else config.weight_clip
     inputs, times = np.asarray(inputs, np.float64), np.asarray(times, np.float64)
     for x, tau in zip(inputs, times, strict=True):
@@ -170,11 +192,11 @@ def reference(model, inputs, times):
             elif config.drive == "difference" and s == 0 and config.layout == "read_before_write":
                 u = tokens[0]  # nothing has been seen before it
             theta = np.clip((A @ theta if t else theta) + f64(model.B) @ u, -clip, clip)
-            z = [tau[t]] if config.read_time else []
-            for i in range(0, config.encoding, 2):
-                angle = t / config.encoding_base ** (i / config.encoding)
+            z, waves = [tau[t]] if config.query.time else [], config.query.waves
+            for i in range(0, waves.count if waves else 0, 2):
+                angle = t / waves.base ** (i / waves.count)
                 z += [np.sin(angle), np.cos(angle)]
-            if config.read_input:
+            if config.query.inputs:
                 z += list(x[t][: -model.d_out] if config.layout == "read_before_write" else x[t])
             thetas.append(theta)
             outputs.append(root(model, theta, np.array(z)))
@@ -197,7 +219,7 @@ def test_every_mode_is_the_reference_and_has_the_same_gradients(config):
         return (weights * (y + jnp.sin(y))).sum(), y
 
     f = jax.jit(jax.value_and_grad(loss, has_aux=True), static_argnums=1)
-    results = {mode: f(params, mode) for mode in modes(config.transition.form)}
+    results = {mode: f(params, mode) for mode in modes(form_of(config))}
     truth = reference(model, inputs, times)[1]
     for mode, ((_, y), gradients) in results.items():
         close(y, truth, 2e-5, mode)
@@ -213,20 +235,22 @@ def test_every_mode_is_the_reference_and_has_the_same_gradients(config):
 
 
 STREAMED = [
-    pytest.param(configured(drive, lift, phi, form, layout), id=f"{form}-{drive}-{layout}-{phi}")
-    for form, drive, layout, lift, phi in [
-        ("dense", "difference", "standard", "lift", "mlp"),
-        ("dense", "difference", "read_before_write", "bare", "none"),
-        ("dense", "value", "standard", "bare", "impulse"),
-        ("dense", "value", "read_before_write", "lift", "none"),
-        ("rotation", "difference", "read_before_write", "lift", "none"),
-        ("low_rank", "value", "standard", "bare", "mlp"),
+    pytest.param(
+        configured(drive, lift, start, form, layout), id=f"{form}-{drive}-{layout}-{start}"
+    )
+    for form, drive, layout, lift, start in [
+        ("Dense", "difference", "standard", "lift", "mlp"),
+        ("Dense", "difference", "read_before_write", "bare", "learned"),
+        ("Dense", "value", "standard", "bare", "impulse"),
+        ("Dense", "value", "read_before_write", "lift", "learned"),
+        ("Rotation", "difference", "read_before_write", "lift", "learned"),
+        ("LowRank", "value", "standard", "bare", "mlp"),
     ]
 ]
 STREAMED_IN_EVERY_MODE = [
     pytest.param(*case.values, mode, id=f"{case.id}-{mode}")
     for case in STREAMED
-    for mode in modes(case.values[0].transition.form)
+    for mode in modes(form_of(case.values[0]))
 ]
 
 
@@ -236,7 +260,7 @@ def test_streaming_gives_the_outputs_of_the_full_call_one_by_one(config):
     inputs, times = batch(length=9)
     states, y = stream(model, inputs, times)
     assert len({str(jax.tree.map(jnp.shape, state)) for state in states}) == 1
-    for mode in ("auto", *modes(config.transition.form)):
+    for mode in ("auto", *modes(form_of(config))):
         close(y, call(model, inputs, times, mode=mode), 1e-5, mode)
 
 
@@ -246,7 +270,7 @@ def test_reading_one_step_is_that_step_of_the_full_output(config, mode):
     inputs, times = batch()
     at = jnp.array([0, T - 1, 12])
     expected = call(model, inputs, times, mode=mode)[jnp.arange(N), at]
-    close(call(model, inputs, times, at=at, mode=mode), expected, 1e-5)
+    close(call(model, inputs, times, steps=at, mode=mode), expected, 1e-5)
 
 
 @pytest.mark.parametrize(("config", "mode"), STREAMED_IN_EVERY_MODE)
@@ -273,10 +297,10 @@ def test_no_output_depends_on_the_future(config, mode):
 
 
 @executions
-@pytest.mark.parametrize("phi", PHIS)
-def test_A_is_not_applied_before_the_first_output(phi, form, mode):
-    transition = TransitionConfig(form, start="orthogonal", radius=3.0)
-    model = build(small(phi=PHIS[phi], transition=transition))
+@pytest.mark.parametrize("start", STARTS)
+def test_A_is_not_applied_before_the_first_output(start, form, mode):
+    transition = dataclasses.replace(FORM[form], start="orthogonal", radius=3.0)
+    model = build(small(start=STARTS[start], transition=transition))
     inputs, times = batch()
     y = call(model, inputs, times, mode=mode)[:, 0] if mode == "scan" else None
     only = call(model, inputs[:, :1], times[:, :1], mode=mode)[:, 0]
@@ -288,13 +312,13 @@ def test_A_is_not_applied_before_the_first_output(phi, form, mode):
             np.testing.assert_allclose(y[n], expected, rtol=1e-4)
 
 
-@pytest.mark.parametrize(("form", "mode"), [*EXECUTIONS, ("rotation", "auto")])
+@pytest.mark.parametrize(("form", "mode"), [*EXECUTIONS, ("Rotation", "auto")])
 def test_the_total_is_the_score_of_the_outputs_with_the_same_gradients(form, mode):
     config = small(
         drive="value",
         lift=LIFTS["lift"],
-        phi=PHIS["mlp"],
-        head=HeadConfig("dynamic_tanh", uncertain=True),
+        start=STARTS["mlp"],
+        head=Head(DynamicTanh(), Scale()),
         residual=True,
         transition=TRANSITIONS[form],
         mode=mode,
@@ -324,7 +348,7 @@ def test_the_total_is_the_score_of_the_outputs_with_the_same_gradients(form, mod
         close(gradient, expected_gradients[path], 2e-4, f"gradient of {path}")
 
 
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("form", TRANSITIONS)
 def test_auto_is_the_cheapest_mode_that_the_form_can_run(form):
     config = small(transition=TRANSITIONS[form])
     assert config.mode == "auto" == WarpConfig().mode
@@ -336,11 +360,11 @@ def test_auto_is_the_cheapest_mode_that_the_form_can_run(form):
 
 
 def test_bfloat16_rounds_what_is_read_and_not_the_states():
-    config = small(transition=TRANSITIONS["rotation"], lift=LIFTS["lift"], phi=PHIS["mlp"])
-    narrow = dataclasses.replace(config, bfloat16=True)
+    config = small(transition=TRANSITIONS["Rotation"], lift=LIFTS["lift"], start=STARTS["mlp"])
+    narrow = dataclasses.replace(config, root=dataclasses.replace(ROOT, bfloat16=True))
     inputs, times = batch()
     change = {}
-    for mode in modes("rotation"):
+    for mode in modes("Rotation"):
         full, rounded = (call(build(c), inputs, times, mode=mode) for c in (config, narrow))
         assert rounded.dtype == full.dtype == jnp.float32
         change[mode] = np.abs(rounded - full)
@@ -360,7 +384,7 @@ def test_bfloat16_rounds_what_is_read_and_not_the_states():
 def test_the_defaults_start_as_the_paper_does():
     model = WarpConfig().build(1, 1, rngs=nnx.Rngs(0))
     P = 1273
-    np.testing.assert_array_equal(model.A["A"][...], np.eye(P))
+    np.testing.assert_array_equal(model.A["matrix"][...], np.eye(P))
     np.testing.assert_array_equal(model.B[...], np.zeros((P, 1)))
     assert model.phi.theta.shape == (P,)
     assert 0.9 < np.abs(model.phi.theta[...]).max() <= 1
@@ -372,7 +396,7 @@ def test_the_defaults_start_as_the_paper_does():
 
 @executions
 def test_with_A_the_identity_the_model_has_no_memory(form, mode):
-    config = small(mode=mode, transition=TransitionConfig(form, start="identity"))
+    config = small(mode=mode, transition=dataclasses.replace(FORM[form], start="identity"))
     model = config.build(D, O, rngs=nnx.Rngs(0))
     inputs, times = batch()
     for t in (0, 1, T - 1):
@@ -389,7 +413,7 @@ def test_diagnostics_show_the_last_weights(config):
     inputs, times = batch()
     seen = model.diagnostics(inputs, times)
     close(seen["theta"], reference(model, inputs, times)[0][:, -1], 2e-5)
-    A = np.asarray(model.transition.dense(model.root.size), np.float64)
+    A = np.asarray(model.transition.dense(model.network.size), np.float64)
     assert seen["A/norm of A - I"] == pytest.approx(np.linalg.norm(A - np.eye(len(A))), rel=1e-4)
     radius = np.abs(np.linalg.eigvals(A)).max()
     assert seen["A/spectral radius"] == pytest.approx(radius, rel=1e-2)
@@ -397,7 +421,7 @@ def test_diagnostics_show_the_last_weights(config):
 
 def root_inputs(config, inputs, times, d_out):
     """What the root is fed: a linear root with B = 0 and theta_0 the identity map returns it."""
-    model = dataclasses.replace(config, depth=0, input_scale=0.0).build(
+    model = dataclasses.replace(config, root=Linear()).build(
         inputs.shape[-1], d_out, rngs=nnx.Rngs(0)
     )
     model.phi.theta[...] = jnp.concatenate([jnp.eye(d_out).ravel(), jnp.zeros(d_out)])
@@ -407,7 +431,7 @@ def root_inputs(config, inputs, times, d_out):
 @pytest.mark.parametrize("base", [100.0, 7.0])
 def test_the_root_is_fed_the_time_and_sines_and_cosines_of_the_step(base):
     inputs, times = batch(5, 50)
-    z = root_inputs(WarpConfig(encoding=4, encoding_base=base, read_time=True), inputs, times, 5)
+    z = root_inputs(WarpConfig(query=Query(waves=Waves(4, base))), inputs, times, 5)
     step = np.arange(50.0)
     expected = np.zeros((N, 50, 5))
     expected[..., 0] = times
@@ -419,14 +443,14 @@ def test_the_root_is_fed_the_time_and_sines_and_cosines_of_the_step(base):
 
 def test_the_root_is_fed_the_inputs_last():
     inputs, times = batch(2, 6)
-    z = root_inputs(WarpConfig(encoding=2, read_input=True), inputs, times, 5)
+    z = root_inputs(WarpConfig(query=Query(waves=Waves(2), inputs=True)), inputs, times, 5)
     np.testing.assert_allclose(z[..., 3:], inputs, atol=1e-6)
     np.testing.assert_allclose(z[..., 0], times, atol=1e-6)
 
 
 def test_the_root_is_fed_the_query_alone_where_it_reads_before_it_writes():
     inputs, times = batch(6, 6)
-    config = WarpConfig(layout="read_before_write", read_time=False, read_input=True)
+    config = WarpConfig(layout="read_before_write", query=Query(time=False, inputs=True))
     np.testing.assert_allclose(root_inputs(config, inputs, times, 3), inputs[..., :3], atol=1e-6)
 
 
@@ -440,23 +464,28 @@ def test_the_drives_differ():
 
 
 RAW = np.random.default_rng(5).normal(size=(4, 6)) * 3
-FINALS = {
-    "none": lambda y: y,
-    "tanh": np.tanh,
-    "clip": lambda y: np.minimum(np.maximum(y, -0.5), 0.5),
-    "dynamic_tanh": lambda y: 4 * np.tanh((y - 3) / 2) + 5,
+EXPECTED = {
+    None: lambda y: y,
+    Tanh(): np.tanh,
+    Clip(bound=0.5): lambda y: np.minimum(np.maximum(y, -0.5), 0.5),
+    DynamicTanh(): lambda y: 4 * np.tanh((y - 3) / 2) + 5,
 }
+finals = pytest.mark.parametrize("final", EXPECTED, ids=str)
+
+
+def test_every_final_activation_is_tested():
+    assert {type(final) for final in EXPECTED} == {type(None), *FINALS}
 
 
 @pytest.mark.parametrize("uncertain", [False, True])
-@pytest.mark.parametrize("final", FINALS)
+@finals
 def test_the_final_activation_is_of_the_mean_alone(final, uncertain):
-    head = Head(HeadConfig(final, bound=0.5, uncertain=uncertain, floor=0.1))
-    if final == "dynamic_tanh":
-        np.testing.assert_array_equal(head.tanh[...], [1, 0, 1, 0])
-        head.tanh[...] = jnp.array([2.0, 3.0, 4.0, 5.0])
+    head = Head(final, Scale(floor=0.1) if uncertain else None).build()
+    if final == DynamicTanh():
+        np.testing.assert_array_equal(head.parameters[...], [1, 0, 1, 0])
+        head.parameters[...] = jnp.array([2.0, 3.0, 4.0, 5.0])
     means = 3 if uncertain else 6
-    expected = FINALS[final](RAW[:, :means])
+    expected = EXPECTED[final](RAW[:, :means])
     if uncertain:
         scale = np.maximum(np.log(1 + np.exp(RAW[:, 3:])), 0.1)
         assert (scale == 0.1).any() and (scale > 0.1).any()
@@ -466,7 +495,7 @@ def test_the_final_activation_is_of_the_mean_alone(final, uncertain):
 
 @executions
 def test_an_uncertain_model_returns_means_and_then_scales(form, mode):
-    head = HeadConfig("tanh", uncertain=True, floor=0.6)
+    head = Head(Tanh(), Scale(floor=0.6))
     config = small(head=head, transition=TRANSITIONS[form])
     assert config.uncertain and not small().uncertain
     model = build(config)
@@ -482,7 +511,7 @@ def test_an_uncertain_model_returns_means_and_then_scales(form, mode):
 @pytest.mark.parametrize("uncertain", [False, True])
 def test_generate_feeds_its_means_back_after_the_context(uncertain):
     L, length = 4, 9
-    model = build(small(head=HeadConfig(uncertain=uncertain), phi=PHIS["mlp"]), 2, 2)
+    model = build(small(head=Head(scale=Scale() if uncertain else None), start=STARTS["mlp"]), 2, 2)
     inputs, times = batch(2, length)
     context = inputs[:, :L]
     generated = call(model, context, times, method="generate")
@@ -518,7 +547,7 @@ def test_weights_are_clipped_in_the_scan_and_in_streaming(mode):
 PLAIN = {
     "plain": {},
     "clipped": {"weight_clip": 0.4},
-    "bfloat16": {"bfloat16": True},
+    "bfloat16": {"root": dataclasses.replace(ROOT, bfloat16=True)},
     "checkpointed": {"layout": "read_before_write"},
 }
 
@@ -536,7 +565,7 @@ def test_the_textbook_is_the_same_model(case, x64):
 
     def values(graph, at):
         def loss(params):
-            y = nnx.merge(graph, params)(inputs, times, at=at)
+            y = nnx.merge(graph, params)(inputs, times, steps="all" if at is None else at)
             return jnp.sin(y).sum(), y
 
         f = jax.value_and_grad(loss, has_aux=True)
@@ -557,7 +586,8 @@ def test_the_textbook_is_the_same_model(case, x64):
 def test_what_the_textbook_is_asked_for_changes_its_outputs(case):
     inputs, times = batch()
     configs = [
-        TextbookConfig(width=3, depth=1, input_scale=0.2, **PLAIN[c]) for c in ("plain", case)
+        TextbookConfig(**{"root": ROOT, "write": Matrix(scale=0.2)} | PLAIN[c])
+        for c in ("plain", case)
     ]
     y, other = (call(config.build(D, O, rngs=nnx.Rngs(0)), inputs, times) for config in configs)
     assert np.abs(y - other).max() > 1e-3
@@ -575,7 +605,7 @@ def test_generate_is_refused_where_states_must_be_linear(mode):
 
 @pytest.mark.parametrize("mode", NONLINEAR)
 def test_a_clipped_model_is_refused_where_states_must_be_linear(mode):
-    options = {"weight_clip": 1.0, "transition": TRANSITIONS["rotation"]}
+    options = {"weight_clip": 1.0, "transition": TRANSITIONS["Rotation"]}
     with pytest.raises(ValueError, match="set mode scan or auto, or weight_clip None"):
         small(mode=mode, **options)
     for own in ("scan", "auto"):
@@ -594,64 +624,104 @@ def test_generate_is_refused_by_a_model_that_does_not_predict_its_inputs():
 @pytest.mark.parametrize(
     ("options", "cure"),
     [
-        ({"width": 0}, "at least 1"),
-        ({"depth": -1}, "depth of at least 0"),
-        ({"encoding": 3}, "even number"),
-        ({"encoding": -2}, "even number"),
-        ({"encoding_base": 0.0}, "encoding_base above 0"),
-        ({"input_scale": -1.0}, "at least 0"),
-        ({"input_scale": 0.0, "phi": PhiConfig("impulse")}, "set input_scale above 0"),
-        ({"layout": "read_before_write", "phi": PHIS["mlp"]}, "set phi.form none"),
-        ({"layout": "read_before_write", "phi": PHIS["impulse"]}, "set phi.form none"),
-        ({"read_time": False}, "set read_time, encoding or read_input"),
+        ({"start": Impulse(), "write": Matrix()}, "set write Matrix with a scale above 0"),
+        ({"start": Impulse(), "write": Direct()}, "set write Matrix with a scale above 0"),
+        ({"layout": "read_before_write", "start": STARTS["mlp"]}, "set start Learned"),
+        ({"layout": "read_before_write", "start": Impulse()}, "set start Learned"),
+        ({"features": Features()}, "set layout read_before_write"),
         ({"weight_clip": 0.0, "mode": "scan"}, "above 0"),
         ({"weight_clip": -1.0, "mode": "scan"}, "above 0"),
         ({"weight_clip": 1.0, "mode": "conv"}, "set mode scan or auto"),
         ({"mode": "parallel"}, "set mode auto, scan or conv, or another form"),
-        ({"mode": "fft"}, "'fft' is unknown: use auto or scan or conv or parallel"),
-        ({"activation": "gelu"}, "use one of relu, tanh"),
+        ({"root": Descent()}, "multiplies its solution with the query and nothing else"),
+        ({"root": ConjugateGradients(), "query": Query(inputs=True)}, "query.time False"),
+        (
+            {
+                "root": Descent(),
+                "query": Query(time=False, inputs=True),
+                "layout": "read_before_write",
+                "head": Head(scale=Scale()),
+            },
+            "set head.scale None",
+        ),
+        (
+            {
+                "root": Evidence(),
+                "query": Query(time=False, inputs=True),
+                "layout": "read_before_write",
+            },
+            "set lift Moments, write Direct and transition Identity",
+        ),
     ],
 )
-def test_a_config_that_cannot_work_is_refused_with_the_cure(options, cure, unchecked):
+def test_parts_that_cannot_work_together_are_refused_with_the_cure(options, cure):
     with pytest.raises(ValueError, match=cure):
         small(**options)
 
 
 @pytest.mark.parametrize(
-    ("config", "options", "cure"),
+    ("part", "options", "cure"),
     [
-        (TransitionConfig, {"radius": 0.0}, "above 0"),
-        (TransitionConfig, {"radius": float("nan")}, "above 0"),
-        (TransitionConfig, {"form": "diagonal", "start": "orthogonal"}, "use identity or decay"),
-        (TransitionConfig, {"form": "identity", "start": "decay"}, "no start 'decay'"),
-        (TransitionConfig, {"form": "identity", "radius": 0.5}, "radius 1 and no other: got 0.5"),
-        (TransitionConfig, {"rank": 4}, "rank .* for form low_rank only: got 4 with form dense"),
-        (TransitionConfig, {"form": "low_rank", "rank": 0}, "rank must be at least 1"),
-        (TransitionConfig, {"form": "low_rank", "block": 4}, "block .* form block_diagonal only"),
-        (TransitionConfig, {"form": "block_diagonal", "block": 0}, "block must be at least 1"),
-        (PhiConfig, {"depth": -1}, "depth of at least 0"),
-        (PhiConfig, {"width": 0}, "width of at least 1"),
-        (LiftConfig, {"width": 0}, "at least 1"),
-        (LiftConfig, {"size": 0}, "at least 1"),
-        (HeadConfig, {"bound": 0.0}, "above 0"),
-        (HeadConfig, {"floor": 0.0}, "above 0"),
+        (Dense, {"radius": 0.0}, "above 0"),
+        (Dense, {"radius": float("nan")}, "above 0"),
+        (LowRank, {"rank": 0}, "rank must be at least 1"),
+        (BlockDiagonal, {"block": 0}, "block must be at least 1"),
+        (FromFirst, {"depth": -1}, "at least 0"),
+        (FromFirst, {"width": 0}, "at least 1"),
+        (MlpLift, {"width": 0}, "at least 1"),
+        (MlpLift, {"size": 0}, "at least 1"),
+        (LowRankLift, {"size": 0}, "at least 1"),
+        (Outer, {"size": 0}, "at least 1"),
+        (Features, {"units": 0}, "at least 1"),
+        (Clip, {"bound": 0.0}, "above 0"),
+        (Scale, {"floor": 0.0}, "above 0"),
+        (Matrix, {"scale": -1.0}, "at least 0"),
+        (Waves, {"count": 3}, "even number"),
+        (Waves, {"count": -2}, "even number"),
+        (Waves, {"base": 0.0}, "base above 0"),
+        (Query, {"time": False}, "set query.time, waves or inputs"),
     ],
 )
-def test_a_part_that_cannot_work_is_refused_with_the_cure(config, options, cure):
+def test_a_part_that_cannot_work_is_refused_with_the_cure(part, options, cure):
     with pytest.raises(ValueError, match=cure):
-        config(**options)
+        part(**options)
 
 
 @pytest.mark.parametrize(
-    ("transition", "cure"),
+    ("part", "field", "value", "nearest"),
     [
-        (TransitionConfig("block_diagonal", block=4), "4 does not divide .* P = 14 .* a divisor"),
-        (TransitionConfig("low_rank", rank=15), "P = 14 needs a rank of 1 to P, got 15"),
-        (TransitionConfig("low_rank"), "of 1 to P, got 16: set transition.rank to at most 14"),
+        (WarpConfig, "mode", "cnv", "conv"),
+        (WarpConfig, "drive", "values", "value"),
+        (WarpConfig, "layout", "read_befor_write", "read_before_write"),
+        (Mlp, "activation", "rellu", "relu"),
+        (Mlp, "start", "unifrom", "uniform"),
+        (Linear, "start", "hee", "he"),
+        (Residual, "activation", "tan", "tanh"),
+        (Dense, "start", "idenity", "identity"),
+        (Rotation, "start", "orthogonl", "orthogonal"),
+        (BlockDiagonal, "start", "decays", "decay"),
+        (LowRank, "start", "identty", "identity"),
+        (FromFirst, "activation", "swich", "swish"),
     ],
 )
-def test_a_transition_that_does_not_fit_the_root_is_refused(transition, cure):
-    config = small(transition=transition)
+def test_a_misspelt_choice_is_refused_with_the_nearest(part, field, value, nearest, unchecked):
+    with pytest.raises(ValueError, match=f"{field} '{value}' is unknown: did you mean '{nearest}'"):
+        part(**{field: value})
+
+
+@pytest.mark.parametrize(
+    ("options", "cure"),
+    [
+        ({"transition": BlockDiagonal(block=4)}, "4 does not divide .* P = 14 .* a divisor"),
+        ({"transition": LowRank(rank=15)}, "P = 14 needs a rank of 1 to P, got 15"),
+        ({"transition": LowRank()}, "of 1 to P, got 16: set transition.rank to at most 14"),
+        ({"root": Residual(), "start": Impulse()}, "B writes only a part of the weights of Resid"),
+        ({"write": Direct()}, "first 14 weights, and the lift has 3: set write Matrix"),
+        ({"write": Direct(), "lift": Outer(size=4)}, "lift has 16"),
+    ],
+)
+def test_parts_that_do_not_fit_the_sizes_are_refused(options, cure):
+    config = small(**options)
     with pytest.raises(ValueError, match=cure) as refused:
         nnx.eval_shape(lambda: config.build(D, O, rngs=nnx.Rngs(0)))
     assert "\n" not in str(refused.value)
@@ -659,9 +729,9 @@ def test_a_transition_that_does_not_fit_the_root_is_refused(transition, cure):
 
 def test_a_layout_without_a_query_is_refused():
     config = small(layout="read_before_write")
-    assert config.root(3, 2).d_in == 1
+    assert config.network(3, 2).d_in == 1
     with pytest.raises(ValueError, match="d_in 2 leaves no query beside d_out 2"):
-        config.root(2, 2)
+        config.network(2, 2)
     with pytest.raises(ValueError, match="no query"):
         config.build(1, 1, rngs=nnx.Rngs(0))
 
@@ -669,18 +739,18 @@ def test_a_layout_without_a_query_is_refused():
 # Sizes
 
 
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("form", TRANSITIONS)
 @pytest.mark.parametrize(
-    "phi", [*PHIS.values(), PhiConfig("mlp", depth=0), PhiConfig("mlp", depth=2, width=None)]
+    "start", [*STARTS.values(), FromFirst(depth=0), FromFirst(depth=2, width=None)], ids=str
 )
-def test_sizes_are_those_of_the_arrays(phi, form, monkeypatch):
-    config = small(phi=phi, transition=TRANSITIONS[form], lift=LIFTS["lift"])
+def test_sizes_are_those_of_the_arrays(start, form, monkeypatch):
+    config = small(start=start, transition=TRANSITIONS[form], lift=LIFTS["lift"])
     inputs, times = batch()
-    kernels, plan = [], importlib.import_module("wsrnn.recurrence.plan")
-    krylov = plan.krylov
+    kernels, methods = [], importlib.import_module("wsrnn.recurrence.methods")
+    kernel_powers = methods.kernel_powers
 
-    def spy(transition, V, length, doublings):
-        kernel = krylov(transition, V, length, doublings)
+    def spy(A, V, length, doublings):
+        kernel = kernel_powers(A, V, length, doublings)
         kernels.append(4 * kernel.size)
         return kernel
 
@@ -689,12 +759,12 @@ def test_sizes_are_those_of_the_arrays(phi, form, monkeypatch):
         model(inputs, times, mode="conv")
         return model.start(inputs[:, 0])
 
-    monkeypatch.setattr(plan, "krylov", spy)
+    monkeypatch.setattr(methods, "kernel_powers", spy)
     theta = jax.eval_shape(states).theta
     model = nnx.eval_shape(lambda: config.build(D, O, rngs=nnx.Rngs(0)))
     sizes = model.sizes(T)
     assert sizes["kernel bytes"] == sum(kernels)
-    assert (sizes["kernel bytes"] == 0) == (form in ("identity", "scalar", "low_rank"))
+    assert (sizes["kernel bytes"] == 0) == (form in ("Identity", "Scalar", "LowRank"))
     assert sizes["P"] == model.B.shape[0] == theta.shape[1]
 
 
@@ -705,10 +775,10 @@ def test_the_floats_of_streaming(config):
     assert build(config).sizes(T)["state floats"] == carried
 
 
-@pytest.mark.parametrize("final", FINALS)
+@finals
 @pytest.mark.parametrize("config", STREAMED)
 def test_a_model_holds_parameters_and_nothing_else(config, final):
-    model = dataclasses.replace(config, head=HeadConfig(final)).build(D, O, rngs=nnx.Rngs(0))
+    model = dataclasses.replace(config, head=Head(final)).build(D, O, rngs=nnx.Rngs(0))
     variables = [variable for _, variable in nnx.to_flat_state(nnx.state(model))]
     assert variables
     assert all(type(variable) is nnx.Param for variable in variables)
@@ -716,20 +786,22 @@ def test_a_model_holds_parameters_and_nothing_else(config, final):
 
 
 COUNTS = {
-    "dense": 13**2,
-    "identity": 0,
-    "scalar": 1,
-    "diagonal": 13,
-    "rotation": 13,
-    "shift": 0,
-    "block_diagonal": 4**2 + 9**2,
-    "low_rank": 2 * 2 * 13,
+    "Dense": 13**2,
+    "Identity": 0,
+    "Scalar": 1,
+    "Diagonal": 13,
+    "Rotation": 13,
+    "Shift": 0,
+    "BlockDiagonal": 4**2 + 9**2,
+    "LowRank": 2 * 2 * 13,
+    OWN: 3 * 13,
 }
 
 
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("form", TRANSITIONS)
 def test_the_parameters_are_those_of_the_equations(form):
-    model = small(width=2, transition=TRANSITIONS[form]).build(4, 3, rngs=nnx.Rngs(0))
+    config = small(root=Mlp(2, 1), transition=TRANSITIONS[form])
+    model = config.build(4, 3, rngs=nnx.Rngs(0))
     P, count = 1 * 2 + 2 + 2 * 3 + 3, COUNTS[form]
     total = sum(p.size for p in jax.tree.leaves(nnx.state(model)))
     assert total == P + 4 * P + count
@@ -740,17 +812,17 @@ def test_residual_adds_the_current_input_in_every_execution():
     residual = build(small(residual=True), D, D)
     inputs, times = batch()
     expected = call(plain, inputs, times) + inputs
-    for mode in modes("dense"):
+    for mode in modes("Dense"):
         close(call(residual, inputs, times, mode=mode), expected, 1e-5)
     at = jnp.arange(N)
-    close(call(residual, inputs, times, at=at), expected[jnp.arange(N), at], 1e-5)
+    close(call(residual, inputs, times, steps=at), expected[jnp.arange(N), at], 1e-5)
     close(stream(residual, inputs, times)[1], expected, 1e-5)
     with pytest.raises(ValueError, match="set residual False"):
         build(small(residual=True), D, O)
 
 
 def test_integers_are_read_as_floats():
-    model = build(small(encoding=4))
+    model = build(small(query=Query(waves=Waves(4))))
     inputs, times = batch()
     whole = jnp.round(3 * inputs)
     close(call(model, whole.astype(jnp.int32), times), call(model, whole, times), 1e-6)
@@ -758,9 +830,30 @@ def test_integers_are_read_as_floats():
 
 @pytest.mark.parametrize("drive", DRIVES)
 def test_every_example_is_written_before_the_next_is_read(drive):
-    model = build(small(drive=drive, layout="read_before_write", read_input=True), D, 1)
+    model = build(small(drive=drive, layout="read_before_write", query=Query(inputs=True)), D, 1)
     inputs, times = batch()
     other = inputs.at[:, 0, -1].add(1.0)
     a, b = call(model, inputs, times), call(model, other, times)
     np.testing.assert_allclose(a[:, 0], b[:, 0], rtol=1e-5)
     assert (jnp.abs(a[:, 1] - b[:, 1]) > 1e-4).all()
+
+
+# The weights, asked
+
+
+@pytest.mark.parametrize("config", STREAMED)
+def test_networks_of_given_weights_are_evaluated_at_any_query(config):
+    model = build(config)
+    inputs, times = batch(length=9)
+    theta, y = model.states(inputs, times), call(model, inputs, times)
+    for t in (0, 5, 8):
+        close(model.query(theta[:, t], times[:, t], inputs[:, t], t), y[:, t], 1e-5)
+
+
+def test_a_query_needs_no_input_where_the_root_reads_none():
+    model = build(small())
+    inputs, times = batch(length=9)
+    theta = model.states(inputs, times)[:, -1]
+    close(model.query(theta, 0.25), model.query(theta, jnp.full(N, 0.25), inputs[:, 0]), 1e-7)
+    with pytest.raises(ValueError, match=r"give query x \[N, 3\]"):
+        build(small(query=Query(inputs=True))).query(theta, 0.25)
