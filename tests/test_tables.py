@@ -137,7 +137,7 @@ def test_the_root_is_the_mean_over_priors_by_their_evidence(x64):
     P, c = np.exp(numbers[2:-K]).reshape(K, d), numbers[-K:]
     a = np.concatenate([x, y[:, None]], 1)
     lifted = Moments().build(d + 1, 1, rngs=nnx.Rngs(0))(jnp.asarray(a))
-    theta = root.start(jnp.asarray(numbers)).at[: root.written].add(lifted.sum(0))
+    theta = root.initial(jnp.asarray(numbers)).at[: root.written].add(lifted.sum(0))
     found = jax.jit(root.apply)(theta[:, None], jnp.asarray(z)[:, None])[0, 0]
     evidence, predicted = [], []
     for k in range(K):
@@ -162,7 +162,7 @@ def test_one_prior_is_ridge_whatever_came_before(x64):
 
 
 def test_features_of_columns_that_are_not_there_are_nothing():
-    features = Features(5, 3, 1, rngs=nnx.Rngs(0))
+    features = Features(5).build(3, 1, rngs=nnx.Rngs(0))
     token = jnp.asarray(normal(0, 4, 6, 4), jnp.float32)
     apply = jax.jit(lambda token: features(token))
     found = np.asarray(apply(token))
