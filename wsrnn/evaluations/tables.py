@@ -1,6 +1,6 @@
 """In-context regression on real tables, next to scikit-learn fitted to the same rows."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from functools import partial
 
 import numpy as np
-from jaxtyping import Bool
+from jaxtyping import Bool, Float
 
 from wsrnn import bootstrap, estimators
 from wsrnn.evaluations.prefix_errors import (
@@ -31,8 +31,10 @@ def error_interval(
     return {"error": error.tolist(), "low": low.tolist(), "high": high.tolist()}
 
 
-def final_error(predicted: Predictions, truth: Predictions) -> dict[str, float]:
-    """The relative error after the longest prefix, with its interval."""
+def final_error(
+    predicted: Predictions, truth: Float[np.ndarray, "N truths"]
+) -> dict[str, float]:
+    """The relative error in the last columns, after the longest prefix, with its interval."""
     interval = error_interval(predicted[:, -1:], truth[:, -1:])
     return {name: values[-1] for name, values in interval.items()}
 
