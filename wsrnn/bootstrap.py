@@ -1,5 +1,7 @@
 """Bootstrap intervals: 90 % percentile intervals from 1,000 resamples, always of the same draws.
 
+Another seed, number of resamples or of groups changes every published interval.
+
 `scipy.stats.bootstrap` knows neither of the two: the first takes one product of matrices for all
 columns where it would index every resample of each, and in the second tables are resampled around
 their draws.

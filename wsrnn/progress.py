@@ -1,4 +1,7 @@
-"""Progress bar and log lines, step times, and Ctrl-C, for whatever takes minutes."""
+"""Progress bar and log lines, step times, and Ctrl-C, for whatever takes minutes.
+
+Nothing here decides what is computed: only `StopFlag` ends a loop early, between two steps.
+"""
 
 import logging
 import signal

@@ -1,4 +1,7 @@
-"""Reports on finished runs: test results with figures, and the comparison of sibling runs."""
+"""Reports on finished runs: test results with figures, and the comparison of sibling runs.
+
+What is measured belongs to the experiment's evaluation; here it is run, written and compared.
+"""
 
 import logging
 import math

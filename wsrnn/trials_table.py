@@ -1,4 +1,7 @@
-"""The comparison of trials: one table of all siblings and its figures."""
+"""The comparison of trials: one table of all siblings and its figures.
+
+It reads the rows that `trials` writes for each sibling and trains nothing.
+"""
 
 from collections.abc import Sequence
 from itertools import cycle

@@ -31,9 +31,7 @@ def error_interval(
     return {"error": error.tolist(), "low": low.tolist(), "high": high.tolist()}
 
 
-def final_error(
-    predicted: Predictions, truth: Float[np.ndarray, "N truths"]
-) -> dict[str, float]:
+def final_error(predicted: Predictions, truth: Float[np.ndarray, "N truths"]) -> dict[str, float]:
     """The relative error in the last columns, after the longest prefix, with its interval."""
     interval = error_interval(predicted[:, -1:], truth[:, -1:])
     return {name: values[-1] for name, values in interval.items()}

@@ -1,4 +1,8 @@
-"""Probes: the linear map that predictions imply, and what the hidden states hold."""
+"""Probes: the linear map that predictions imply, and what the hidden states hold.
+
+A probe is ridge regression with a split for the penalty and one for the score, from one SVD for all
+penalties; scikit-learn, an optional dependency, would refit each.
+"""
 
 from functools import partial
 from typing import Any, NamedTuple
