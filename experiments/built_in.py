@@ -2,8 +2,8 @@
 
 Claim: tokens lifted to x x^T and y x^T make theta the statistics of ridge regression, still by a
 linear recurrence with an exact convolution mode, and the root that these weights form is the
-algorithm: layers of `Descent` are steps of gradient descent, of `ConjugateGradients` its steps. What is
-trained is the size of the steps (tied: 8 numbers) and the penalty (1 number).
+algorithm: the layers of `Descent` are steps of gradient descent, those of `ConjugateGradients` its
+iterations. Trained are the sizes of the steps (descent: 8 parameters) and the penalty (1).
 
 Reached, error after n examples (1,000 steps, 40 s on two CPU cores):
 

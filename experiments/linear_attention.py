@@ -3,8 +3,8 @@
 Claim: trained on prompts of n examples it becomes one step of gradient descent, of error
 (d + 1) / (n + d + 1) for white x. With separate keys and queries of rank 1 and a small start it
 learns one principal component of x after another: the loss stays at d + 1 levels that a formula
-gives (`plateaus.saddles`), from the largest variance to the smallest. With both merged into one
-matrix it falls once.
+gives (`wsrnn.icl.plateaus.saddles`), from the largest variance to the smallest. With both merged
+into one matrix it falls once.
 
 Their data (x of variances proportional to k, D = 4, N = 31, 5,000 prompts that repeat, gradient
 descent on all of them at once, start 1e-2), with the 1 / n that their code leaves out: their

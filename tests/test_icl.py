@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from wsrnn import cli, data, icl
-from wsrnn.evaluations.in_context import least_squares_root
+from wsrnn import cli, data
+from wsrnn.evaluations.built_in import least_squares_root
+from wsrnn.icl import errors, probes, robustness
 from wsrnn.models import Model
 from wsrnn.models.peers.rnn import RnnConfig
 from wsrnn.models.warp import Matrix
@@ -34,11 +35,11 @@ def batch():
 
 
 def test_curves_of_a_model_that_is_ridge_are_those_of_ridge(model, batch):
-    curves = icl.error_curves(model, TASK, batch)
+    curves = errors.error_curves(model, TASK, batch)
     ours, ridge = curves["this model"], curves["ridge (0.25)"]
     for key in ("error", "low", "high"):
         np.testing.assert_allclose(ours[key], ridge[key], rtol=2e-2)
-    rows = icl.aggregates(TASK, curves)
+    rows = errors.aggregates(TASK, curves)
     assert rows["this model"]["largest ratio to ridge"] == pytest.approx(1, abs=0.02)
     assert rows["this model"]["error at 8"] == ours["error"][8]
     assert rows["zero"]["mean over n"] == 1
@@ -51,28 +52,28 @@ class Zero(Model):
 
 def test_of_lassos_the_best_is_shown_and_it_beats_least_squares_on_sparse_functions():
     task = LinearRegression(d=4, examples=4, sparse=1)
-    curves = icl.error_curves(Zero(), task, data.examples(task, "test", 0, 300))
+    curves = errors.error_curves(Zero(), task, data.examples(task, "test", 0, 300))
     (name,) = (name for name in curves if name.startswith("lasso"))
-    assert float(name[7:-1]) in icl.PENALTIES
+    assert float(name[7:-1]) in errors.PENALTIES
     assert curves[name]["error"][3] < 0.8 * curves["least squares"]["error"][3]
 
 
 def test_outliers_do_not_count():
     task = OutlierRegression(d=4, examples=8)
     batch = data.examples(task, "test", 0, 300)
-    curves = icl.error_curves(Zero(), task, batch)
+    curves = errors.error_curves(Zero(), task, batch)
     spoilt = batch._replace(
         targets=np.where(batch.mask[..., None] > 0, batch.targets, 100).astype(np.float32)
     )
-    assert icl.error_curves(Zero(), task, spoilt) == curves
+    assert errors.error_curves(Zero(), task, spoilt) == curves
     assert curves["zero"]["error"] == [1] * 9
     assert curves["least squares on the inliers"]["error"][8] < curves["least squares"]["error"][8]
 
 
-def test_each_family_has_the_algorithms_that_know_its_law():
+def test_each_family_has_the_algorithms_that_know_its_distribution():
     def at_the_end(task):
         batch = data.examples(task, "test", 0, 300)
-        curves = icl.error_curves(Zero(), task, batch)
+        curves = errors.error_curves(Zero(), task, batch)
         return {name: curve["error"][-1] for name, curve in curves.items()}
 
     pooled = replace(TASK, pool=3, train_on="all")
@@ -81,7 +82,7 @@ def test_each_family_has_the_algorithms_that_know_its_law():
     assert linear["ridge (0.25)"] < linear["recursive least squares (0.95)"] < 0.2
     assert linear["ridge (0.25)"] < linear["2 principal components"] < 1
     assert linear["posterior over the pool"] > 0.5  # of which fresh functions are no members
-    curves = icl.error_curves(Zero(), pooled, data.examples(pooled, "train", 0, 300))
+    curves = errors.error_curves(Zero(), pooled, data.examples(pooled, "train", 0, 300))
     assert (
         curves["posterior over the pool"]["error"][-1] < 0.01 < curves["ridge (0.25)"]["error"][-1]
     )
@@ -89,17 +90,10 @@ def test_each_family_has_the_algorithms_that_know_its_law():
     assert min(process, key=process.get) == "Gaussian process"
 
 
-def test_intervals_cover_the_truth_as_often_as_they_say():
-    rng, hits = np.random.default_rng(0), 0
-    for _ in range(200):
-        truth = rng.normal(size=(300, 1))
-        found = icl.error(truth + 0.5 * rng.normal(size=(300, 1)), truth)
-        hits += found["low"][0] <= 0.25 <= found["high"][0]
-    assert 0.83 < hits / 200 < 0.96
-
-
-def test_tampered_prompts_tell_what_ridge_makes_use_of(model, batch):
-    rows = {name: row["error"] for name, row in icl.interventions(model, TASK, batch).items()}
+def test_interventions_show_what_ridge_depends_on(model, batch):
+    rows = {
+        name: row["error"] for name, row in robustness.interventions(model, TASK, batch).items()
+    }
     plain = rows["as they are"]
     assert rows["in reverse order"] == pytest.approx(plain, rel=1e-3)
     assert rows["labels zero"] == rows["query alone"] == pytest.approx(1)
@@ -109,14 +103,14 @@ def test_tampered_prompts_tell_what_ridge_makes_use_of(model, batch):
 
 
 def test_implied_weights_are_those_of_ridge(model, batch):
-    rows = icl.implied_weights(model, TASK, batch)
+    rows = probes.implied_weights(model, TASK, batch)
     assert rows["n = 12"]["with w"] > 0.95
     assert rows["n = 2"]["with w seen"] > rows["n = 2"]["with w"] + 0.1
-    assert icl.implied_weights(model, Quadratic(d=4, examples=12), batch) == {}
+    assert probes.implied_weights(model, Quadratic(d=4, examples=12), batch) == {}
 
 
-def test_under_a_shift_the_model_stays_beside_ridge(model):
-    for name, row in icl.shifted(model, TASK, 0, 300).items():
+def test_under_a_shift_the_model_stays_next_to_ridge(model):
+    for name, row in robustness.shifted(model, TASK, 0, 300).items():
         if name != "noise 1":  # where the penalty is another one than the model's
             assert row["error"] == pytest.approx(row["ridge"], rel=0.05), name
 
@@ -125,22 +119,22 @@ def test_a_probe_finds_what_is_linear_and_nothing_in_noise():
     rng = np.random.default_rng(0)
     features = rng.normal(size=(800, 30))
     targets = features[:, :3] @ rng.normal(size=(3, 2))
-    assert icl.probe(features, targets) > 0.999
-    assert abs(icl.probe(features, rng.normal(size=(800, 2)))) < 0.1
+    assert probes.probe(features, targets) > 0.999
+    assert abs(probes.probe(features, rng.normal(size=(800, 2)))) < 0.1
 
 
 def test_the_state_of_a_lifted_model_holds_the_sums_and_of_an_unlifted_one_no_w(model):
-    """Tokens are uncorrelated with w, so that no linear map of theirs tells it."""
+    """Tokens are uncorrelated with w, so that no linear map of theirs predicts it."""
     batch = data.examples(TASK, "test", 0, 1200)
-    lifted = icl.states(model, TASK, batch)["probes"]
+    lifted = probes.states(model, TASK, batch).probes
     assert min(lifted["sum of y x"]) > 0.99 and lifted["w"][-1] > 0.5
     plain = replace(
         model.config, root=Mlp(4, 1), lift=None, write=Matrix(scale=1.0), transition=Rotation()
     )
-    probes = icl.states(plain.build(5, 1, rngs=nnx.Rngs(0)), TASK, batch)["probes"]
-    assert max(map(abs, probes["w"])) < 0.1
+    unlifted = probes.states(plain.build(5, 1, rngs=nnx.Rngs(0)), TASK, batch).probes
+    assert max(map(abs, unlifted["w"])) < 0.1
     peer = RnnConfig(width=8, layout="read_before_write").build(5, 1, rngs=nnx.Rngs(0))
-    assert icl.states(peer, TASK, batch) is None
+    assert probes.states(peer, TASK, batch) is None
 
 
 def call(capsys, *argv):

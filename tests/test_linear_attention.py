@@ -1,4 +1,4 @@
-"""Linear attention against its formula and closed form; the plateaus of training; all layouts."""
+"""Linear attention against its formula and closed form; studies of it in every layout."""
 
 from dataclasses import replace
 
@@ -6,11 +6,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from batches import prompts
 from flax import nnx
 
-from wsrnn import icl, optim, plateaus
-from wsrnn.models.peers.linear_attention import LinearAttention, LinearAttentionConfig
-from wsrnn.tasks.drawn import draw
+from wsrnn import optim
+from wsrnn.evaluations.prefix_errors import predictions
+from wsrnn.icl import errors, probes, robustness
+from wsrnn.models.peers.linear_attention import LinearAttentionConfig
 from wsrnn.tasks.prompts import Prompts
 from wsrnn.tasks.regression import LinearRegression
 
@@ -57,13 +59,6 @@ def test_it_is_the_formula_at_every_prefix(config, d_out, x64):
     np.testing.assert_allclose(read, expected[np.arange(N), at], rtol=1e-9)
 
 
-def prompts(task, count):
-    """So many test prompts, drawn at once."""
-    rng = np.random.default_rng(0)
-    numbers = {name: draw(raw, rng, count) for name, raw in sorted(task.draws("test").items())}
-    return task.build(numbers | {"index": np.arange(count)}, "test")
-
-
 def one_step(d, shrink):
     """W^V reads the label, W^KQ is a multiple of the unit matrix: one step of gradient descent."""
     model = LinearAttentionConfig(heads=1).build(d + 1, 1, rngs=nnx.Rngs(0))
@@ -79,7 +74,7 @@ def test_with_the_best_weights_the_error_is_the_closed_form(layout, noise):
     model = one_step(d, n / (n + d + 1 + noise))
     batch = prompts(task, 60_000)
     truth = batch.targets[:, -1:, 0].astype(np.float64)
-    found = icl.error(icl.answers(model, task, batch)[:, -1:], truth)
+    found = errors.error_interval(predictions(model, task, batch)[:, -1:], truth)
     expected = (d + 1 + noise) / (n + d + 1 + noise)
     assert found["error"][0] == pytest.approx(expected, rel=0.03)
     assert found["low"][0] < expected < found["high"][0]
@@ -126,80 +121,6 @@ def test_sgd_is_plain_gradient_descent():
     np.testing.assert_array_equal(update, gradient)
 
 
-# The saddles of training.
-
-
-def test_the_levels_of_the_saddles_are_those_published():
-    """Zhang et al.'s data: D = 4, N = 31, l proportional to k, to 1 / k, and white."""
-    k = np.arange(1, 5)
-    for l, expected in (  # noqa: E741
-        (k / k.sum(), [1, 0.641, 0.377, 0.210, 0.136]),
-        (1 / k / (1 / k).sum(), [1, 0.563, 0.358, 0.228, 0.136]),
-        (np.full(4, 0.25), [1, 0.785, 0.569, 0.354, 0.139]),
-    ):
-        np.testing.assert_allclose(plateaus.saddles(l, 31), expected, atol=6e-4)
-    d, n, noise = 5, 20, 0.3
-    last = plateaus.saddles(np.ones(d), n, noise)[-1]
-    assert last == pytest.approx((d + 1 + noise) / (n + d + 1 + noise))
-
-
-def test_a_level_is_the_error_of_the_best_readout_of_so_many_components():
-    """Fitted by least squares to prompts: y_q against beta_k x_qk, k within the first m."""
-    task = LinearRegression(d=3, examples=6, spectrum="k", noise=0.2)
-    batch = prompts(task, 40_000)
-    x, y = task.shown(batch.inputs.astype(np.float64))
-    features = np.einsum("nik,ni->nk", x[:, :-1], y[:, :-1]) * x[:, -1]
-    levels = plateaus.saddles(task.eigenvalues, 6, 0.2)
-    for m in range(4):
-        chosen, truth = features[:, 3 - m :], batch.targets[:, -1, 0]
-        left = truth - chosen @ np.linalg.lstsq(chosen, truth)[0]
-        assert np.mean(left**2) / np.mean(truth**2) == pytest.approx(levels[m], rel=0.03)
-
-
-def staircase(axis, drops, levels, width):
-    """Sigmoids from level to level."""
-    falls = zip(drops, np.diff(levels), strict=True)
-    return levels[0] + sum(by / (1 + np.exp(-(axis - at) / width)) for at, by in falls)
-
-
-@pytest.mark.parametrize("log", [True, False])
-@pytest.mark.parametrize("noise", [0.0, 0.15])
-def test_plateaus_of_sigmoids_are_found_at_their_levels(log, noise):
-    levels, steps = [1.0, 0.64, 0.38, 0.21, 0.14], np.arange(1, 20_001)
-    axis = np.log(steps) if log else steps / 2000
-    drops = [6.5, 7.5, 8.3, 9.2] if log else [1.0, 2.5, 5.0, 8.0]
-    clean = staircase(axis, drops, levels, 0.03)
-    clean[5500:5520] += 0.5  # an instability that passes
-    rng = np.random.default_rng(0)
-    found = plateaus.find(steps, clean * (1 + noise * rng.normal(size=len(steps))), log=log)
-    np.testing.assert_allclose([row.level for row in found], levels, rtol=0.02)
-    edges = [axis[0], *drops, axis[-1]]
-    for row, start, end in zip(found, edges, edges[1:], strict=False):
-        first, last = axis[row.first - 1], axis[row.last - 1]
-        assert start - 0.1 < first < start + 0.35 and end - 0.35 < last < end + 0.1
-
-
-def test_no_plateau_is_found_where_there_is_none():
-    steps = np.arange(1, 5001)
-    rng = np.random.default_rng(0)
-    noisy = 1 + 0.2 * rng.normal(size=len(steps))
-    assert plateaus.find(steps, np.exp(-steps / 1000) * noisy, log=False) == []
-    assert plateaus.find(steps, steps**-0.5 * noisy) == []
-    (row,) = plateaus.find(steps, noisy)
-    assert row.level == pytest.approx(1, abs=0.03) and row.first < 10 and row.last == 5000
-
-
-def test_the_curve_that_never_rises_is_the_nearest_of_all():
-    rng = np.random.default_rng(0)
-    values, weights = rng.normal(size=9), rng.uniform(0.5, 3, 9)
-    found = plateaus.never_rising(values, weights)
-    assert np.all(np.diff(found) <= 0)
-    distance = (weights * np.abs(found - values)).sum()
-    for _ in range(300):  # no step into the set of such curves brings it nearer
-        other = np.sort(found + 0.2 * rng.normal(size=9))[::-1]
-        assert (weights * np.abs(other - values)).sum() >= distance
-
-
 # The study of a run, in every layout.
 
 
@@ -220,35 +141,26 @@ def test_points_and_labels_are_read_from_the_tokens_of_every_layout(tasks):
         assert np.all(shown[:, -1] == (labels[:, -1, 0] if layout == "read_before_write" else 0))
 
 
-def test_every_layout_is_judged_on_the_same_prompts(tasks):
-    """Curves of the algorithms, tampered prompts and probes agree where they read the same."""
+def test_every_layout_is_evaluated_on_the_same_prompts(tasks):
+    """Curves of the algorithms, changed prompts and probes agree where they read the same."""
     model, found = one_step(3, 0.6), {}
     for layout, task in tasks.items():
         batch = prompts(task, 400)
-        curves = icl.error_curves(model, task, batch)
+        curves = errors.error_curves(model, task, batch)
         assert len(curves["zero"]["error"]) == (1 if layout == "joint_masked" else 7)
-        rows = icl.interventions(model, task, batch)
+        rows = robustness.interventions(model, task, batch)
         found[layout] = (
             curves["ridge (0.25)"]["error"][-1],
             curves["3 nearest"]["error"][-1],
             rows["one left out"]["error"] if layout != "interleaved" else None,
             rows["labels zero"]["error"],
         )
-        implied = icl.implied_weights(model, task, batch) if layout == "interleaved" else {}
+        implied = probes.implied_weights(model, task, batch) if layout == "interleaved" else {}
         assert list(implied) in ([], ["n = 1", "n = 3", "n = 6"])
         if layout == "joint_masked":
-            probes = icl.states(model, task, batch)["probes"]
-            assert min(probes["sum of x x^T"] + probes["sum of y x"]) > 0.99
+            scores = probes.states(model, task, batch).probes
+            assert min(scores["sum of x x^T"] + scores["sum of y x"]) > 0.99
     ours, joint, turns = found.values()
     assert ours[3] == joint[3] == 1
     np.testing.assert_allclose(joint, ours, rtol=1e-5)
     np.testing.assert_allclose(turns[:2], ours[:2], rtol=1e-5)
-
-
-def test_intervals_of_many_prompts_resampled_in_groups_are_as_wide():
-    rng = np.random.default_rng(0)
-    truth = rng.normal(size=(9000, 1))
-    found = icl.error(truth + rng.normal(size=truth.shape), truth)
-    width = 2 * 1.645 * (4 / len(truth)) ** 0.5  # of a ratio of two chi squares
-    assert found["high"][0] - found["low"][0] == pytest.approx(width, rel=0.15)
-    assert isinstance(one_step(2, 1.0), LinearAttention)

@@ -27,9 +27,8 @@ from wsrnn import data, loop
 from wsrnn.checkpoint import Checkpoints
 from wsrnn.errors import RunError, UserError
 from wsrnn.experiment import Recipe
+from wsrnn.metrics_log import read_metrics, training_seconds
 from wsrnn.models.warp import WarpConfig
-from wsrnn.monitor import training_seconds
-from wsrnn.record import read_metrics
 from wsrnn.recurrence import Dense, Diagonal, LowRank
 from wsrnn.report import report
 from wsrnn.run import load_step

@@ -9,7 +9,7 @@ import pytest
 import scipy.stats
 
 from wsrnn import data, estimators
-from wsrnn.evaluations.in_context import inliers
+from wsrnn.evaluations.prefix_errors import inliers
 from wsrnn.tasks.prompts import Curriculum
 from wsrnn.tasks.regression import (
     DecisionTree,

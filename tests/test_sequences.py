@@ -13,7 +13,7 @@ from test_prompts import built_by_jax, raw
 
 from wsrnn import estimators
 from wsrnn.errors import UserError
-from wsrnn.evaluations.sequences import Recall, StepScores, rivals, sums
+from wsrnn.evaluations.sequences import Recall, StepScores, baselines, sums
 from wsrnn.models import Model
 from wsrnn.models.warp import WarpConfig
 from wsrnn.recurrence import Identity
@@ -59,7 +59,7 @@ def drawn(task, count, split="test"):
 def score(task, count=2000):
     """Every rival's score over all scored steps."""
     batch = drawn(task, count)
-    totals = {name: sums(predicted, batch) for name, predicted in rivals(task, batch).items()}
+    totals = {name: sums(predicted, batch) for name, predicted in baselines(task, batch).items()}
     return {name: above.sum() / below.sum() for name, (above, below) in totals.items()}
 
 
@@ -96,7 +96,7 @@ def test_a_pair_holds_the_next_state_and_is_scored_on_it_without_its_noise():
 def test_without_noise_a_system_is_known_after_d_steps():
     task = LinearSystem(d=4, length=9, noise=0.0)
     batch = drawn(task, 300)
-    rows = rivals(task, batch)
+    rows = baselines(task, batch)
     errors = {name: np.divide(*sums(predicted, batch)) for name, predicted in rows.items()}
     assert np.all(errors["least squares"][:4] > 0.05)
     np.testing.assert_allclose(errors["least squares"][5:], 0, atol=1e-4)
@@ -209,7 +209,7 @@ def test_the_nearest_mean_reaches_the_accuracy_of_known_means():
 def test_without_examples_a_class_is_a_guess_and_with_many_it_is_known():
     task = NewClasses(d=16, examples=40, classes=4)
     batch = drawn(task, 1000)
-    accuracy = np.divide(*sums(rivals(task, batch)["nearest class mean"], batch))
+    accuracy = np.divide(*sums(baselines(task, batch)["nearest class mean"], batch))
     assert accuracy[0] == pytest.approx(1 / 4, abs=0.05) and accuracy[40] > 0.7
     assert np.all(batch.inputs[..., 16:].sum(-1) == 1)
     np.testing.assert_array_equal(batch.inputs[..., 16:].argmax(-1), batch.targets)

@@ -12,7 +12,7 @@ from flax import nnx
 
 from wsrnn import cli, loop, trials
 from wsrnn.experiment import Recipe
-from wsrnn.record import read_metrics
+from wsrnn.metrics_log import read_metrics
 
 TINY = Path(__file__).with_name("tiny.py")
 
@@ -77,7 +77,7 @@ def test_the_best_rate_is_reported_from_every_seed(whole):
     assert losses.shape == (2, 2) and len(np.unique(losses)) == 4
     assert row["rate"] == row["rates"][int(losses.mean(1).argmin())]
     assert np.shape(row["values"]) == (2, len(row["columns"])) and row["columns"] == ["n=0", "n=3"]
-    assert row["state floats"] == 17 + 2 * 3 and row["operations per token"] > row["numbers"]
+    assert row["state floats"] == 17 + 2 * 3 and row["operations per token"] > row["parameters"]
     assert {path.name for path in (whole / "figures").iterdir()} == {"rates.png", "errors.png"}
 
 

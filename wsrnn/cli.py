@@ -213,8 +213,8 @@ def _run(argv: list[str]) -> int:
     logging.basicConfig(stream=sys.stderr, format="%(message)s", force=True)
     logging.getLogger("wsrnn").setLevel(logging.INFO)
     logging.getLogger("absl").setLevel(logging.CRITICAL)  # orbax narrates, and repeats its errors
+    from wsrnn.artifacts import to_json
     from wsrnn.commands import RUN
-    from wsrnn.report import to_json
 
     document, text, code = RUN[args.command](args, flags)
     if args.json:

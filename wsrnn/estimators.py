@@ -1,7 +1,10 @@
-"""The algorithms that in-context learners are measured against, on whole batches of prompts.
+"""The classical algorithms that in-context learners are compared with, on whole batches of prompts.
 
-Each maps (x [N, n, d], y [N, n], query [N, d]) to predictions [N]; n = 0 predicts 0. Where it says
-`Values`, y may also be vectors [N, n, O] and so are the predictions [N, O].
+Each maps (x [N, n, d], y [N, n], query [N, d]) to predictions [N]; n = 0 predicts 0. Where the type
+is `Values`, y may also be vectors [N, n, O] and so are the predictions [N, O].
+
+Written out because thousands of small problems are solved at once: scikit-learn fits one at a time.
+It is the reference in the tests. Add algorithms freely; a change of one changes published tables.
 """
 
 from collections.abc import Callable

@@ -6,6 +6,7 @@ import difflib
 import importlib.util
 import io
 import linecache
+import math
 import re
 import sys
 import traceback
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import cloudpickle
+import jax
 import tyro
 from flax import nnx
 
@@ -99,6 +101,11 @@ class Experiment:
     def build_model(self) -> Model:
         """A fresh model for the task, drawn from the seed."""
         return self.model.build(self.task.d_in, self.task.d_out, rngs=nnx.Rngs(self.seed))
+
+    def parameter_count(self) -> int:
+        """The number of trainable parameters; makes no arrays."""
+        state = nnx.state(nnx.eval_shape(self.build_model))
+        return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(state))
 
     def resolve(self, recorded: dict[str, Any] | None = None) -> "Experiment":
         """Fill in what is left open, as `recorded` when the run began.

@@ -22,12 +22,12 @@ from wsrnn.checkpoint import Checkpoints
 from wsrnn.errors import RunError
 from wsrnn.experiment import Experiment, Recipe, flatten
 from wsrnn.metrics import Measures
-from wsrnn.monitor import Monitor
-from wsrnn.progress import Pace, Progress, StopFlag
-from wsrnn.record import Record
+from wsrnn.metrics_log import MetricsLog
+from wsrnn.progress import Progress, StepTimer, StopFlag
 from wsrnn.run import CHECKPOINTS, has_checkpoint, open_checkpoints, prepare_run, refuse_trials
 from wsrnn.sharding import Layout, to_global
 from wsrnn.tasks import SPLITS, Batch, check_examples
+from wsrnn.tensorboard import TensorBoard
 
 log = logging.getLogger("wsrnn")
 
@@ -92,8 +92,8 @@ def fit(recipe: Recipe, out: Path, init_from: Path | None = None) -> dict[str, A
             state = program.init()
             if initial is not None:
                 state = state._replace(params=initial)
-        record = stack.enter_context(Record(out, start, lead))
-        monitor = Monitor(out, start + 1 if start else 0) if lead else None
+        record = stack.enter_context(MetricsLog(out, start, lead))
+        monitor = TensorBoard(out, start + 1 if start else 0) if lead else None
         if monitor:
             stack.callback(monitor.close)
             if not start:
@@ -124,7 +124,7 @@ def _train(experiment, program, mesh, state, start, checkpoints, record, monitor
         batches = (to_devices(batch, mesh) for batch in stream)
     pending, loss = None, None  # the step before, whose numbers are still on their way
     tokens = experiment.batch_size * experiment.task.length
-    pace = Pace(tokens, experiment.log_every, start)
+    timer = StepTimer(tokens, experiment.log_every, start)
     with StopFlag() as stopping, Progress(experiment.steps, start) as show:
 
         def settle() -> None:
@@ -142,8 +142,10 @@ def _train(experiment, program, mesh, state, start, checkpoints, record, monitor
                     "gradient; checkpoints hold the last good parameters; lower "
                     "--optim.learning-rate or look at the data"
                 )
-            speed = pace.at(number)
-            show(number, values, speed)
+            speed = timer.at(number)
+            show(number, f"loss {values['loss']:.4g}", speed)
+            if number % experiment.log_every == 0:
+                record.timing(number, speed)
             if monitor and number % experiment.log_every == 0:
                 curves = {_tag(name): value for name, value in values.items()}
                 curves["train/skipped steps"] = record.skipped_total
@@ -155,7 +157,7 @@ def _train(experiment, program, mesh, state, start, checkpoints, record, monitor
             validation = None
             if due:
                 settle()
-                with pace.paused():
+                with timer.paused():
                     validation = _validate(experiment, program, mesh, state.params, process)
                     loss = validation["loss"]
                     record.valid(number, validation)
@@ -166,7 +168,7 @@ def _train(experiment, program, mesh, state, start, checkpoints, record, monitor
             saving = number > start and (due or stop or number % experiment.save_every == 0)
             if saving:
                 settle()
-                with pace.paused():
+                with timer.paused():
                     checkpoints.save(
                         number, state, validation and validation["loss"], program.layouts
                     )

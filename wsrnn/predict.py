@@ -1,23 +1,26 @@
-"""Predictions of a trained model on a user's own file."""
+"""Predictions of a trained model on a user's own file, npz or csv."""
 
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Float, Int
+from matplotlib.figure import Figure
 
 from wsrnn.errors import UserError
 from wsrnn.evaluations import in_batches
+from wsrnn.figures import finish, new_figure
 from wsrnn.files import numbers, read_csv
 from wsrnn.models import Model
 from wsrnn.tasks import clock
 
 
 class Sequences(NamedTuple):
-    """What a file holds, padded to its longest sequence with each one's last row."""
+    """The sequences of a file, each padded with its last row to the longest."""
 
-    inputs: np.ndarray  # [N, T, D] float32
-    times: np.ndarray  # [N, T] float32
-    lengths: np.ndarray  # [N]
+    inputs: Float[np.ndarray, "N T D"]  # float32
+    times: Float[np.ndarray, "N T"]  # float32
+    lengths: Int[np.ndarray, " N"]
     ids: list[str]
 
 
@@ -107,8 +110,26 @@ def _real(array: np.ndarray) -> bool:
     return np.issubdtype(array.dtype, np.integer) or np.issubdtype(array.dtype, np.floating)
 
 
-def predict(model: Model, sequences: Sequences) -> np.ndarray:
-    """Return the model's outputs [N, T, O]; steps beyond a sequence's length are not a number."""
+def predict(model: Model, sequences: Sequences) -> Float[np.ndarray, "N T O"]:
+    """Return the model's outputs; not a number at steps beyond a sequence's length."""
     outputs = in_batches(model, "__call__", 64, sequences.inputs, sequences.times)
     beyond = np.arange(outputs.shape[1]) >= sequences.lengths[:, None]
     return np.where(beyond[..., None], np.nan, outputs)
+
+
+def draw_predictions(
+    times: Float[np.ndarray, "N T"],
+    outputs: Float[np.ndarray, "N T O"],
+    inputs: Float[np.ndarray, "N T D"],
+    title: str,
+) -> Figure:
+    """The outputs of a model over time, one panel a sequence, over its inputs in grey."""
+    count = len(outputs)
+    figure = new_figure(9, 1.9 * count)
+    for panel, axes in enumerate(figure.subplots(count, 1, squeeze=False)[:, 0]):
+        axes.plot(times[panel], inputs[panel], color="#bbbbbb", lw=1)
+        axes.plot(times[panel], outputs[panel], lw=1.5)
+        finish(axes, legend=False)
+    axes.set_xlabel("time   (grey: inputs, colours: predictions)")
+    figure.suptitle(title, fontsize=10)
+    return figure

@@ -1,4 +1,7 @@
-"""What a person sees and does while a run goes on: its pace, a bar or lines, and Ctrl-C."""
+"""Progress bar and log lines, step times, and Ctrl-C, for whatever takes minutes.
+
+Nothing here decides what is computed: only `StopFlag` ends a loop early, between two steps.
+"""
 
 import logging
 import signal
@@ -12,8 +15,8 @@ from tqdm import tqdm
 log = logging.getLogger("wsrnn")
 
 
-class Pace:
-    """Step time and tokens a second between points of the log, validation and compilation apart."""
+class StepTimer:
+    """Step time and tokens per second, without compilation, validation and checkpoints."""
 
     def __init__(self, tokens: int, every: int, start: int):
         self._tokens = tokens  # of a step
@@ -22,7 +25,7 @@ class Pace:
         self._speed: dict[str, float] = {}
 
     def at(self, number: int) -> dict[str, float]:
-        """The latest speeds, renewed every log_every steps."""
+        """The latest speeds, measured anew every log_every steps; empty before the first."""
         now = time.perf_counter()
         since, began = self._last
         if began is None:
@@ -47,7 +50,7 @@ class Pace:
 
 
 class StopFlag:
-    """True once Ctrl-C or SIGTERM has come: the loop saves and leaves. A second is not held."""
+    """True after Ctrl-C or SIGTERM: the loop saves and stops. A second one kills at once."""
 
     def __enter__(self):
         self._came = False
@@ -71,17 +74,17 @@ class StopFlag:
 
 
 class Progress:
-    """A bar on a terminal, a line every so often elsewhere."""
+    """A bar on a terminal, elsewhere a log line every so often."""
 
-    def __init__(self, steps: int, start: int):
-        self._steps, self._start = steps, start
+    def __init__(self, total: int, start: int = 0, unit: str = "step"):
+        self._total, self._start, self._unit = total, start, unit
 
     def __enter__(self):
         self._next = time.perf_counter()
         self._bar = None
         if sys.stderr.isatty():
             self._bar = tqdm(
-                total=self._steps, initial=self._start, unit="step", dynamic_ncols=True
+                total=self._total, initial=self._start, unit=self._unit, dynamic_ncols=True
             )
         return self
 
@@ -89,23 +92,24 @@ class Progress:
         if self._bar is not None:
             self._bar.close()
 
-    def __call__(self, number: int, values: dict[str, float], speed: dict[str, float]) -> None:
-        """Show a step."""
+    def __call__(self, number: int, text: str, speed: dict[str, float] | None = None) -> None:
+        """Show that `number` of the total are done."""
         now = time.perf_counter()
         if self._bar is not None:
             self._bar.update(1)
             if now >= self._next:
                 self._next = now + 0.2
-                self._bar.set_postfix_str(f"loss {values['loss']:.4g}")
+                self._bar.set_postfix_str(text)
         elif now >= self._next:
             self._next = now + 10
-            ms = speed.get("speed/step ms")
-            pace = f"  {ms:.1f} ms/step, {speed['speed/tokens per s']:,.0f} tokens/s" if ms else ""
-            left = f", {(self._steps - number) * ms / 1e3:.0f} s left" if ms else ""
-            log.info("step %d/%d  loss %.4g%s%s", number, self._steps, values["loss"], pace, left)
+            ms = (speed or {}).get("speed/step ms")
+            if ms:
+                text += f"  {ms:.1f} ms/step, {speed['speed/tokens per s']:,.0f} tokens/s"
+                text += f", {(self._total - number) * ms / 1e3:.0f} s left"
+            log.info("%s %d/%d  %s", self._unit, number, self._total, text)
 
     def note(self, text: str) -> None:
-        """Show a line without breaking the bar."""
+        """Print a line without breaking the bar."""
         if self._bar is not None:
             self._bar.write(text, file=sys.stderr)
         else:

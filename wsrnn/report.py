@@ -1,26 +1,30 @@
-"""Reports over finished runs: the result, its pictures, and the comparison of siblings."""
+"""Reports on finished runs: test results with figures, and the comparison of sibling runs.
 
-import json
+What is measured belongs to the experiment's evaluation; here it is run, written and compared.
+"""
+
 import logging
 import math
-import re
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 from flax import nnx
+from jaxtyping import Float
+from matplotlib.figure import Figure
 
-from wsrnn import data, figures, loop
+from wsrnn import data, loop
+from wsrnn.artifacts import save_figures, slug, write_json
 from wsrnn.evaluations import Result
 from wsrnn.experiment import Experiment, flatten
+from wsrnn.figures import finish, new_figure
+from wsrnn.metrics_log import read_metrics, training_seconds
 from wsrnn.models import Model
-from wsrnn.monitor import Monitor, training_seconds
-from wsrnn.record import read_metrics
 from wsrnn.run import load_step, read_record
 from wsrnn.sharding import MeshConfig, layouts, replicated
 from wsrnn.step import eval_step
+from wsrnn.tensorboard import TensorBoard
 
 log = logging.getLogger("wsrnn")
 
@@ -28,7 +32,7 @@ log = logging.getLogger("wsrnn")
 def report(
     run: Path | str, step: str | int = "best", flags: tuple[str, ...] = ()
 ) -> dict[str, Any]:
-    """Judge a checkpoint on the test split; write and return results and figures.
+    """Evaluate a checkpoint on the test split; write and return results and figures.
 
     The best checkpoint as it was trained is the run's own result: results.json, figures/ and
     TensorBoard. Any other step or flags get a folder of their own under evaluations/. `text` of the
@@ -39,7 +43,7 @@ def report(
     before = read_record(run)["config"]
     changed = [name for name, value in flatten(experiment).items() if before.get(name) != value]
     if others := [name for name in changed if name.startswith("model.") and name != "model.mode"]:
-        log.warning("judging another model than was trained: %s differ", ", ".join(others))
+        log.warning("evaluating another model than was trained: %s differ", ", ".join(others))
     test = test_loss(model, experiment)
     document = {
         "run": str(run),
@@ -58,7 +62,7 @@ def report(
         document |= {"title": result.title, "columns": result.columns, "rows": result.rows}
         text += "\n" + result.text()
         scalars |= {f"result/{name}": value for name, value in result.scalars().items()}
-        document["figures"] = paths = save(result.figures, folder / "figures")
+        document["figures"] = paths = save_figures(result.figures, folder / "figures")
     if own:
         _show(run, experiment, scalars, paths)
     folder.mkdir(parents=True, exist_ok=True)
@@ -66,13 +70,8 @@ def report(
     return document | {"text": text}
 
 
-def slug(step: int, flags: Sequence[str]) -> str:
-    """A name for what a step, read with these flags, leads to."""
-    return re.sub(r"[^\w.+-]+", "_", " ".join([f"step-{step}", *flags])).strip("_")[:120]
-
-
 def test_loss(model: Model, experiment: Experiment) -> dict[str, float]:
-    """The loss and its companions on the test split (eval_batches batches of an endless one).
+    """The loss and its metrics on the test split (eval_batches batches of an endless one).
 
     On as many of this machine's devices as divide the batch, whatever mesh the run was trained on.
     """
@@ -89,29 +88,20 @@ def test_loss(model: Model, experiment: Experiment) -> dict[str, float]:
     return loop.evaluate(step, mesh, params, stream)
 
 
-def save(pictures: dict[str, Any], folder: Path) -> dict[str, str]:
-    """Write each figure as a PNG; returns their paths by name."""
-    folder.mkdir(parents=True, exist_ok=True)
-    paths = {name: folder / f"{name}.png" for name in pictures}
-    for name, figure in pictures.items():
-        figure.savefig(paths[name])
-    return {name: str(path) for name, path in paths.items()}
-
-
 def _show(
     run: Path, experiment: Experiment, scalars: dict[str, float], paths: dict[str, str]
 ) -> None:
-    """Enter the result into the run's TensorBoard folder, behind the last step of its curves."""
+    """Write the result to the run's TensorBoard folder, after the last step of its curves."""
     last = max((row["step"] for row in read_metrics(run)), default=0)
-    monitor = Monitor(run, last + 1)
-    monitor.scalars(last + 1, scalars)
+    tensorboard = TensorBoard(run, last + 1)
+    tensorboard.scalars(last + 1, scalars)
     for name, path in paths.items():
-        monitor.image(last + 1, f"result/{name}", path)
+        tensorboard.image(last + 1, f"result/{name}", path)
     config = {
         k: v for k, v in flatten(experiment).items() if isinstance(v, bool | int | float | str)
     }
-    monitor.hparams(run.name, config, scalars)
-    monitor.close()
+    tensorboard.hparams(run.name, config, scalars)
+    tensorboard.close()
 
 
 def compare(out: Path, reports: dict[str, dict[str, Any]]) -> dict[str, Any]:
@@ -140,16 +130,16 @@ def compare(out: Path, reports: dict[str, dict[str, Any]]) -> dict[str, Any]:
         rows[name]["seconds"] = float(seconds[-1])
         rows[name]["validation loss"] = float(validation[-1])
     pictures = {
-        "loss": figures.mode_losses(
+        "loss": draw_losses(
             losses, f"{shared:,} steps of {', '.join(members)} from the same start"
         ),
-        "time": figures.races(times, f"{', '.join(members)}: validation loss against time"),
+        "time": draw_races(times, f"{', '.join(members)}: validation loss against time"),
     }
-    paths = save(pictures, out / "figures")
-    monitor = Monitor(out / "comparison", shared)
+    paths = save_figures(pictures, out / "figures")
+    tensorboard = TensorBoard(out / "comparison", shared)
     for name, path in paths.items():
-        monitor.image(shared, f"comparison/{name}", path)
-    monitor.close()
+        tensorboard.image(shared, f"comparison/{name}", path)
+    tensorboard.close()
     return {
         "steps": shared,
         "rows": rows,
@@ -159,13 +149,13 @@ def compare(out: Path, reports: dict[str, dict[str, Any]]) -> dict[str, Any]:
 
 
 def _joint_table(reports: dict[str, dict[str, Any]]) -> str:
-    """Each sibling's result in a row, then what they were all measured against."""
+    """Each sibling's result in a row, then the baselines."""
     first, *others = reports.values()
     if any("rows" not in r or r["columns"] != first.get("columns") for r in (first, *others)):
         return ""
     own = {name: next(iter(r["rows"].values())) for name, r in reports.items()}
-    beside = dict(list(first["rows"].items())[1:])
-    return "\n" + Result(first["title"], first["columns"], own | beside).text()
+    baselines = dict(list(first["rows"].items())[1:])
+    return "\n" + Result(first["title"], first["columns"], own | baselines).text()
 
 
 def _validations(run: Path) -> tuple[np.ndarray, np.ndarray]:
@@ -175,23 +165,30 @@ def _validations(run: Path) -> tuple[np.ndarray, np.ndarray]:
     return training_seconds(run, np.array([row["step"] for row in rows], float)), loss
 
 
-def write_json(path: Path, document: Any) -> None:
-    """Write a document whole or not at all."""
-    unfinished = path.with_name(path.name + ".tmp")
-    unfinished.write_text(to_json(document))
-    unfinished.replace(path)
+def draw_losses(losses: dict[str, Float[np.ndarray, " steps"]], title: str) -> Figure:
+    """The losses of sibling runs, and how far each is from the first."""
+    figure = new_figure(8, 5)
+    upper, lower = figure.subplots(2, 1, sharex=True)
+    reference, first = next(iter(losses.items()))
+    for (name, values), style in zip(losses.items(), ["-", "--", ":", "-."] * 4, strict=False):
+        upper.plot(values, style, label=name, lw=1)
+        if name != reference:
+            relative = np.maximum(np.abs(values - first) / np.abs(first), 1e-9)
+            lower.plot(relative, lw=1, label=f"|{name} - {reference}| / {reference}")
+    upper.set(ylabel="training loss", yscale="log", title=title)
+    lower.set(ylabel="relative difference (floor 1e-9)", xlabel="step", yscale="log")
+    finish(upper, lower)
+    return figure
 
 
-def to_json(document: Any) -> str:
-    """Standard JSON: what is not finite becomes null."""
-    return json.dumps(_finite(document), indent=1)
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {str(k): _finite(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(v) for v in value]
-    if isinstance(value, float | np.floating):
-        return float(value) if math.isfinite(value) else None
-    return value
+def draw_races(curves: dict[str, tuple[np.ndarray, np.ndarray]], title: str) -> Figure:
+    """Loss against seconds of training, a curve for each run that has any; both logarithmic."""
+    figure = new_figure(7, 4.2)
+    axes = figure.subplots()
+    for name, (seconds, loss) in curves.items():
+        known = seconds > 0
+        if known.any():
+            axes.loglog(seconds[known], loss[known], "o-", ms=3, lw=1.2, label=name)
+    axes.set(xlabel="seconds of training", ylabel="validation loss", title=title)
+    finish(axes, legend=bool(axes.lines))
+    return figure

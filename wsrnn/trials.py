@@ -21,21 +21,21 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
-from wsrnn import data, figures
-from wsrnn.bench import parameters
+from wsrnn import data
+from wsrnn.artifacts import write_json
 from wsrnn.checkpoint import Checkpoints
 from wsrnn.errors import RunError, UserError
 from wsrnn.evaluations import Result
 from wsrnn.experiment import Experiment, Recipe
 from wsrnn.loop import summed, to_devices
-from wsrnn.monitor import Monitor
-from wsrnn.progress import Pace, Progress, StopFlag
-from wsrnn.record import Record, read_metrics
-from wsrnn.report import save, write_json
+from wsrnn.metrics_log import MetricsLog, read_metrics
+from wsrnn.progress import Progress, StepTimer, StopFlag
 from wsrnn.run import CHECKPOINTS, CONFIG, TRIALS, Run, prepare_run
 from wsrnn.sharding import MeshConfig
 from wsrnn.step import TrainState, measure, updated
 from wsrnn.tasks import SPLITS, check_examples
+from wsrnn.tensorboard import TensorBoard
+from wsrnn.trials_table import compare
 
 log = logging.getLogger("wsrnn")
 
@@ -98,7 +98,7 @@ def trials(
         if row is None:
             return None
         rows[name] = row
-    return _compare(out, rows)
+    return compare(out, rows)
 
 
 def _copies(run: Run, seeds: int, rates: Sequence[float]) -> Copies:
@@ -166,12 +166,12 @@ def _trial(run: Run, copies: Copies) -> dict[str, Any] | None:
         "title": first.title,
         "columns": first.columns,
         "values": [list(result.scalars().values()) for result in results],  # [seeds, columns]
-        "beside": dict(list(first.rows.items())[1:]),
+        "baselines": dict(list(first.rows.items())[1:]),
         **copies._asdict(),
         "rate": copies.rates[best],
         "steps": experiment.steps,
         "batch_size": experiment.batch_size,
-        "numbers": parameters(experiment),
+        "parameters": experiment.parameter_count(),
         "state floats": sizes.get("state floats"),
         "operations per token": sizes.get("operations per token"),
         "validation": losses.tolist(),  # [rates, seeds]
@@ -202,8 +202,8 @@ def _train(experiment: Experiment, copies: Copies, folder: Path) -> Any | None:
         training = checkpoints.restore(start, abstract) if start else init()
         if start:
             log.info("continuing %s from step %d", folder, start)
-        record = stack.enter_context(Record(folder, start, True))
-        monitor = Monitor(folder, start + 1 if start else 0)
+        record = stack.enter_context(MetricsLog(folder, start, True))
+        monitor = TensorBoard(folder, start + 1 if start else 0)
         stack.callback(monitor.close)
         stopping = stack.enter_context(StopFlag())
         show = stack.enter_context(Progress(experiment.steps, start))
@@ -211,12 +211,12 @@ def _train(experiment: Experiment, copies: Copies, folder: Path) -> Any | None:
         if experiment.draw == "host":
             stream = data.train_stream(task, size, seed, start=start, workers=experiment.workers)
             batches = (to_devices(batch, mesh) for batch in stream)
-        pace = Pace(size * task.length * len(copies.names()), experiment.log_every, start)
+        timer = StepTimer(size * task.length * len(copies.names()), experiment.log_every, start)
         loss = None
         for number in range(start, experiment.steps + 1):
             final = number == experiment.steps
             if number > start and (final or number % experiment.eval_every == 0):
-                with pace.paused():
+                with timer.paused():
                     stream = data.eval_stream(
                         task, "valid", size, seed, batches=experiment.eval_batches
                     )
@@ -239,7 +239,7 @@ def _train(experiment: Experiment, copies: Copies, folder: Path) -> Any | None:
             stop = bool(stopping)
             every = experiment.eval_every, experiment.save_every
             if number > start and (final or stop or not all(number % k for k in every)):
-                with pace.paused():
+                with timer.paused():
                     checkpoints.save(number, training)
             if stop and not final:
                 return None
@@ -247,7 +247,7 @@ def _train(experiment: Experiment, copies: Copies, folder: Path) -> Any | None:
                 return training.state.params
             training, now = train_step(training, next(batches))
             if number > start:  # the step before, which the device has finished by now
-                show(number, {"loss": float(np.mean(loss))}, pace.at(number))
+                show(number, f"loss {float(np.mean(loss)):.4g}", timer.at(number))
             loss = now
 
 
@@ -304,76 +304,3 @@ def program(experiment: Experiment, copies: Copies):
         jax.jit(train_step, donate_argnums=0),
         jax.jit(jax.vmap(sums, (0, None))),
     )
-
-
-def _compare(out: Path, rows: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """One table and figures of all siblings."""
-    document = {"rows": rows, "text": _text(rows)}
-    write_json(out / "results.json", document)
-    pictures = {
-        "rates": figures.rates(
-            {
-                name: (row["rates"], np.array(row["validation"], float))
-                for name, row in rows.items()
-            },
-            "validation loss at the end against the learning rate, mean and range over seeds",
-        ),
-        "errors": figures.columns(
-            {name: (row["columns"], np.array(row["values"], float)) for name, row in rows.items()},
-            next(iter(rows.values()))["title"],
-        ),
-    }
-    paths = save(pictures, out / "figures")
-    monitor = Monitor(out / "comparison", 0)
-    for name, path in paths.items():
-        monitor.image(0, f"trials/{name}", path)
-    monitor.close()
-    document["figures"] = paths
-    write_json(out / "results.json", document)
-    return document
-
-
-def _text(rows: dict[str, dict[str, Any]]) -> str:
-    """Sizes, best rate, and mean, least and most over seeds; below it the estimators."""
-    first = next(iter(rows.values()))
-    columns = list(dict.fromkeys(column for row in rows.values() for column in row["columns"]))
-    beside = {}
-    for sibling, row in rows.items():
-        for name, values in row["beside"].items():
-            known = dict(zip(row["columns"], values, strict=True))
-            if any(beside.get(name, {}).get(column, v) != v for column, v in known.items()):
-                name += f", {sibling}"  # another task or evaluation than before
-            beside[name] = known | beside.get(name, {})
-    names = max(map(len, [*rows, *beside]))
-    lines = [
-        f"{first['title']}; mean over seeds {first['seeds']} [least, most of the last column]",
-        f"{'':{names}}{'numbers':>10}{'state':>8}{'ops/token':>11}{'rate':>9}"
-        + "".join(f"{column:>10}" for column in columns),
-    ]  # fmt: skip
-
-    def cells(known):
-        return "".join(f"{known[c]:10.4g}" if c in known else f"{'':10}" for c in columns)
-
-    for name, row in rows.items():
-        values = np.array(row["values"], float)
-        sizes = [row[key] for key in ("numbers", "state floats", "operations per token")]
-        shown = ["?" if size is None else f"{size:,}" for size in sizes]
-        last = values[:, -1]
-        lines.append(
-            f"{name:{names}}{shown[0]:>10}{shown[1]:>8}{shown[2]:>11}{row['rate']:>9g}"
-            + cells(dict(zip(row["columns"], values.mean(0), strict=True)))
-            + f"  [{last.min():.4g}, {last.max():.4g}]"
-        )
-    for name, known in beside.items():
-        lines.append(f"{name:{names}}{'':38}" + cells(known))
-    for name, row in rows.items():
-        counts = dict(
-            zip(Copies(row["rates"], row["seeds"]).names(), np.ravel(row["skipped"]), strict=True)
-        )
-        lines += [
-            f"{name}, {copy}: {count} of {row['steps']:,} steps left no trace, their loss was not "
-            "finite"
-            for copy, count in counts.items()
-            if count
-        ]
-    return "\n".join(lines)

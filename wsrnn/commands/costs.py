@@ -8,11 +8,11 @@ import jax
 import numpy as np
 from flax import nnx
 
-from wsrnn import bench, figures
+from wsrnn import bench
+from wsrnn.artifacts import write_json
 from wsrnn.commands.recipes import read_recipe
 from wsrnn.errors import UserError
 from wsrnn.experiment import flatten
-from wsrnn.report import write_json
 
 
 def show(args, flags):
@@ -165,12 +165,12 @@ def _cost_figure(timings, over: list[str] | None, title: str):
         for what in ("step_ms", "temporary_mib")
     }
     if over and _are_sizes(timings):
-        return figures.scaling(over[0], costs["step_ms"], costs["temporary_mib"], title)
+        return bench.draw_scaling(over[0], costs["step_ms"], costs["temporary_mib"], title)
     flat = [
         {f"{name} {value}".strip(): y for value, rows in c.items() for name, y in rows.items()}
         for c in costs.values()
     ]
-    return figures.costs(*flat, title)
+    return bench.draw_costs(*flat, title)
 
 
 def _are_sizes(values) -> bool:

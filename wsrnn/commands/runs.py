@@ -4,13 +4,13 @@ from pathlib import Path
 
 import numpy as np
 
-from wsrnn import figures
+from wsrnn.artifacts import slug
 from wsrnn.commands.recipes import data_flags
 from wsrnn.errors import UserError
 from wsrnn.icl import study
+from wsrnn.predict import draw_predictions, read_sequences
 from wsrnn.predict import predict as predict_on
-from wsrnn.predict import read_sequences
-from wsrnn.report import report, slug
+from wsrnn.report import report
 from wsrnn.run import load_step, reopen
 
 
@@ -43,7 +43,7 @@ def predict(args, flags):
     outputs = predict_on(model, sequences)
     path = _predictions(args, number, flags)
     title = f"{args.run} step {number} on {Path(args.data).name}"
-    figure = figures.predictions(sequences.times[:6], outputs[:6], sequences.inputs[:6], title)
+    figure = draw_predictions(sequences.times[:6], outputs[:6], sequences.inputs[:6], title)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         np.savez(

@@ -7,9 +7,10 @@ from pathlib import Path
 import jax
 
 from wsrnn import bench, loop
+from wsrnn.artifacts import write_json
 from wsrnn.commands.recipes import read_recipe, where
 from wsrnn.errors import UserError
-from wsrnn.report import compare, report, write_json
+from wsrnn.report import compare, report
 from wsrnn.trials import trials as run_trials
 
 

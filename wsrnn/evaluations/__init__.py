@@ -1,30 +1,32 @@
-"""Evaluations: what a finished run is judged by, one a file. This file is their contract.
+"""Evaluations: test results of a trained model next to baselines. This file is their contract.
 
-An experiment names its evaluation as it names its task and its model.
+An experiment names its evaluation as it names its task and its model. A new evaluation is a frozen
+dataclass in a file of its own, here or in an experiment file.
 """
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
 
 import jax
 import numpy as np
 from flax import nnx
+from matplotlib.figure import Figure
 
 from wsrnn.models import Model, ModelConfig
 from wsrnn.tasks import Task
+from wsrnn.text_table import text_table
 
 
 @dataclass
 class Result:
-    """A table, and what belongs to it."""
+    """A table of results and its figures."""
 
     title: str
     columns: list[str]
     rows: dict[str, list[float]]  # the first row is the model's
-    figures: dict[str, Any] = field(default_factory=dict)  # matplotlib figures by file name
+    figures: dict[str, Figure] = field(default_factory=dict)  # by file name
 
     def scalars(self) -> dict[str, float]:
         """The model's own row, one number a column."""
@@ -32,35 +34,29 @@ class Result:
 
     def text(self) -> str:
         """The table for a terminal."""
-        names = max(map(len, self.rows))
-        width = max(10, *(len(column) + 2 for column in self.columns))
-        lines = [self.title, " " * names + "".join(f"{column:>{width}}" for column in self.columns)]
-        for name, values in self.rows.items():
-            lines.append(
-                f"{name:<{names}}" + "".join(f"{_short(value):>{width}}" for value in values)
-            )
-        return "\n".join(lines)
+        cells = {name: [_short(value) for value in row] for name, row in self.rows.items()}
+        return f"{self.title}\n{text_table(self.columns, cells)}"
 
 
 class Evaluation(ABC):
-    """The base of the frozen dataclasses that judge a model on a task."""
+    """The base of the frozen dataclasses that evaluate a model on a task."""
 
     @abstractmethod
     def __call__(self, model: Model, task: Task, seed: int) -> Result | None:
-        """Judge the model on test examples, beside what it must beat."""
+        """Results on the test split, next to baselines."""
 
     def prepare(self, task: Task) -> None:
-        """Raise UserError if what it needs is not on this machine; asked when a run begins."""
+        """Raise UserError if data or packages are missing; called when a run begins."""
         return None
 
     def check(self, task: Task, model: ModelConfig) -> None:
-        """Raise ValueError if it cannot judge such a run; asked before anything is trained."""
+        """Raise ValueError if it does not fit the task or model; called before training."""
         return None
 
 
 @dataclass(frozen=True)
 class LossOnly(Evaluation):
-    """No judgement beyond the test loss and metrics, with which every report begins."""
+    """The test loss and metrics alone, which every report has."""
 
     def __call__(self, model, task, seed):
         """Nothing to add."""
@@ -68,7 +64,7 @@ class LossOnly(Evaluation):
 
 
 def _short(value: float) -> str:
-    """Four decimals, or three figures of what is too large for a column."""
+    """Four decimals, or three significant digits of what is too large for a column."""
     return f"{value:.4f}" if abs(value) < 1000 else f"{value:.2e}"
 
 
@@ -83,7 +79,7 @@ def in_batches(
     """Return model.method(*arrays, **named) over the whole leading axis, `size` at a time.
 
     Compiled once for a model and shapes, however often it is called. `keep` is what is kept of the
-    outputs of each part, where all of them would be too many.
+    outputs of each part, where all of them would be too large.
     """
     graphdef, params = nnx.split(model)
     count = len(arrays[0])

@@ -1,13 +1,15 @@
-"""Free-running completion of images, beside predictors that are not sequence models."""
+"""Free-running completion of images, next to predictors that are not sequence models."""
 
 import math
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float
+from matplotlib.figure import Figure
 
-from wsrnn import data, figures
+from wsrnn import data
 from wsrnn.evaluations import Evaluation, Result, in_batches
+from wsrnn.figures import new_figure
 
 RIDGE = 1e-3  # variance added to every known pixel, for those that are black in every image
 
@@ -71,7 +73,7 @@ class Completion(Evaluation):
             rows["linear regression"].append(error(_regression(train, truth, known)))
             some = slice(self.drawn)
             title = f"completion of the pixels after {known}: MSE {error(completed):.4f}"
-            pictures[f"completion-{known}"] = figures.completions(
+            pictures[f"completion-{known}"] = draw_completions(
                 truth[some], completed[some], truth[some], known, title
             )
         title = f"MSE of the pixels after the first L, {len(truth):,} test images, free-running"
@@ -86,3 +88,28 @@ def _regression(
     x, y = (train - mean)[:, :known].astype(np.float64), train - mean
     weights = np.linalg.solve(x.T @ x + len(x) * RIDGE * np.eye(known), x.T @ y)
     return mean + (truth - mean)[:, :known] @ weights
+
+
+def draw_completions(
+    context: Float[np.ndarray, "N pixels"],
+    completed: Float[np.ndarray, "N pixels"],
+    truth: Float[np.ndarray, "N pixels"],
+    known: int,
+    title: str,
+) -> Figure:
+    """Images in three rows: the context, the completion and the truth."""
+    count, side = len(truth), int(truth.shape[1] ** 0.5)
+    figure = new_figure(1.1 * count + 1.0, 4.2)
+    grid = figure.subplots(3, count, squeeze=False)
+    given = np.where(np.arange(side**2) < known, context, np.nan)
+    for row, (name, images) in enumerate(
+        {f"first {known}": given, "completion": completed, "truth": truth}.items()
+    ):
+        for column, image in enumerate(images):
+            axes = grid[row, column]
+            axes.set_facecolor("#dfe7ef")
+            axes.imshow(image.reshape(side, side), cmap="gray", vmin=0, vmax=1)
+            axes.set(xticks=[], yticks=[])
+        grid[row, 0].set_ylabel(name)
+    figure.suptitle(title, fontsize=10)
+    return figure

@@ -1,11 +1,14 @@
-"""Forecasts of series, beside repeating the last value and repeating the day before."""
+"""Forecasts of time series, next to the persistence and seasonal baselines."""
 
 from dataclasses import dataclass
 
 import numpy as np
+from jaxtyping import Float
+from matplotlib.figure import Figure
 
-from wsrnn import data, figures
+from wsrnn import data
 from wsrnn.evaluations import Evaluation, Result, in_batches
+from wsrnn.figures import OURS, finish, new_figure
 
 
 @dataclass(frozen=True)
@@ -58,7 +61,32 @@ class Forecast(Evaluation):
         title = (
             f"{known} steps in, {target.shape[1]} out, {len(target):,} test windows, scaled values"
         )
-        picture = figures.forecasts(
+        picture = draw_forecasts(
             truth[some, :, -1], {name: line[some, :, -1] for name, line in lines.items()}, title
         )
         return Result(title, ["MSE", "MAE"], rows, {"forecast": picture})
+
+
+def draw_forecasts(
+    truth: Float[np.ndarray, "N L"],
+    lines: dict[str, Float[np.ndarray, "N H"]],
+    title: str,
+) -> Figure:
+    """Series with their last H steps forecast, one panel each; the first line in colour."""
+    count = len(truth)
+    figure = new_figure(9, 1.9 * count)
+    for panel, axes in enumerate(figure.subplots(count, 1, squeeze=False)[:, 0]):
+        axes.plot(truth[panel], color="black", lw=1, label="truth")
+        for (name, values), colour in zip(
+            lines.items(), [OURS, "#4477aa", "#aaaaaa"], strict=False
+        ):
+            steps = np.arange(truth.shape[1] - values.shape[1], truth.shape[1])
+            axes.plot(
+                steps, values[panel], color=colour, lw=1.5 if colour == OURS else 1, label=name
+            )
+        axes.axvline(truth.shape[1] - values.shape[1] - 0.5, color="#cccccc", zorder=0)
+        finish(axes, legend=False)
+    axes.set_xlabel("step")
+    figure.axes[0].legend(frameon=False, fontsize=8, ncols=4, loc="upper left")
+    figure.suptitle(title, fontsize=10)
+    return figure

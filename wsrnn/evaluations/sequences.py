@@ -1,7 +1,8 @@
-"""Systems, classes and recall: scores beside what classical algorithms make of the same sequences.
+"""Systems, classes and recall: scores next to classical algorithms on the same sequences.
 
 The score is the error (MSE over the mean square of the target, free of noise) where vectors are
-predicted, the accuracy where classes are.
+predicted, the accuracy where classes are. A task's baselines are registered below its type: another
+task is another `baselines.register`, and the evaluations stay as they are.
 """
 
 from collections.abc import Callable, Sequence
@@ -11,8 +12,9 @@ from functools import partial, singledispatch
 import numpy as np
 from jaxtyping import Float, Num
 
-from wsrnn import data, estimators, figures
+from wsrnn import data, estimators
 from wsrnn.evaluations import Evaluation, Result, in_batches
+from wsrnn.evaluations.prefix_errors import draw_curves
 from wsrnn.models import Model
 from wsrnn.tasks import Batch, Task
 from wsrnn.tasks.classes import BurstyClasses, FewShot
@@ -23,12 +25,12 @@ Predicted = Num[np.ndarray, "N T *O"]  # vectors, or classes
 
 
 @singledispatch
-def rivals(task: Task, batch: Batch) -> dict[str, Predicted]:
-    """What else could be answered, by name; steps that are not scored may hold anything."""
+def baselines(task: Task, batch: Batch) -> dict[str, Predicted]:
+    """Predictions of classical algorithms by name; arbitrary where a step is not scored."""
     raise TypeError(type(task).__name__)
 
 
-@rivals.register
+@baselines.register
 def _(task: LinearSystem, batch: Batch):
     seen = np.asarray(batch.inputs[..., : task.d_out], np.float64)
     x, y, everywhere = seen, seen[:, 1:], range(task.length)
@@ -43,7 +45,7 @@ def _(task: LinearSystem, batch: Batch):
     return rows
 
 
-@rivals.register
+@baselines.register
 def _(task: FewShot, batch: Batch):
     tokens = np.asarray(batch.inputs, np.float64)
     x, y, steps = tokens[..., : task.d], tokens[..., task.d :], np.flatnonzero(batch.mask.any(0))
@@ -54,7 +56,7 @@ def _(task: FewShot, batch: Batch):
     }
 
 
-@rivals.register
+@baselines.register
 def _(task: VectorRecall, batch: Batch):
     tokens, n = np.asarray(batch.inputs, np.float64), task.pairs
     keys, values, queries = tokens[:, :n, : task.d], tokens[:, :n, task.d :], tokens[..., : task.d]
@@ -70,7 +72,7 @@ def _(task: VectorRecall, batch: Batch):
     return rows
 
 
-@rivals.register
+@baselines.register
 def _(task: Mqar, batch: Batch):
     tokens, context = batch.latents["tokens"], 2 * task.pairs
     keys, values = tokens[:, 0:context:2], tokens[:, 1:context:2]
@@ -94,7 +96,7 @@ def _after_each(
     return rows
 
 
-def answers(model: Model, task: Task, batch: Batch) -> Predicted:
+def predictions(model: Model, task: Task, batch: Batch) -> Predicted:
     """The model's predictions, or its most probable classes."""
     keep = np.asarray if task.loss == "mse" else partial(np.argmax, axis=-1)
     return in_batches(model, "__call__", 64, batch.inputs, batch.times, keep=keep)
@@ -103,7 +105,7 @@ def answers(model: Model, task: Task, batch: Batch) -> Predicted:
 def sums(
     predicted: Predicted, batch: Batch
 ) -> tuple[Float[np.ndarray, " T"], Float[np.ndarray, " T"]]:
-    """Numerator and denominator of the score at each step."""
+    """Numerator and denominator of the error or accuracy at each step."""
     counts = np.asarray(batch.mask, np.float64)
     if predicted.ndim == 2:
         return ((predicted == batch.targets) * counts).sum(0), counts.sum(0)
@@ -119,8 +121,8 @@ def _name(task: Task) -> str:
 class StepScores(Evaluation):
     """The score step by step: of systems (LinearSystem) and of classes (FewShot).
 
-    For classes of a pool also the accuracy on those of training without their examples, which is
-    what the weights hold.
+    For classes of a pool also the accuracy on training classes without examples in context, which
+    is in-weight learning.
     """
 
     sequences: int = 1280
@@ -133,7 +135,7 @@ class StepScores(Evaluation):
             raise ValueError("evaluation.sequences must be at least 1 and steps not empty")
 
     def check(self, task, model):
-        """The steps asked for must be scored."""
+        """The steps must be scored."""
         if not isinstance(task, LinearSystem | FewShot):
             raise ValueError(
                 "evaluation step by step is for LinearSystem and the families of FewShot, "
@@ -147,9 +149,9 @@ class StepScores(Evaluation):
             )
 
     def __call__(self, model, task, seed):
-        """Judge the model on test sequences."""
+        """Evaluate the model on test sequences."""
         batch = data.examples(task, "test", seed, self.sequences)
-        lines = {"this model": answers(model, task, batch)} | rivals(task, batch)
+        lines = {"this model": predictions(model, task, batch)} | baselines(task, batch)
         every = np.flatnonzero(batch.mask.any(0))
         scores = {}
         for name, predicted in lines.items():
@@ -167,12 +169,12 @@ class StepScores(Evaluation):
             return Result(title, columns, rows)
         classes = task.loss == "cross_entropy"
         wrong = {name: 1 - line if classes else line for name, line in scores.items()}
-        picture = figures.error_curves(
+        picture = draw_curves(
             every.tolist(),
             {name: line[every].tolist() for name, line in wrong.items()},
             title,
             None if classes else task.d,
-            shown="1 - accuracy" if classes else "error",
+            label="1 - accuracy" if classes else "error",
         )
         return Result(title, columns, rows, {"steps": picture})
 
@@ -180,9 +182,9 @@ class StepScores(Evaluation):
         """Accuracy on training classes where no example is of the query's label."""
         task = replace(task, burstiness=0)
         batch = data.examples(task, "train", seed + 1, self.sequences)
-        told = (batch.targets[:, :-1] == batch.targets[:, -1:]).any(1)
-        batch = batch._replace(mask=batch.mask * ~told[:, None])
-        lines = {"this model": answers(model, task, batch)} | rivals(task, batch)
+        shown = (batch.targets[:, :-1] == batch.targets[:, -1:]).any(1)
+        batch = batch._replace(mask=batch.mask * ~shown[:, None])
+        lines = {"this model": predictions(model, task, batch)} | baselines(task, batch)
         return {
             name: float(np.divide(*(part.sum() for part in sums(predicted, batch))))
             for name, predicted in lines.items()
@@ -208,7 +210,7 @@ class Recall(Evaluation):
             )
 
     def check(self, task, model):
-        """The task must hold so many."""
+        """The task must have room for so many pairs."""
         if not isinstance(task, VectorRecall | Mqar):
             raise ValueError(
                 f"evaluation by recall is for VectorRecall and Mqar, not {type(task).__name__}"
@@ -217,12 +219,12 @@ class Recall(Evaluation):
             _with_pairs(task, pairs)
 
     def __call__(self, model, task, seed):
-        """Judge the model at every number of pairs."""
+        """Evaluate the model at every number of pairs."""
         scores = {}
         for pairs in self.pairs:
             other = _with_pairs(task, pairs)
             batch = data.examples(other, "test", seed, self.sequences)
-            lines = {"this model": answers(model, other, batch)} | rivals(other, batch)
+            lines = {"this model": predictions(model, other, batch)} | baselines(other, batch)
             for name, predicted in lines.items():
                 above, below = sums(predicted, batch)
                 scores.setdefault(name, []).append(float(above.sum() / below.sum()))

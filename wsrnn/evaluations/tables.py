@@ -1,41 +1,37 @@
-"""In-context regression on real tables, beside what scikit-learn fits to the same rows."""
+"""In-context regression on real tables, next to scikit-learn fitted to the same rows."""
 
-import logging
-import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float
-from tqdm import tqdm
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullLocator
 
-from wsrnn import figures
+from wsrnn.bootstrap import ALL, Interval, nested_medians
 from wsrnn.errors import UserError
 from wsrnn.evaluations import Evaluation, Result, in_batches
+from wsrnn.figures import LINES, finish, new_figure
 from wsrnn.models import Model
+from wsrnn.progress import Progress
 from wsrnn.tasks import clock
 from wsrnn.tasks.tables import UCI, Tables
 
-log = logging.getLogger("wsrnn")
-
-RESAMPLES = 1000
-OURS, RIDGE, TREES, ALL = "this model", "ridge", "boosted trees", "median of all"
+THIS, RIDGE, TREES = "this model", "ridge", "boosted trees"
 PENALTIES = np.logspace(-3, 3, 13)
-"""Among which ridge chooses by leaving one row out."""
-Interval = tuple[float, float, float]
-"""A median, the least and the most of its interval."""
+"""Among which ridge chooses by leave-one-out cross-validation."""
 
 
 @dataclass(frozen=True)
 class TableErrors(Evaluation):
-    """The model's squared error over that of others that read the same rows, table by table.
+    """The model's squared error over that of baselines fitted to the same rows, table by table.
 
     Of every table `draws` contexts of n rows are drawn, each with `queries` other rows, all scaled
     by the context. A number is the median over draws of the ratio of two mean squared errors, a
     summary the median of these over tables, with 90 % bootstrap intervals. The targets are real
-    rows: they have noise, which nothing can predict and every ratio holds. Draws where both errors
-    are 0 do not count, nor do tables too small for a context.
+    rows, with their noise in every error. Draws where both errors are 0 do not count, nor do tables
+    too small for a context.
     """
 
     tables: tuple[str, ...] = UCI
@@ -70,21 +66,21 @@ class TableErrors(Evaluation):
             raise ValueError("evaluation by tables is for tasks of tokens (x, y) with one y")
 
     def __call__(self, model, task, seed):
-        """Judge the model on every table at every n; a bar shows how far it is."""
+        """Evaluate the model on every table at every n."""
         ratios = {}  # by other, n and table: one number a draw
         todo = [(name, n) for name in self.tables for n in self.contexts]
-        for done, (name, n) in enumerate(tqdm(todo, "tables", unit="context", disable=None)):
-            if not sys.stderr.isatty():  # where there is no bar
-                log.info("tables: %d of %d, %s with %d rows", done + 1, len(todo), name, n)
-            table = Tables(name, columns=task.d_in - 1, examples=n, data_dir=self.data_dir)
-            if len(table.rows()) <= n:
-                continue
-            errors = self._errors(model, table, seed, n in self.boosted)
-            ours = errors.pop(OURS)
-            for other, values in errors.items():
-                with np.errstate(invalid="ignore", divide="ignore"):
-                    ratios.setdefault((other, n), {})[Path(name).stem] = ours / values
-        return self._result({key: summary(values) for key, values in ratios.items()})
+        with Progress(len(todo), unit="context") as show:
+            for done, (name, n) in enumerate(todo):
+                show(done + 1, f"table {name} with {n} rows")
+                table = Tables(name, columns=task.d_in - 1, examples=n, data_dir=self.data_dir)
+                if len(table.rows()) <= n:
+                    continue
+                errors = self._errors(model, table, seed, n in self.boosted)
+                ours = errors.pop(THIS)
+                for other, values in errors.items():
+                    with np.errstate(invalid="ignore", divide="ignore"):
+                        ratios.setdefault((other, n), {})[Path(name).stem] = ours / values
+        return self._result({key: nested_medians(values) for key, values in ratios.items()})
 
     def prepare(self, task):
         """Look for scikit-learn and read the tables."""
@@ -99,7 +95,7 @@ class TableErrors(Evaluation):
         for other in dict.fromkeys(other for other, _ in found):
             at_all = [found.get((other, n), {}).get(ALL, nothing) for n in self.contexts]
             for i, part in enumerate(("", ", least", ", most")):
-                rows[f"{OURS} / {other}{part}"] = [interval[i] for interval in at_all]
+                rows[f"{THIS} / {other}{part}"] = [interval[i] for interval in at_all]
         names = list(dict.fromkeys(name for tables in found.values() for name in tables))
         for name in names:
             if name != ALL:
@@ -120,7 +116,7 @@ class TableErrors(Evaluation):
             },
         }
         columns = [f"n={n}" for n in self.contexts]
-        return Result(title, columns, rows, {"tables": figures.ratios(names, panels, title)})
+        return Result(title, columns, rows, {"tables": draw_ratios(names, panels, title)})
 
     def _errors(
         self, model: Model, table: Tables, seed: int, boosted: bool
@@ -129,7 +125,7 @@ class TableErrors(Evaluation):
         rng = np.random.default_rng([seed, table.examples])
         drawn = [table.draw(rng, self.queries) for _ in range(self.draws)]
         context, query = (np.stack(part) for part in zip(*drawn, strict=True))
-        predicted = {OURS: answers(model, context, query[..., :-1])}
+        predicted = {THIS: predictions(model, context, query[..., :-1])}
         for name, fit in _estimators().items():
             if name != TREES or boosted:
                 predicted[name] = np.stack(
@@ -143,10 +139,10 @@ class TableErrors(Evaluation):
         }
 
 
-def answers(
+def predictions(
     model: Model, context: Float[np.ndarray, "R n D"], query: Float[np.ndarray, "R q d"]
 ) -> Float[np.ndarray, "R q"]:
-    """The model's predictions for every query of every context; it never sees their targets."""
+    """The model's prediction for every query of every context, one query a prompt."""
     R, n, D = context.shape
     count = query.shape[1]
     tokens = np.concatenate([query, np.zeros((R, count, 1))], -1)[:, :, None]
@@ -155,29 +151,6 @@ def answers(
     times = np.broadcast_to(clock(n + 1), tokens.shape[:2])
     at = np.full(len(tokens), n)
     return in_batches(model, "__call__", 250, tokens, times, steps=at).reshape(R, count)
-
-
-def summary(ratios: dict[str, Float[np.ndarray, " draws"]]) -> dict[str, Interval]:
-    """Median over draws of each table's ratios, and its 90 % interval; then over all of them.
-
-    For the latter the tables are drawn anew too: they stand for others.
-    """
-    rng = np.random.default_rng(0)
-    medians = {}
-    for table, values in ratios.items():
-        values = values[~np.isnan(values)]
-        resampled = np.median(values[rng.integers(len(values), size=(RESAMPLES, len(values)))], 1)
-        medians[table] = np.median(values), resampled
-    each = np.stack([resampled for _, resampled in medians.values()])
-    some = rng.integers(len(each), size=each.shape)
-    medians[ALL] = (
-        np.median([median for median, _ in medians.values()]),
-        np.median(np.take_along_axis(each, some, 0), 0),
-    )
-    return {
-        table: (float(median), *map(float, np.percentile(resampled, [5, 95])))
-        for table, (median, resampled) in medians.items()
-    }
 
 
 def _estimators() -> dict[str, Callable]:
@@ -197,3 +170,35 @@ def _estimators() -> dict[str, Callable]:
         "5 nearest": KNeighborsRegressor(5).fit,
         TREES: GradientBoostingRegressor(random_state=0).fit,
     }
+
+
+def draw_ratios(
+    tables: Sequence[str],
+    panels: dict[str, dict[str, dict[str, tuple[float, float, float]]]],
+    title: str,
+) -> Figure:
+    """Ratios (median and interval) by panel, line and table; left of 1 the model is better.
+
+    Drawn within 0.02 and 50.
+    """
+    figure = new_figure(11, 1.8 + 0.38 * len(tables))
+    height = {table: -row for row, table in enumerate(tables)}
+    for axes, (name, lines) in zip(
+        figure.subplots(1, len(panels), sharey=True, squeeze=False)[0], panels.items(), strict=True
+    ):
+        for k, (line, found) in enumerate(lines.items()):
+            colour = LINES[k % len(LINES)]
+            at = np.array([height[table] for table in found]) + 0.3 - 0.6 * (k + 0.5) / len(lines)
+            median, least, most = np.clip(np.array(list(found.values())).T, 0.02, 50)
+            axes.hlines(at, least, most, color=colour, lw=2, alpha=0.4)
+            axes.plot(median, at, "o", color=colour, ms=4, label=line)
+        axes.axvline(1, color="#999999", lw=1, zorder=0)
+        axes.set(xscale="log", xlabel=f"{name}   (90 % interval)")
+        axes.xaxis.set_major_formatter("{x:g}")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_minor_locator(NullLocator())
+        axes.grid(axis="x", color="#eeeeee")
+        finish(axes, ncols=4, loc="lower left", bbox_to_anchor=(0, 1))
+    figure.axes[0].set_yticks(list(height.values()), list(height), fontsize=8)
+    figure.suptitle(title, fontsize=9)
+    return figure

@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Float
 
 from wsrnn.errors import UserError
-from wsrnn.files import find, numbers, read_csv
+from wsrnn.files import find, is_number, numbers, read_csv
 from wsrnn.tasks import Batch, Synthetic, clock
 from wsrnn.tasks.drawn import Raw
 from wsrnn.tasks.prompts import Prompt, Prompts
@@ -138,7 +138,7 @@ def _read(path: Path, target: str | None) -> np.ndarray:
     """The numbers of a csv file, the target's column last."""
     names, rows = read_csv(path)
     first = 2
-    if all(map(_is_number, names)):  # no line of names
+    if all(map(is_number, names)):  # no line of names
         names, rows, first = [str(i + 1) for i in range(len(names))], [names, *rows], 1
     if target is not None and target not in names:
         raise UserError(f"{path} has no column {target}; its columns are {', '.join(names)}")
@@ -147,14 +147,6 @@ def _read(path: Path, target: str | None) -> np.ndarray:
     table = numbers(path, names, rows, first)
     last = len(names) - 1 if target is None else names.index(target)
     return np.concatenate([np.delete(table, last, 1), table[:, [last]]], 1)
-
-
-def _is_number(cell: str) -> bool:
-    try:
-        float(cell)
-    except ValueError:
-        return False
-    return True
 
 
 @dataclass(frozen=True)

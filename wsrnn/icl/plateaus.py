@@ -1,4 +1,8 @@
-"""Plateaus of training: where a loss curve stays, at what levels, and where theory expects them."""
+"""Plateaus of a loss curve: where it stays, at what levels, and the levels that theory predicts.
+
+Functions of arrays alone: nothing here reads a run. The isotonic fit minimises absolute differences
+(`scipy.optimize.isotonic_regression` squares them, and one spike would move its plateau).
+"""
 
 from typing import NamedTuple
 
@@ -74,7 +78,7 @@ def find(
 def _noise(losses: Float[np.ndarray, " T"]) -> float:
     """The standard deviation of a step's loss from the curve, as a part of it."""
     changes = np.diff(losses) / np.maximum((losses[1:] + losses[:-1]) / 2, 1e-30)
-    return float(np.median(np.abs(changes)) / 0.6745 / 2**0.5)  # of a normal law
+    return float(np.median(np.abs(changes)) / 0.6745 / 2**0.5)  # of a normal distribution
 
 
 def _grouped(place: Int[np.ndarray, " T"], least: float) -> Int[np.ndarray, " T"]:
@@ -107,9 +111,7 @@ def never_rising(
 
 
 def _median(values: Float[np.ndarray, " B"], weights: Num[np.ndarray, " B"]) -> float:
-    order = np.argsort(values)
-    below = np.cumsum(weights[order])
-    return float(values[order][np.searchsorted(below, below[-1] / 2)])
+    return float(np.quantile(values, 0.5, weights=weights, method="inverted_cdf"))
 
 
 def saddles(

@@ -1,4 +1,8 @@
-"""TensorBoard event files, through the `tensorboard` package alone: no TensorFlow."""
+"""TensorBoard event files, through the `tensorboard` package alone: no TensorFlow.
+
+The package's own `Writer` has scalars only and its image and experiment summaries import
+TensorFlow, so those two are put together from its protocol buffers here.
+"""
 
 import struct
 import time
@@ -6,12 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
 from numpy.typing import ArrayLike
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.compat.proto import event_pb2, summary_pb2
 from tensorboard.plugins.histogram.summary_v2 import histogram_pb
 from tensorboard.plugins.hparams import api_pb2, metadata, plugin_data_pb2
+from tensorboard.plugins.hparams.summary_v2 import hparams_pb
 from tensorboard.plugins.image import metadata as image_metadata
 from tensorboard.plugins.scalar.summary_v2 import scalar_pb
 from tensorboard.plugins.text.summary_v2 import text_pb
@@ -19,7 +22,7 @@ from tensorboard.summary.writer.event_file_writer import EventFileWriter
 from tensorboard.util import tensor_util
 
 
-class Monitor:
+class TensorBoard:
     """Writes one run's curves, histograms, images, texts and hyper-parameters."""
 
     def __init__(self, folder: Path, step: int):
@@ -59,27 +62,12 @@ class Monitor:
             hparam_infos=[api_pb2.HParamInfo(name=key, type=_kind(v)) for key, v in config.items()],
             metric_infos=[api_pb2.MetricInfo(name=api_pb2.MetricName(tag=tag)) for tag in metrics],
         )
-        start = plugin_data_pb2.SessionStartInfo(group_name=name, start_time_secs=time.time())
-        for key, value in config.items():
-            _set(start.hparams[key], value)
         end = plugin_data_pb2.SessionEndInfo(
             status=api_pb2.STATUS_SUCCESS, end_time_secs=time.time()
         )
-        for tag, data in (
-            (metadata.EXPERIMENT_TAG, plugin_data_pb2.HParamsPluginData(experiment=experiment)),
-            (
-                metadata.SESSION_START_INFO_TAG,
-                plugin_data_pb2.HParamsPluginData(session_start_info=start),
-            ),
-            (
-                metadata.SESSION_END_INFO_TAG,
-                plugin_data_pb2.HParamsPluginData(session_end_info=end),
-            ),
-        ):
-            summary = summary_pb2.Summary()
-            kind = metadata.create_summary_metadata(data)
-            summary.value.add(tag=tag, metadata=kind, tensor=metadata.NULL_TENSOR)
-            self._event(0, summary=summary)
+        self._event(0, summary=_hparams(metadata.EXPERIMENT_TAG, experiment=experiment))
+        self._event(0, summary=hparams_pb(config, trial_id=name))
+        self._event(0, summary=_hparams(metadata.SESSION_END_INFO_TAG, session_end_info=end))
         self.flush()
 
     def flush(self) -> None:
@@ -94,31 +82,14 @@ class Monitor:
         self._writer.add_event(event_pb2.Event(wall_time=time.time(), step=step, **content))
 
 
-def training_seconds(folder: Path, steps: Float[np.ndarray, " S"]) -> Float[np.ndarray, " S"]:
-    """How long a run had trained at these steps, compilation, validation and pauses apart.
-
-    Added up from its curve of step times; not a number for a run too short to have one.
-    """
-    events = EventAccumulator(str(folder), {"tensors": 0}).Reload()
-    if "speed/step ms" not in events.Tags()["tensors"]:
-        return np.full(len(steps), np.nan)
-    points = [(p.step, tensor_util.make_ndarray(p.tensor_proto)) for p in
-              events.Tensors("speed/step ms")]  # fmt: skip
-    at = np.array([0, *(step for step, _ in points)])
-    seconds = np.cumsum([0, *(np.diff(at) * [float(ms) / 1e3 for _, ms in points])])
-    return np.interp(steps, at, seconds)
+def _hparams(tag: str, **content: Any) -> summary_pb2.Summary:
+    summary = summary_pb2.Summary()
+    kind = metadata.create_summary_metadata(plugin_data_pb2.HParamsPluginData(**content))
+    summary.value.add(tag=tag, metadata=kind, tensor=metadata.NULL_TENSOR)
+    return summary
 
 
 def _kind(value: Any) -> int:
     if isinstance(value, bool):
         return api_pb2.DATA_TYPE_BOOL
     return api_pb2.DATA_TYPE_FLOAT64 if isinstance(value, int | float) else api_pb2.DATA_TYPE_STRING
-
-
-def _set(field: Any, value: Any) -> None:
-    if isinstance(value, bool):
-        field.bool_value = value
-    elif isinstance(value, int | float):
-        field.number_value = value
-    else:
-        field.string_value = str(value)

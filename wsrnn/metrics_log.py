@@ -1,0 +1,109 @@
+"""The logs in a run folder: metrics.jsonl, every step and validation, and timing.jsonl.
+
+metrics.jsonl is the same bit for bit however often the run was interrupted, so nothing that depends
+on the machine's speed may be written there; timing.jsonl holds that. Both are cut back to the
+checkpoint where a run continues.
+"""
+
+import json
+import math
+from contextlib import ExitStack
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from jaxtyping import Float
+
+METRICS = "metrics.jsonl"
+TIMING = "timing.jsonl"
+
+
+class MetricsLog:
+    """Writes both logs, from step `start` on; only the lead process does."""
+
+    def __init__(self, folder: Path, start: int, lead: bool):
+        self._folder = folder if lead else None
+        self._files = ExitStack()
+        self._opened: dict[str, IO[str]] = {}
+        self.skipped_in_a_row = self.skipped_total = 0
+        for row in read_metrics(folder):
+            if "skipped" in row and row["step"] <= start:
+                self._count(row["skipped"])
+        for name in (METRICS, TIMING) if lead else ():
+            _cut_back(folder / name, start)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self._files.close()
+
+    def train(self, number: int, values: dict[str, float]) -> int:
+        """Write a training step; returns how many steps in a row have been skipped."""
+        self._count(values["skipped"])
+        self._write(METRICS, {"step": number, **values, "skipped": int(values["skipped"])})
+        return self.skipped_in_a_row
+
+    def valid(self, number: int, values: dict[str, float]) -> None:
+        """Write a validation."""
+        row = {f"valid/{name}": value for name, value in values.items()}
+        self._write(METRICS, {"step": number} | row)
+
+    def timing(self, number: int, speed: dict[str, float]) -> None:
+        """Write the speed of the steps up to this one, once it is known."""
+        if speed:
+            row = {name.removeprefix("speed/"): value for name, value in speed.items()}
+            self._write(TIMING, {"step": number} | row)
+
+    def _count(self, skipped: float) -> None:
+        self.skipped_total += int(skipped)
+        self.skipped_in_a_row = self.skipped_in_a_row + 1 if skipped else 0
+
+    def _write(self, name: str, row: dict[str, Any]) -> None:
+        if not self._folder:
+            return
+        if name not in self._opened:
+            file = (self._folder / name).open("a", buffering=1)
+            self._opened[name] = self._files.enter_context(file)
+        finite = {k: v if math.isfinite(v) else None for k, v in row.items()}
+        self._opened[name].write(json.dumps(finite) + "\n")
+
+
+def _cut_back(path: Path, start: int) -> None:
+    if not path.is_file():
+        return
+    kept = [row for row in _read(path) if row["step"] <= start]
+    unfinished = path.with_name(path.name + ".tmp")
+    unfinished.write_text("".join(json.dumps(row) + "\n" for row in kept))
+    unfinished.replace(path)
+
+
+def read_metrics(folder: Path) -> list[dict[str, Any]]:
+    """The rows of a run's metrics.jsonl."""
+    return _read(Path(folder) / METRICS)
+
+
+def training_seconds(folder: Path, steps: Float[np.ndarray, " S"]) -> Float[np.ndarray, " S"]:
+    """Seconds of training up to these steps, without compilation, validation and checkpoints.
+
+    Integrated from the step times in timing.jsonl; not a number for a run too short to have any.
+    """
+    rows = _read(Path(folder) / TIMING)
+    if not rows:
+        return np.full(len(steps), np.nan)
+    at = np.array([0, *(row["step"] for row in rows)])
+    seconds = np.cumsum([0, *(np.diff(at) * [row["step ms"] / 1e3 for row in rows])])
+    return np.interp(steps, at, seconds)
+
+
+def _read(path: Path) -> list[dict[str, Any]]:
+    """The rows of a file; a last line that was cut short is left out."""
+    if not path.is_file():
+        return []
+    rows = []
+    for line in path.read_text().splitlines():
+        try:
+            rows.append(json.loads(line))
+        except ValueError:
+            break
+    return rows

@@ -1,0 +1,127 @@
+"""The comparison of trials: one table of all siblings and its figures.
+
+It reads the rows that `trials` writes for each sibling and trains nothing.
+"""
+
+from collections.abc import Sequence
+from itertools import cycle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+from matplotlib.figure import Figure
+
+from wsrnn.artifacts import save_figures, write_json
+from wsrnn.figures import LINES, finish, new_figure
+from wsrnn.tensorboard import TensorBoard
+from wsrnn.text_table import text_table
+
+
+def compare(out: Path, rows: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """Write one table and the figures of all siblings to `out`; returns the document."""
+    document = {"rows": rows, "text": text(rows)}
+    write_json(out / "results.json", document)
+    pictures = {
+        "rates": draw_rates(
+            {
+                name: (row["rates"], np.array(row["validation"], float))
+                for name, row in rows.items()
+            },
+            "validation loss at the end against the learning rate, mean and range over seeds",
+        ),
+        "errors": draw_columns(
+            {name: (row["columns"], np.array(row["values"], float)) for name, row in rows.items()},
+            next(iter(rows.values()))["title"],
+        ),
+    }
+    paths = save_figures(pictures, out / "figures")
+    tensorboard = TensorBoard(out / "comparison", 0)
+    for name, path in paths.items():
+        tensorboard.image(0, f"trials/{name}", path)
+    tensorboard.close()
+    document["figures"] = paths
+    write_json(out / "results.json", document)
+    return document
+
+
+def text(rows: dict[str, dict[str, Any]]) -> str:
+    """Sizes, best rate, and mean, least and most over seeds; below it the baselines."""
+    first = next(iter(rows.values()))
+    columns = list(dict.fromkeys(column for row in rows.values() for column in row["columns"]))
+    baselines = {}
+    for sibling, row in rows.items():
+        for name, values in row["baselines"].items():
+            known = dict(zip(row["columns"], values, strict=True))
+            if any(baselines.get(name, {}).get(column, v) != v for column, v in known.items()):
+                name += f", {sibling}"  # another task or evaluation than before
+            baselines[name] = known | baselines.get(name, {})
+
+    def cells(known):
+        return [f"{known[c]:.4g}" if c in known else "" for c in columns]
+
+    lines = {}
+    for name, row in rows.items():
+        values = np.array(row["values"], float)
+        sizes = [row[key] for key in ("parameters", "state floats", "operations per token")]
+        last = values[:, -1]
+        lines[name] = [
+            *("?" if size is None else f"{size:,}" for size in sizes),
+            f"{row['rate']:g}",
+            *cells(dict(zip(row["columns"], values.mean(0), strict=True))),
+            f"[{last.min():.4g}, {last.max():.4g}]",
+        ]
+    lines |= {name: [""] * 4 + cells(known) for name, known in baselines.items()}
+    title = f"{first['title']}; mean over seeds {first['seeds']} [least, most of the last column]"
+    table = text_table(["parameters", "state", "ops/token", "rate", *columns, ""], lines)
+    skipped = [
+        f"{name}, rate {rate!r} seed {seed}: {count} of {row['steps']:,} steps left no trace, "
+        "their loss was not finite"
+        for name, row in rows.items()
+        for rate, counts in zip(row["rates"], row["skipped"], strict=True)
+        for seed, count in zip(row["seeds"], counts, strict=True)
+        if count
+    ]
+    return "\n".join([title, table, *skipped])
+
+
+def draw_rates(
+    losses: dict[str, tuple[Sequence[float], Float[np.ndarray, "rates seeds"]]], title: str
+) -> Figure:
+    """Loss against the learning rate, a line through the means over seeds."""
+    lines = {
+        name: (np.array(at), values.mean(1), values.T) for name, (at, values) in losses.items()
+    }
+    return _draw_spread(
+        lines, title, xlabel="learning rate", ylabel="validation loss", xscale="log"
+    )
+
+
+def draw_columns(
+    rows: dict[str, tuple[Sequence[str], Float[np.ndarray, "seeds columns"]]], title: str
+) -> Figure:
+    """Each row's values over the columns of a table, a line through the means over seeds."""
+    every = list(dict.fromkeys(column for names, _ in rows.values() for column in names))
+    lines = {
+        name: (np.array([every.index(column) for column in names]), values.mean(0), values)
+        for name, (names, values) in rows.items()
+    }
+    figure = _draw_spread(lines, title)
+    figure.axes[0].set_xticks(range(len(every)), every)
+    return figure
+
+
+def _draw_spread(
+    lines: dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]], title: str, **settings
+) -> Figure:
+    """Lines (x, mean over seeds, every seed), with a band from the least seed to the most."""
+    figure = new_figure(7, 4.5)
+    axes = figure.subplots()
+    styles = cycle((colour, line) for line in ("-", "--", ":") for colour in LINES)
+    for (name, (x, mean, seeds)), (colour, line) in zip(lines.items(), styles, strict=False):
+        axes.fill_between(x, seeds.min(0), seeds.max(0), color=colour, alpha=0.2, lw=0)
+        axes.plot(x, mean, line, color=colour, marker="o", ms=3, lw=1.2, label=name)
+    positive = any(np.any(np.isfinite(mean) & (mean > 0)) for _, mean, _ in lines.values())
+    axes.set(yscale="log" if positive else "linear", title=title, **settings)
+    finish(axes)
+    return figure
