@@ -91,7 +91,7 @@ def test_every_root_reads_a_theta_of_its_size_and_ignores_what_follows(root, x64
 def test_other_axes_of_every_root_are_a_batch_of_networks(root, x64):
     network = Network(root, 3, 1)
     start = network.initial(network.init(jax.random.key(0)))
-    theta = jnp.abs(start[:, None] + 0.1 * normal(1, 2, 5, network.size, 4))
+    theta = jnp.abs(start[None, None, :, None] + 0.1 * normal(1, 2, 5, network.size, 4))
     z = normal(2, 2, 5, 3, 4)
     y = network.apply(theta, z)
     for *m, n in np.ndindex(2, 5, 4):

@@ -5,6 +5,7 @@ and B a `Recurrence`, which `wsrnn.decode` runs and reads at the queries z; then
 """
 
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -210,7 +211,7 @@ def _last_weights(graphdef, params, inputs, times) -> Float[Array, "N P"]:
     return nnx.merge(graphdef, params)._read(Weights(), inputs, times, "last", None)
 
 
-def _named(A: LinearMap) -> dict[str, Array]:
+def _named(A: LinearMap) -> dict[str, Any]:
     """The parameters of A by name."""
     return {
         jax.tree_util.keystr(path, simple=True, separator="_"): leaf
