@@ -81,7 +81,7 @@ def test_the_default_experiment_is_the_main_job(run):
 
 @pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda path: path.stem)
 def test_every_experiment_and_variant_can_be_shown(run, path):
-    from wsrnn.experiment import Recipe
+    from wsrnn.recipe import Recipe
 
     for variant in [None, *Recipe.read(path).variants()]:
         code, out, _ = run("show", path, "--json", *(["--variant", variant] if variant else []))
@@ -94,7 +94,7 @@ def test_every_experiment_and_variant_can_be_shown(run, path):
 
 
 def test_show_counts_what_a_model_really_holds(run):
-    from wsrnn.experiment import Recipe
+    from wsrnn.recipe import Recipe
 
     code, out, _ = run("show", TINY, "--json", "--model.phi.form", "none")
     shown = json.loads(out)
@@ -310,7 +310,7 @@ def test_bench_of_errors_where_every_step_is_read(run, tmp_path):
 def test_float32_gradients_round_at_most_twice_as_much_as_the_textbook(form):
     """At T = 400."""
     from wsrnn import bench
-    from wsrnn.experiment import Recipe
+    from wsrnn.recipe import Recipe
 
     flags = ["--task.length", "400", "--model.width", "6", "--model.activation", "swish"]
     variant = None if form == "dense" else form

@@ -26,9 +26,9 @@ import wsrnn
 from wsrnn import data, loop
 from wsrnn.checkpoint import Checkpoints
 from wsrnn.errors import RunError, UserError
-from wsrnn.experiment import Recipe
 from wsrnn.models.warp import TransitionConfig, WarpConfig
 from wsrnn.monitor import training_seconds
+from wsrnn.recipe import Recipe
 from wsrnn.record import read_metrics
 from wsrnn.report import report
 from wsrnn.run import load_step

@@ -10,7 +10,7 @@ from numerics import close
 
 import wsrnn
 from wsrnn import data, loop
-from wsrnn.experiment import Recipe
+from wsrnn.recipe import Recipe
 from wsrnn.record import read_metrics
 from wsrnn.recurrence.plan import RATES
 from wsrnn.sharding import Layout

@@ -11,7 +11,7 @@ import pytest
 from flax import nnx
 
 from wsrnn import cli, loop, trials
-from wsrnn.experiment import Recipe
+from wsrnn.recipe import Recipe
 from wsrnn.record import read_metrics
 
 TINY = Path(__file__).with_name("tiny.py")

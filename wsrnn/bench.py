@@ -16,7 +16,7 @@ from flax import nnx
 
 from wsrnn import data, loop
 from wsrnn.errors import UserError
-from wsrnn.experiment import Experiment, Recipe
+from wsrnn.experiment import Experiment
 from wsrnn.metrics import last_valid
 from wsrnn.models import ModelConfig
 from wsrnn.models.rnn import RnnConfig
@@ -24,6 +24,7 @@ from wsrnn.models.ssm import SsmConfig
 from wsrnn.models.textbook import TextbookConfig
 from wsrnn.models.transformer import TransformerConfig
 from wsrnn.models.warp import TransitionConfig, WarpConfig
+from wsrnn.recipe import Recipe
 from wsrnn.recurrence import MODES
 from wsrnn.recurrence.plan import Plan
 from wsrnn.sharding import MeshConfig

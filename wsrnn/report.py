@@ -14,13 +14,14 @@ from flax import nnx
 
 from wsrnn import data, figures, loop
 from wsrnn.evaluations import Result
-from wsrnn.experiment import Experiment, flatten
+from wsrnn.experiment import Experiment
 from wsrnn.models import Model
 from wsrnn.monitor import Monitor, training_seconds
 from wsrnn.record import read_metrics
 from wsrnn.run import load_step, read_record
 from wsrnn.sharding import MeshConfig, layouts, replicated
 from wsrnn.step import eval_step
+from wsrnn.tree import flatten
 
 log = logging.getLogger("wsrnn")
 

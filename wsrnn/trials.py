@@ -26,10 +26,11 @@ from wsrnn.bench import parameters
 from wsrnn.checkpoint import Checkpoints
 from wsrnn.errors import RunError, UserError
 from wsrnn.evaluations import Result
-from wsrnn.experiment import Experiment, Recipe
+from wsrnn.experiment import Experiment
 from wsrnn.loop import summed, to_devices
 from wsrnn.monitor import Monitor
 from wsrnn.progress import Pace, Progress, StopFlag
+from wsrnn.recipe import Recipe
 from wsrnn.record import Record, read_metrics
 from wsrnn.report import save, write_json
 from wsrnn.run import CHECKPOINTS, CONFIG, TRIALS, Run, prepare_run
