@@ -173,6 +173,8 @@ def _positional(name: str, words: list[str], shows_help: bool) -> tuple[list, li
             f"{name} needs {' and '.join(missing)}, before all options: wsrnn {name} "
             f"{' '.join(wanted)} (see wsrnn {name} --help)"
         )
+    if words and not words[0].startswith("-") and ":" not in words[0]:
+        raise UserError(f"unexpected argument {words[0]} (see wsrnn {name} --help)")
     return [*given, *[None] * len(missing)], words
 
 
@@ -194,13 +196,18 @@ def _help(name: str, kind: type, place: str | None, options: Any, words: list[st
 
     experiment, own, where = _experiment(name, place, options)
     wanted = COMMANDS[name].positional
-    note = (
-        f"{inspect.cleandoc(kind.__doc__ or '')}\n\nFields have the defaults of {where}. "
-        "Another class for a part: field:class, as listed at the end; its fields follow as flags. "
-        "Options, fields and classes stand in any order."
-    )
-    command = f"wsrnn {name} {'[FILE]' if wanted == FILE else ' '.join(wanted)}"
-    return flags.help_text(command, kind, experiment, words, own, note)
+    arguments = "[FILE]" if wanted == FILE else " ".join(wanted)
+    lines = [
+        f"usage: wsrnn {name} {arguments} [options] [--any.field value ...] [any.field:class ...]",
+        "",
+        inspect.cleandoc(kind.__doc__ or ""),
+        "",
+        f"Options, fields and classes stand in any order. Defaults are those of {where}.",
+        "A class, as listed at the end, puts another part in place, its fields at their defaults.",
+        "",
+        flags.help_text(kind, experiment, words, own),
+    ]
+    return "\n".join(lines)
 
 
 def _not_an_option(word: str, name: str, place: str | None, options: Any) -> str:

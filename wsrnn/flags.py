@@ -33,7 +33,7 @@ def is_class_word(word: str, heads: Iterable[str]) -> bool:
 
 def classes_first(words: Sequence[str], heads: Iterable[str]) -> list[str]:
     """The words with all ``field:class`` moved to the front, the outer fields before the inner."""
-    classes = [word for word in words if is_class_word(word, heads)]
+    classes = [word.replace("_", "-") for word in words if is_class_word(word, heads)]
     classes = sorted(classes, key=lambda word: word.partition(":")[0].count("."))
     return classes + [word for word in words if not is_class_word(word, heads)]
 
@@ -67,13 +67,9 @@ def apply_flags(experiment: T, words: Sequence[str], own: Sequence[type] = ()) -
     return changed
 
 
-def help_text(
-    command: str, options: type, experiment: Any, words: Sequence[str], own: Sequence[type], note
-) -> str:
-    """The options of a command and the fields of an experiment, with `words` applied to it.
-
-    note: what the text begins with.
-    """
+def help_text(options: type, experiment: Any, words: Sequence[str], own: Sequence[type]) -> str:
+    """The options of a command, the fields of an experiment with the classes among the words, and
+    the classes that its parts may be given as."""
     kind = type(experiment)
     both = dataclasses.make_dataclass(
         "Both",
@@ -92,12 +88,12 @@ def help_text(
         tyro.cli(
             both,
             default=both(options(), experiment),
-            prog=command,
-            description=note,
             args=[*classes, "--help"],
             config=(ANYWHERE,),
         )
-    return output.getvalue().rstrip()
+    lines = output.getvalue().rstrip().splitlines()
+    titles = [line.strip(" ╭─╮") for line in lines]
+    return "\n".join(lines[titles.index("options") :])  # without tyro's usage
 
 
 def explain(word: str, experiment: Any, options: Sequence[str] = ()) -> str:
@@ -199,4 +195,4 @@ def _without_box(text: str) -> str:
     lines = text.strip("\n").splitlines()[1:]  # without the title
     parts = re.split("[─-]{9,}", " ".join(line.strip("│| ╭╮╰╯") for line in lines))
     message = next(part.strip() for part in (*parts, text) if part.strip())
-    return re.sub(r"^Error parsing (\S+): ", r"\1: ", message)
+    return re.sub(r"^Error parsing (?:(-\S+: )|\S+: )", r"\1", message)
