@@ -147,13 +147,13 @@ def lookup(path: Any, module_of: Callable[[str], types.ModuleType], name: str) -
     module_name, _, qualname = path.partition(":") if isinstance(path, str) else ("", "", "")
     if not (module_name and qualname):
         raise UserError(f"{name}: {path!r} is no module:name")
-    found = module_of(module_name)
+    module = found = module_of(module_name)
     for part in qualname.split("."):
         found = getattr(found, part, None)
         if found is None or isinstance(found, types.ModuleType):
             raise UserError(f"{name}: {module_name} has no class or function {qualname}")
     here = getattr(found, "__module__", None) or ""
-    if not callable(found) or here.partition(".")[0] != module_name.partition(".")[0]:
+    if not callable(found) or here.partition(".")[0] != module.__name__.partition(".")[0]:
         raise UserError(f"{name}: {qualname} is no class or function of {module_name}")
     return found
 
