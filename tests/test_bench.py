@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from wsrnn import bench
-from wsrnn.experiment import Recipe
+from wsrnn.recipe import Recipe
 
 
 @pytest.mark.parametrize("form", ["dense", "low_rank"])

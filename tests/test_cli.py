@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +15,10 @@ from numerics import close
 
 import wsrnn
 from wsrnn import cli, data
+from wsrnn.recipe import Recipe
 
 TINY = Path(__file__).with_name("tiny.py")
+PARTS = Path(__file__).with_name("parts.py")
 EXPERIMENTS = sorted((Path(__file__).parents[1] / "experiments").glob("*.py"))
 
 
@@ -72,6 +75,109 @@ def test_every_command_has_help(run, command):
     assert "--model.transition.radius" in out and "Spectral radius at the start" in out
 
 
+@pytest.mark.parametrize("words", [[TINY], [TINY, "--variant", "poisoned"]])
+def test_help_lists_options_fields_and_classes(run, words):
+    code, out, _ = run("train", *words, "evaluation:loss-only", "--help")
+    assert code == 0 and "--init-from" in out and "--optim.learning-rate" in out
+    assert ("--task.sound" in out) == (len(words) > 1)
+    assert "tiny.py (variants: poisoned)" in out
+    assert "model:rnn" in out and "task:sinusoid" in out
+    assert "--evaluation.prefixes" not in out  # which the class that was named does not have
+    out = run("train", *words, "--help")[1]
+    assert "--evaluation.prefixes" in out and "evaluation:loss-only" in out
+
+
+def test_help_for_a_run_shows_its_own_values(run, trained):
+    code, out, _ = run("eval", trained, "--help")
+    assert code == 0 and "usage: wsrnn eval DIR" in out and "--step" in out
+    assert f"the run {trained}" in out
+    assert "(default: 12)" in out  # steps
+
+
+@pytest.fixture
+def config(run):
+    """The fields that the words of a command line make of an experiment file."""
+
+    def call(file, *words):
+        code, out, err = run("show", file, "--json", *words)
+        assert code == 0, err
+        return json.loads(out)["config"]
+
+    return call
+
+
+@pytest.mark.parametrize(
+    ("words", "fields"),
+    [
+        ("--model.root.width 32", {"root": "Mlp", "root.width": 32}),
+        ("model.root:mlp", {"root": "Mlp", "root.width": 7}),  # that of the file
+        ("model.root:gated", {"root": "Gated", "root.width": 24}),  # another: at its defaults
+        ("model.root:gated --model.root.width 12", {"root": "Gated", "root.width": 12}),
+        ("--model.root.width 12 model.root:gated", {"root": "Gated", "root.width": 12}),
+        ("--model.transition.rank 8 --steps 3 model.transition:low-rank", {"transition.rank": 8}),
+        ("model.lift:mlp-lift --model.lift.size 9", {"lift": "MlpLift", "lift.size": 9}),
+        ("model.lift:mlp-lift model.root:gated", {"lift.size": 5, "root": "Gated"}),
+        ("model.lift:none", {"lift": None}),
+        (
+            "model.root.inner:gated --model.root.inner.width=3 model.root:formula",
+            {"root": "Formula", "root.inner": "Gated", "root.inner.width": 3, "root.outputs": 1},
+        ),
+        ("model.root:my_own --model.root.wiggles 4", {"root": "MyOwn", "root.wiggles": 4}),
+        ("--variant own --model.root.names a b", {"root": "MyOwn", "root.names": ["a", "b"]}),
+        ("--variant own model.root:mlp", {"root": "Mlp", "root.width": 24}),
+        ("--variant pile model.last.root:gated", {"last.root": "Gated", "last.root.width": 24}),
+        ("model.last.transition:low-rank --variant pile --model.last.transition.rank 2",
+         {"last.transition.rank": 2}),
+    ],
+)  # fmt: skip
+def test_a_part_may_be_of_another_class(config, words, fields):
+    shown = config(PARTS, *words.split())
+    assert {name: shown[f"model.{name}"] for name in fields} == fields
+
+
+def test_whole_parts_of_an_experiment_are_chosen_by_name(config):
+    words = ["evaluation:step-scores", "task:linear-system", "model:rnn", "--model.width", "5"]
+    shown = config(TINY, *words, "--task.layout", "pairs", "--model.layout", "read_before_write")
+    assert (shown["task"], shown["model"], shown["model.width"]) == ("LinearSystem", "RnnConfig", 5)
+    assert shown["evaluation"] == "StepScores" and shown["steps"] == 12
+
+
+def test_options_and_fields_stand_in_any_order(config):
+    groups = [["--variant", "poisoned"], ["--steps", "7"], ["evaluation:loss-only"],
+              ["--task.sound=5"], ["--model.head.bound", "2"]]  # fmt: skip
+    first = config(TINY, *chain(*groups))
+    assert (first["steps"], first["task.sound"]) == (7, 5)
+    for i in range(1, len(groups)):
+        assert config(TINY, *chain(*groups[i:], *groups[:i])) == first
+    assert config(TINY, *chain(*groups[::-1])) == first
+
+
+def test_a_field_takes_several_words(config):
+    tables = next(path for path in EXPERIMENTS if path.stem == "real_tables")
+    shown = config(tables, "--evaluation.tables", "a.csv", "b.py", "--evaluation.draws", "3")
+    assert shown["evaluation.tables"] == ["a.csv", "b.py"] and shown["evaluation.draws"] == 3
+    shown = config(TINY, "--evaluation.prefixes", "1", "2", "3", "model:warp", "--steps", "2")
+    assert shown["evaluation.prefixes"] == [1, 2, 3]
+
+
+def test_classes_may_be_named_without_a_file(run):
+    code, out, _ = run("show", "evaluation:loss-only", "--json")
+    assert code == 0 and json.loads(out)["config"]["evaluation"] == "LossOnly"
+
+
+def test_an_experiment_file_is_executed_once(run, tmp_path):
+    count = tmp_path / "count"
+    source = TINY.read_text().replace(
+        "    sound: int = 10**9\n", "    sound: int = 10**9\n    data_dir: str | None = None\n"
+    )
+    file = tmp_path / "counts.py"
+    file.write_text(f"{source}\nopen({str(count)!r}, 'a').write('x')\n")
+    out = ["--out", tmp_path / "r", "--steps", "1", "--variant", "poisoned", "--json"]
+    code, out, _ = run("train", file, "--data-dir", tmp_path, *out)
+    assert code == 0 and json.loads(out)["step"] == 1
+    assert count.read_text() == "x"
+
+
 def test_the_default_experiment_is_the_main_job(run):
     code, out, _ = run("show", "--json")
     shown = json.loads(out)
@@ -81,8 +187,6 @@ def test_the_default_experiment_is_the_main_job(run):
 
 @pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda path: path.stem)
 def test_every_experiment_and_variant_can_be_shown(run, path):
-    from wsrnn.experiment import Recipe
-
     for variant in [None, *Recipe.read(path).variants()]:
         code, out, _ = run("show", path, "--json", *(["--variant", variant] if variant else []))
         shown = json.loads(out)
@@ -94,8 +198,6 @@ def test_every_experiment_and_variant_can_be_shown(run, path):
 
 
 def test_show_counts_what_a_model_really_holds(run):
-    from wsrnn.experiment import Recipe
-
     code, out, _ = run("show", TINY, "--json", "--model.phi.form", "none")
     shown = json.loads(out)
     model = Recipe.read(TINY).experiment().build_model()
@@ -156,10 +258,10 @@ def test_eval_judges_any_checkpoint_in_any_mode(run, trained):
     assert code == 0 and "this model" in out
 
 
-def test_flags_may_stand_before_the_run_and_keep_its_own_result(run, trained):
+def test_eval_with_flags_keeps_the_runs_own_result(run, trained):
     before = (trained / "results.json").read_text()
     shutil.rmtree(trained / "evaluations", ignore_errors=True)  # of the tests before this one
-    code, out, _ = run("eval", "--model.mode", "scan", trained, "--json")
+    code, out, _ = run("eval", trained, "--json", "--model.mode", "scan")
     document = json.loads(out)
     assert code == 0 and document["flags"] == ["--model.mode", "scan"]
     assert (trained / "results.json").read_text() == before
@@ -323,6 +425,8 @@ def test_bench_of_errors_names_what_it_cannot_compare(run, tmp_path):
     ("words", "parts"),
     [
         (["show", "--textbook"], ["--textbook", "wsrnn bench"]),
+        (["bench", "--texbook"], ["did you mean --textbook?"]),
+        (["bench", "--over", "evaluation", "loss-only", "loss"], ["--evaluation"]),
         (["show", "--mesh", "2"], ["--mesh holds several fields", "--mesh.data"]),
         (["show", "--model.wdith", "2"], ["--model.width?"]),
         (["bench", "--over", "--task.examples", "3"], ["without dashes"]),
@@ -387,7 +491,36 @@ MISTAKES = {
     "no command": ([], ["COMMAND"]),
     "unknown command": (["trian"], ["trian", "train"]),
     "unknown flag": (["train", TINY, "--model.wdith", "3"], ["--model.wdith", "--model.width"]),
-    "unknown flag of our own": (["train", TINY, "--uot", "x"], ["--uot"]),
+    "unknown option": (["train", TINY, "--uot", "x"], ["--uot", "did you mean --out?"]),
+    "unknown option like a field": (
+        ["show", TINY, "--width", "3"],
+        ["did you mean --model.width?"],
+    ),
+    "option of another command": (
+        ["eval", TINY, "--init_from", "x"],
+        ["wsrnn train, not of eval"],
+    ),
+    "unknown class": (
+        ["show", TINY, "evaluation:loss-onyl"],
+        ["did you mean evaluation:loss-only?"],
+    ),
+    "unknown part": (["show", TINY, "evaluaton:loss-only"], ["did you mean evaluation:loss-only?"]),
+    "class of nothing": (["show", TINY, "model.width:3"], ["unknown class model.width:3"]),
+    "a field of another class": (
+        ["show", PARTS, "--model.transition.rank", "3"],
+        ["model.transition:dense has no rank", "model.transition:low-rank"],
+    ),
+    "a class that refuses its fields": (
+        ["show", PARTS, "--model.transition.rank", "0", "model.transition:low-rank"],
+        ["LowRank.rank must be at least 1, got 0"],
+    ),
+    "a class that does not fit the others": (
+        ["show", TINY, "task:linear-system"],
+        ["evaluation by prefixes is for prompts"],
+    ),
+    "file after flags": (["show", "--steps", "3", TINY], ["tiny.py", "stand first"]),
+    "value of a switch": (["show", TINY, "--json", "True"], ["unexpected argument True"]),
+    "a word too many": (["eval", "nowhere", "else"], ["unexpected argument else"]),
     "flag without value": (["train", TINY, "--steps"], ["--steps"]),
     "not a number": (["train", TINY, "--steps", "many"], ["--steps", "many"]),
     "unknown mode": (["train", TINY, "--model.mode", "fft"], ["fft", "scan", "conv"]),
@@ -491,11 +624,6 @@ def test_checkpoints_that_are_not_there_or_do_not_fit(run, trained, tmp_path):
     shutil.copytree(trained, copy)
     shutil.rmtree(copy / "checkpoints")
     refused(run("eval", copy), "no checkpoint yet")
-    whole = json.loads((copy / "config.json").read_text())
-    edits = {"config": "x"}, {"config": {}}, {"flags": None}, {"source": 3}, {"earlier sources": 1}
-    for damaged in ("{", *(json.dumps(whole | edit) for edit in edits)):
-        text(copy / "config.json", damaged)
-        refused(run("eval", copy), "config.json is damaged")
 
 
 def test_bad_files_for_predict(run, trained, tmp_path):

@@ -26,9 +26,9 @@ import wsrnn
 from wsrnn import data, loop
 from wsrnn.checkpoint import Checkpoints
 from wsrnn.errors import RunError, UserError
-from wsrnn.experiment import Recipe
 from wsrnn.metrics_log import read_metrics, training_seconds
 from wsrnn.models.warp import WarpConfig
+from wsrnn.recipe import Recipe
 from wsrnn.recurrence import Dense, Diagonal, LowRank
 from wsrnn.report import report
 from wsrnn.run import load_step

@@ -302,7 +302,9 @@ def reference(name, model, inputs, times):
 @each_layout
 def test_the_outputs_are_those_of_the_equations(name, layout, monkeypatch):
     read_time = layout == "standard" or name == "delta_warp"
-    monkeypatch.setattr("wsrnn.models.peers.transformer.BLOCK", 8)  # several, the last of them short
+    monkeypatch.setattr(
+        "wsrnn.models.peers.transformer.BLOCK", 8
+    )  # several, the last of them short
     model = build(replace(PEERS[name], layout=layout, read_time=read_time))
     y = jax.jit(model)(*batch())
     # the reference's gradients are differences

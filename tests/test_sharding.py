@@ -10,8 +10,8 @@ from numerics import close
 
 import wsrnn
 from wsrnn import data, loop
-from wsrnn.experiment import Recipe
 from wsrnn.metrics_log import read_metrics
+from wsrnn.recipe import Recipe
 from wsrnn.recurrence.plan import RATES
 from wsrnn.sharding import Layout
 

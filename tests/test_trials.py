@@ -11,8 +11,8 @@ import pytest
 from flax import nnx
 
 from wsrnn import cli, loop, trials
-from wsrnn.experiment import Recipe
 from wsrnn.metrics_log import read_metrics
+from wsrnn.recipe import Recipe
 
 TINY = Path(__file__).with_name("tiny.py")
 

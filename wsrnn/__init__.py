@@ -7,17 +7,20 @@ models/ tasks/ evaluations/
 step.py loop.py experiment.py cli.py
     one compiled step, the loop around it, a run as one value, the command line
 
+``wsrnn.fit(experiment, "runs/a")`` trains an `Experiment`, in Python or from a file;
 ``wsrnn.load("runs/a")`` returns the trained model and the experiment of a run.
 """
 
+import importlib
+
 __version__ = "0.1.0"
-__all__ = ["load"]
+__all__ = ["Experiment", "fit", "load"]
+
+_HOMES = {"Experiment": "experiment", "fit": "loop", "load": "run"}
 
 
 def __getattr__(name: str):
     """Import what is heavy when it is first asked for: `wsrnn --help` should not wait for jax."""
-    if name == "load":
-        from wsrnn.run import load
-
-        return load
+    if name in _HOMES:
+        return getattr(importlib.import_module(f"wsrnn.{_HOMES[name]}"), name)
     raise AttributeError(f"module 'wsrnn' has no attribute {name!r}")

@@ -43,11 +43,11 @@ class Choice:
 
     def __call__(self) -> Any:
         """The union that tyro parses."""
-        return Union[
-            tuple(
-                Annotated[c, tyro.conf.subcommand(name)] for name, c in self.named().items()
-            )
-        ]  # fmt: skip
+        parts = []
+        for name, kind in self.named().items():
+            summary = (inspect.getdoc(kind) or "").partition("\n\n")[0]
+            parts.append(Annotated[kind, tyro.conf.subcommand(name, description=summary)])
+        return Union[tuple(parts)]  # noqa: UP007
 
 
 def choice(classes: Callable[[], Iterable[type]]) -> Any:

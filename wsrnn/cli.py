@@ -1,116 +1,43 @@
-"""The command line: parse, call `wsrnn.commands`, print.
+"""The command line: parse, run a command of `wsrnn.commands`, print.
+
+    wsrnn COMMAND positional arguments, then in any order: the command's options, --any.field value,
+    any.field:class
 
 Nothing heavy is imported before a command is known.
 """
 
-import argparse
+import difflib
+import importlib
+import inspect
 import logging
 import os
 import signal
 import sys
 from collections.abc import Sequence
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 from wsrnn import __version__
 from wsrnn.errors import RunError, UserError
 
-FILE = dict(
-    nargs="?", metavar="FILE", help="experiment file (.py); without it, the in-context main job"
-)
-DIR = dict(metavar="DIR", help="run folder")
-VARIANT = (
-    "--variant",
-    dict(metavar="V", help="one of the file's `variants`, such as small or paper"),
-)
-DATA = (
-    "--data-dir",
-    dict(metavar="DIR", help="where data files lie; else $WSRNN_DATA, else ~/.cache/wsrnn"),
-)
-STEP = ("--step", dict(default="best", metavar="S", help="best (on validation), last, or a number"))
-JSON = (
-    "--json",
-    dict(action="store_true", help="print one JSON document on stdout, all else on stderr"),
-)
 
-# command: what it does, its positional arguments, its options; every other --flag is a field
-COMMANDS: dict[str, tuple[str, list, list]] = {
-    "train": (
-        "Train an experiment, continuing what --out holds, and report on the best checkpoint.",
-        [("file", FILE)],
-        [
-            VARIANT,
-            ("--out", dict(metavar="DIR", help="run folder; default runs/FILE[-VARIANT]")),
-            ("--init-from", dict(metavar="RUN", help="start from another run's best parameters")),
-            DATA,
-            JSON,
-        ],
-    ),
-    "trials": (
-        "Train an experiment, or all of a file's siblings, at several learning rates from several\n"
-        "seeds, all copies of a model as one program on one device. Reports the best rate's last\n"
-        "step: mean, least and most over seeds, beside sizes and costs. Continues what --out has.",
-        [("file", FILE)],
-        [
-            VARIANT,
-            ("--seeds", dict(type=int, default=3, metavar="N", help="how many; default 3")),
-            ("--rates", dict(nargs="+", type=float, default=(), metavar="R",
-                             help="learning rates; default each experiment's own")),
-            ("--out", dict(metavar="DIR", help="folder; default runs/trials-FILE[-VARIANT]")),
-            DATA,
-            JSON,
-        ],
-    ),
-    "eval": (
-        "Judge a run's checkpoint on the test split: results.json, figures and TensorBoard.",
-        [("run", DIR)],
-        [STEP, DATA, JSON],
-    ),
-    "icl": (
-        "Study what a run on prompts learns in context: error after every number of examples with\n"
-        "bootstrap intervals, beside algorithms; other laws than in training; prompts that were\n"
-        "tampered with; implied weights; probes of the state; plateaus of training.\n"
-        "Writes DIR/icl and TensorBoard.",
-        [("run", DIR)],
-        [
-            STEP,
-            ("--prompts", dict(type=int, default=1280, metavar="N", help="how many, all fresh")),
-            JSON,
-        ],
-    ),
-    "predict": (
-        "Predict on your own data: an npz with `inputs` [N, T, D] and maybe `times` [N, T], or a\n"
-        "long csv with columns id, t and the channels, in the units the model was trained on.\n"
-        "Writes outputs [N, T, O], times, lengths and ids to an npz, and a figure.",
-        [("run", DIR), ("data", dict(metavar="DATA", help="npz or csv file"))],
-        [STEP, ("--out", dict(metavar="NPZ", help="or a folder; default DIR/predictions")), JSON],
-    ),
-    "show": (
-        "Show an experiment's resolved config and sizes: P, parameters by part, floats that\n"
-        "streaming carries, bytes of the convolution kernel, what each execution is counted to\n"
-        "cost and which mode auto takes. Makes no arrays.",
-        [("file", FILE)],
-        [VARIANT, DATA, JSON],
-    ),
-    "bench": (
-        "Time value and gradient of the training loss in every mode, in turns: step time,\n"
-        "tokens/s, temporary memory, operations by formula, their part of what large matrix\n"
-        "products do. Writes a table, JSON and a figure. --model.mode M times that mode alone.\n"
-        "With --errors: how each mode rounds, against the plainest lax.scan in float64.",
-        [("file", FILE)],
-        [
-            VARIANT,
-            ("--repeats", dict(type=int, metavar="N", help="timed steps of each row; default 7")),
-            ("--textbook", dict(action="store_true", help="beside the plainest lax.scan")),
-            ("--peers", dict(action="store_true", help="beside GRU, LSTM, SSM and Transformer")),
-            ("--errors", dict(action="store_true", help="round-off of the modes, not their costs")),
-            ("--over", dict(nargs="*", action="append", metavar=("FIELD", "VALUE"),
-                            help="for several values of a field, such as task.length")),
-            ("--out", dict(metavar="DIR", help="folder; default runs/bench-FILE[-VARIANT]")),
-            DATA,
-            JSON,
-        ],
-    ),
-}  # fmt: skip
+class Command(NamedTuple):
+    """A command as `wsrnn --help` shows it; the rest is in its file in `wsrnn.commands`."""
+
+    positional: tuple[str, ...]
+    summary: str
+
+
+FILE, RUN = ("FILE",), ("DIR",)  # an experiment file, which may be left out; a run folder
+
+COMMANDS = {
+    "train": Command(FILE, "train an experiment, or continue, and report on the best checkpoint"),
+    "trials": Command(FILE, "train several seeds and learning rates as one program"),
+    "eval": Command(RUN, "evaluate a run's checkpoint on the test split"),
+    "icl": Command(RUN, "study what a run on prompts learns in context"),
+    "predict": Command((*RUN, "DATA"), "predict on your own data, an npz or a csv file"),
+    "show": Command(FILE, "show an experiment's config, sizes and counted costs"),
+    "bench": Command(FILE, "time a training step in every mode, or compare how modes round"),
+}
 
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
@@ -173,101 +100,127 @@ def _complain(message: Any, code: int) -> int:
     return code
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message):
-        raise UserError(f"{message} (see {self.prog} --help)")
-
-
 def _run(argv: list[str]) -> int:
-    parser = _Parser(
-        prog="wsrnn",
-        description="Weight-space linear RNNs: train, judge, use, inspect and time them.",
-        epilog="`wsrnn COMMAND --help` lists its options and every field of the experiment.",
-        allow_abbrev=False,
-    )
-    parser.add_argument("--version", action="version", version=f"wsrnn {__version__}")
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for name, (text, positional, options) in COMMANDS.items():
-        command = commands.add_parser(
-            name, help=" ".join(text.split()), description=text, allow_abbrev=False, add_help=False,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-            usage=_usage(name, positional, options),
-        )  # fmt: skip
-        for argument, settings in (*positional, *options):
-            command.add_argument(argument, **settings)
-        command.add_argument("-h", "--help", action="store_true", help="show this, and the fields")
-    if not argv or argv[0] not in COMMANDS:
-        parser.parse_args(argv)
-    own, flags = _split(argv[1:], [option for option, _ in COMMANDS[argv[0]][2]])
-    if "-h" in own or "--help" in own:
-        return _help(commands.choices[argv[0]], [word for word in own if word.endswith(".py")])
-    for word in flags:
-        others = [n for n, (_, _, options) in COMMANDS.items() if word in dict(options)]
-        if others:
-            raise UserError(
-                f"{word} is an option of wsrnn {' and '.join(others)}, not of {argv[0]}"
-            )
-    args = parser.parse_args([argv[0], *own])
-    if getattr(args, "file", None) and not args.file.endswith(".py"):
-        raise UserError(f"{args.command} takes an experiment file (.py), not {args.file}")
+    """Run the command that the words name; returns its exit code."""
+    if not argv:
+        raise UserError(f"name a COMMAND: {', '.join(COMMANDS)} (see wsrnn --help)")
+    name, *words = argv
+    if name in ("-h", "--help", "--version"):
+        print(f"wsrnn {__version__}" if name == "--version" else _overview())
+        return 0
+    if name not in COMMANDS:
+        close = difflib.get_close_matches(name, COMMANDS, 1)
+        cure = f"did you mean {close[0]}?" if close else f"choose from {', '.join(COMMANDS)}"
+        raise UserError(f"unknown COMMAND {name}: {cure}")
+    shows_help = "-h" in words or "--help" in words
+    positional, words = _positional(name, words, shows_help)
     logging.basicConfig(stream=sys.stderr, format="%(message)s", force=True)
     logging.getLogger("wsrnn").setLevel(logging.INFO)
     logging.getLogger("absl").setLevel(logging.CRITICAL)  # orbax narrates, and repeats its errors
+    from wsrnn import flags
     from wsrnn.artifacts import to_json
-    from wsrnn.commands import RUN
+    from wsrnn.experiment import Experiment
 
-    document, text, code = RUN[args.command](args, flags)
-    if args.json:
-        print(to_json(document))
-    else:
-        print(text)
+    command = importlib.import_module(f"wsrnn.commands.{name}")
+    fields = flags.names(Experiment)
+    words = flags.classes_first([w for w in words if w not in ("-h", "--help")], fields)
+    options, words = flags.parse_options(command.Options, words)
+    if shows_help:
+        print(_help(name, command.Options, positional[0], options, words))
+        return 0
+    for word in words:
+        if word.startswith("--") and flags.head(word) not in fields:
+            raise UserError(_not_an_option(word, name, positional[0], options))
+    document, text, code = command.run(options, *positional, words)
+    print(to_json(document) if options.json else text)
     return code
 
 
-def _usage(name: str, positional: list, options: list) -> str:
-    words = [f"[{s['metavar']}]" if s.get("nargs") else s["metavar"] for _, s in positional]
-    words += [f"[{o} {s['metavar']}]" if "metavar" in s else f"[{o}]" for o, s in options]
-    return " ".join(["wsrnn", name, *words, "[--any.field value ...]"])
+def _overview() -> str:
+    """What `wsrnn --help` prints."""
+    lines = [
+        "usage: wsrnn COMMAND [arguments] [options] [--any.field value ...] [any.field:class ...]",
+        "",
+        "Weight-space linear RNNs: train, evaluate, use, inspect and time them.",
+        "",
+    ]
+    for name, (positional, summary) in COMMANDS.items():
+        what = " ".join("[FILE]" if word == "FILE" else word for word in positional)
+        lines.append(f"  {name:8} {what:9}  {summary}")
+    return "\n".join([
+        *lines,
+        "",
+        "FILE is an experiment file (.py); without it, the main job, in-context regression. DIR is",
+        "a run folder. `wsrnn COMMAND [FILE or DIR] --help` lists options, fields and classes.",
+        "`wsrnn --version` prints the version.",
+    ])  # fmt: skip
 
 
-def _split(args: list[str], options: list[str]) -> tuple[list[str], list[str]]:
-    """Part a command's own words from ``--any.field value ...``; no field's value is a .py file."""
-    own, flags = [], []
-    into, room = own, 0
-    for word in args:
-        if word.startswith("--") or word == "-h":
-            into = own if word.partition("=")[0] in (*options, "--help", "-h") else flags
-            room = "=" not in word  # a field takes one value, or several numbers
-        elif into is flags and (word.endswith(".py") or not (room or _is_number(word))):
-            into = own
-        else:
-            room = False
-        into.append(word)
-    return own, flags
+def _positional(name: str, words: list[str], shows_help: bool) -> tuple[list, list[str]]:
+    """A command's positional arguments, which stand first, and the other words."""
+    wanted, given = COMMANDS[name].positional, []
+    for place in wanted:
+        word = words[0] if words else "-"
+        if word.startswith("-") or (place == "FILE" and ":" in word):
+            break
+        if place == "FILE" and not word.endswith(".py"):
+            raise UserError(f"{name} takes an experiment file (.py), not {word}")
+        given.append(word)
+        words = words[1:]
+    missing = wanted[len(given) :]
+    if missing and wanted != FILE and not shows_help:
+        raise UserError(
+            f"{name} needs {' and '.join(missing)}, before all options: wsrnn {name} "
+            f"{' '.join(wanted)} (see wsrnn {name} --help)"
+        )
+    if words and not words[0].startswith("-") and ":" not in words[0]:
+        raise UserError(f"unexpected argument {words[0]} (see wsrnn {name} --help)")
+    return [*given, *[None] * len(missing)], words
 
 
-def _is_number(word: str) -> bool:
-    try:
-        float(word)
-    except ValueError:
-        return False
-    return True
+def _experiment(name: str, place: str | None, options: Any):
+    """The experiment that a command begins with, its file's own classes, and where it is from."""
+    from wsrnn.recipe import Recipe, default_file
+    from wsrnn.run import reopen
 
-
-def _help(command: argparse.ArgumentParser, files: list[str]) -> int:
-    print(command.format_help())
-    import tyro
-
-    from wsrnn.experiment import FLAG_STYLE, Experiment, Recipe, default_file
-
-    recipe = Recipe.read(files[0] if files else default_file())
+    if place and COMMANDS[name].positional != FILE:
+        return reopen(place), [], f"the run {place}"
+    recipe = Recipe.read(place or default_file(), getattr(options, "variant", None))
     variants = ", ".join(recipe.variants()) or "none"
-    print(f"Fields, with the defaults of {recipe.name}.py (variants: {variants}):")
-    tyro.cli(
-        Experiment,
-        default=recipe.experiment(),
-        args=["--help"],
-        prog=command.prog,
-        config=FLAG_STYLE,
-    )
-    return 0
+    return recipe.experiment(), recipe.classes(), f"{recipe.name}.py (variants: {variants})"
+
+
+def _help(name: str, kind: type, place: str | None, options: Any, words: list[str]) -> str:
+    """A command's options and every field, with the classes that the words name."""
+    from wsrnn import flags
+
+    experiment, own, where = _experiment(name, place, options)
+    wanted = COMMANDS[name].positional
+    arguments = "[FILE]" if wanted == FILE else " ".join(wanted)
+    lines = [
+        f"usage: wsrnn {name} {arguments} [options] [--any.field value ...] [any.field:class ...]",
+        "",
+        inspect.cleandoc(kind.__doc__ or ""),
+        "",
+        f"Options, fields and classes stand in any order. Defaults are those of {where}.",
+        "A class, as listed at the end, puts another part in place, its fields at their defaults.",
+        "",
+        flags.help_text(kind, experiment, words, own),
+    ]
+    return "\n".join(lines)
+
+
+def _not_an_option(word: str, name: str, place: str | None, options: Any) -> str:
+    """What is wrong with a flag that is neither an option of the command nor a field."""
+    from wsrnn import flags
+
+    flag = word.partition("=")[0].replace("_", "-")
+    others = [
+        other
+        for other in COMMANDS
+        if flag in flags.own_names(importlib.import_module(f"wsrnn.commands.{other}").Options)
+    ]
+    if others:
+        return f"{word} is an option of wsrnn {' and '.join(others)}, not of {name}"
+    experiment, *_ = _experiment(name, place, options)
+    return flags.explain(word, experiment, flags.own_names(type(options)))

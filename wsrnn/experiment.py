@@ -1,26 +1,14 @@
-"""An experiment as one value, and the file that it is written in."""
+"""An experiment as one value."""
 
-import contextlib
-import dataclasses
-import difflib
-import importlib.util
-import io
-import linecache
 import math
-import re
-import sys
-import traceback
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-import cloudpickle
 import jax
-import tyro
 from flax import nnx
 
-from wsrnn.errors import UserError
+from wsrnn import catalog
+from wsrnn.choices import check_literals, choice
 from wsrnn.evaluations import Evaluation, LossOnly
 from wsrnn.models import Model, ModelConfig
 from wsrnn.optim import OptimConfig
@@ -34,9 +22,9 @@ from wsrnn.tasks.drawn import Drawn
 class Experiment:
     """Everything that decides a run: written in a file, changed by flags, kept with the run."""
 
-    task: Task
-    model: ModelConfig
-    evaluation: Evaluation = field(default_factory=LossOnly)
+    task: Annotated[Task, choice(catalog.tasks)]
+    model: Annotated[ModelConfig, choice(catalog.models)]
+    evaluation: Annotated[Evaluation, choice(catalog.evaluations)] = field(default_factory=LossOnly)
     optim: OptimConfig = field(default_factory=OptimConfig)
     mesh: MeshConfig = field(default_factory=MeshConfig)
     steps: int = 1000
@@ -64,6 +52,7 @@ class Experiment:
     """Steps in a row without a finite loss and gradient that stop the run."""
 
     def __post_init__(self):
+        check_literals(self)
         counts = ("steps", "batch_size", "eval_every", "save_every", "keep", "log_every")
         for name in (*counts, "max_skipped"):
             if getattr(self, name) < 1:
@@ -133,166 +122,3 @@ class Experiment:
         task, last = self.task, self.task.reads("train") != "all"
         batch = max(1, self.batch_size // (devices or self.mesh.devices()))
         return self.model.plans(task.d_in, task.d_out, batch=batch, length=task.length, last=last)
-
-
-def flatten(value: Any, name: str = "") -> dict[str, Any]:
-    """Return {dotted field: plain value}, with the class of each nested dataclass by its name."""
-    if not dataclasses.is_dataclass(value):
-        plain = value if isinstance(value, bool | int | float | str | None) else str(value)
-        return {name: list(value) if isinstance(value, tuple) else plain}
-    flat = {name: type(value).__qualname__} if name else {}
-    for f in dataclasses.fields(value):
-        flat |= flatten(getattr(value, f.name), f"{name}.{f.name}" if name else f.name)
-    return flat
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How an experiment is made: its file's text, a variant, a member of its sweep, flags."""
-
-    source: str
-    name: str
-    variant: str | None = None
-    member: str | None = None
-    flags: tuple[str, ...] = ()
-
-    @classmethod
-    def read(
-        cls, path: Path | str, variant: str | None = None, flags: Sequence[str] = ()
-    ) -> "Recipe":
-        """The recipe of an experiment file; UserError if it cannot be read."""
-        path = Path(path)
-        try:
-            return cls(path.read_text(), path.stem, variant, None, tuple(flags))
-        except (OSError, UnicodeDecodeError) as error:
-            reason = getattr(error, "strerror", None) or "it is not a text file"
-            raise UserError(f"cannot read the experiment file {path}: {reason}") from None
-
-    def experiment(self) -> Experiment:
-        """Execute the file and apply variant, member and flags; UserError for their mistakes."""
-        module = self._execute()
-        sibling = f"sibling {self.member}: " if self.member else ""  # flags go to all of them
-        try:
-            base = self._variant(module)
-            if self.member:
-                base = module.sweep(base)[self.member]
-            experiment = apply_flags(base, self.flags)
-            nnx.eval_shape(experiment.build_model)  # whether the model fits the task
-        except UserError as error:
-            raise UserError(f"{sibling}{error}") from None
-        except ValueError as error:  # what configs raise says value and cure
-            raise UserError(f"{self.name}: {sibling}{error}") from error
-        return experiment
-
-    def members(self) -> list["Recipe"]:
-        """The recipes of a file's sweep: what its function ``sweep(experiment)`` returns, by name.
-
-        Only this recipe if the file has no sweep, or if the flags leave nothing of what it varies.
-        """
-        module = self._execute()
-        if self.member or not hasattr(module, "sweep"):
-            return [self]
-        siblings = module.sweep(self._variant(module))
-        if not isinstance(siblings, dict):
-            raise UserError(f"{self.name}.py: sweep(experiment) must return a dict of experiments")
-        recipes = [replace(self, member=name) for name in siblings]
-        distinct = {str(flatten(recipe.experiment())) for recipe in recipes}
-        return recipes if len(distinct) > 1 else [self]
-
-    def variants(self) -> list[str]:
-        """The names that --variant takes."""
-        return list(getattr(self._execute(), "variants", {}))
-
-    def _variant(self, module) -> Experiment:
-        variants = getattr(module, "variants", {})
-        if self.variant is None:
-            return module.experiment
-        if self.variant not in variants:
-            raise UserError(
-                f"{self.name} has no variant {self.variant!r}{_nearest(self.variant, variants)}"
-            )
-        return variants[self.variant]
-
-    def _execute(self):
-        """Execute the file as a module of its own, so that its classes know where they live."""
-        name = f"wsrnn_experiment_{self.name}"
-        module = importlib.util.module_from_spec(importlib.util.spec_from_loader(name, None))
-        sys.modules[name] = module
-        cloudpickle.register_pickle_by_value(module)  # workers cannot import it
-        # tyro looks for docstrings in the text of the file's own classes.
-        module.__file__ = f"{self.name}.py"
-        linecache.cache[module.__file__] = (
-            len(self.source), None, self.source.splitlines(True), module.__file__,
-        )  # fmt: skip
-        try:
-            exec(compile(self.source, f"{self.name}.py", "exec"), module.__dict__)
-        except (Exception, SystemExit) as error:
-            frames = traceback.extract_tb(error.__traceback__)
-            lines = [f.lineno for f in frames if f.filename == f"{self.name}.py"]
-            line = lines[-1] if lines else getattr(error, "lineno", "?")
-            raise UserError(
-                f"{self.name}.py line {line}: {type(error).__name__}: {error}"
-            ) from error
-        if not isinstance(getattr(module, "experiment", None), Experiment):
-            raise UserError(f"{self.name}.py defines no `experiment = Experiment(...)`")
-        return module
-
-
-# Booleans take a value like every other field, and a nested config stays of the class it is.
-FLAG_STYLE = (tyro.conf.FlagConversionOff, tyro.conf.AvoidSubcommands)
-
-
-def apply_flags(experiment: Experiment, flags: Sequence[str]) -> Experiment:
-    """Return the experiment with ``--any.field value`` applied; UserError for a bad flag."""
-    errors = io.StringIO()
-    try:
-        with contextlib.redirect_stderr(errors):
-            changed, unknown = tyro.cli(
-                Experiment,
-                default=experiment,
-                args=list(flags),
-                return_unknown_args=True,
-                config=FLAG_STYLE,
-            )
-    except SystemExit:
-        raise UserError(_without_box(errors.getvalue())) from None
-    if unknown:
-        raise UserError(_unknown(unknown[0], experiment))
-    return changed
-
-
-def _without_box(text: str) -> str:
-    """The message in the box that tyro draws around it, in any encoding."""
-    lines = text.strip("\n").splitlines()[1:]  # without the title
-    parts = re.split("[─-]{9,}", " ".join(line.strip("│| ╭╮╰╯") for line in lines))
-    message = next(part.strip() for part in (*parts, text) if part.strip())
-    return re.sub(r"^Error parsing (\S+): ", r"\1: ", message)
-
-
-def _unknown(flag: str, experiment: Experiment) -> str:
-    """What is wrong with a word that names no field, and the cure."""
-    if not flag.startswith("-"):
-        return f"unexpected argument {flag} (see --help)"
-    name, names = flag.replace("_", "-").partition("=")[0], list(flatten(experiment))
-    valid = ["--" + n.replace("_", "-") for n in names]
-    if within := [field for field in valid if field.startswith(name + ".")]:
-        return f"{flag} holds several fields: name one of them, such as {within[0]}"
-    groups = {field.rpartition(".")[0] for field in valid}
-    return f"unknown flag {flag}{_nearest(name, [f for f in valid if f not in groups])}"
-
-
-def _nearest(word: str, valid) -> str:
-    valid = list(valid)
-    close = difflib.get_close_matches(word, valid, 1, 0.5)
-    if close:
-        return f": did you mean {close[0]}?"
-    return f": choose from {', '.join(valid)}" if 0 < len(valid) < 12 else " (see --help)"
-
-
-def default_file() -> Path:
-    """The experiment of the main job, from the installed package or from the working tree."""
-    package = Path(__file__).parent
-    for folder in (package / "experiments", package.parent / "experiments"):
-        if (path := folder / "in_context.py").is_file():
-            return path
-    raise UserError("the default experiment is not installed: name an experiment file")

@@ -20,14 +20,16 @@ from jax.experimental import multihost_utils
 from wsrnn import data, step
 from wsrnn.checkpoint import Checkpoints
 from wsrnn.errors import RunError
-from wsrnn.experiment import Experiment, Recipe, flatten
+from wsrnn.experiment import Experiment
 from wsrnn.metrics import Measures
 from wsrnn.metrics_log import MetricsLog
 from wsrnn.progress import Progress, StepTimer, StopFlag
+from wsrnn.recipe import Recipe
 from wsrnn.run import CHECKPOINTS, has_checkpoint, open_checkpoints, prepare_run, refuse_trials
 from wsrnn.sharding import Layout, to_global
 from wsrnn.tasks import SPLITS, Batch, check_examples
 from wsrnn.tensorboard import TensorBoard
+from wsrnn.tree import flatten
 
 log = logging.getLogger("wsrnn")
 
@@ -45,8 +47,13 @@ def compose(experiment: Experiment, mesh: jax.sharding.Mesh) -> step.Program:
     )
 
 
-def fit(recipe: Recipe, out: Path, init_from: Path | None = None) -> dict[str, Any]:
-    """Train the recipe's experiment in the folder `out`, continuing what is already there.
+def fit(
+    experiment: Experiment | Recipe, out: Path | str, init_from: Path | str | None = None
+) -> dict[str, Any]:
+    """Train an experiment in the folder `out`, continuing what is already there.
+
+    The experiment is made in Python, or is the recipe of an experiment file; `init_from` is a run
+    whose best parameters are those to start from.
 
     Returns the last step, whether it was stopped early, and the last validation. A run that was
     interrupted at any moment and continued on the same mesh writes the same metrics.jsonl, bit for
@@ -55,7 +62,7 @@ def fit(recipe: Recipe, out: Path, init_from: Path | None = None) -> dict[str, A
     """
     out = Path(out)
     refuse_trials(out)
-    run = prepare_run(out, recipe, Path(init_from) if init_from else None)
+    run = prepare_run(out, experiment, Path(init_from) if init_from else None)
     experiment = run.experiment
     mesh = experiment.mesh.build(experiment.batch_size)
     for split in SPLITS:  # a missing file must not wait for the end
@@ -97,7 +104,7 @@ def fit(recipe: Recipe, out: Path, init_from: Path | None = None) -> dict[str, A
         if monitor:
             stack.callback(monitor.close)
             if not start:
-                monitor.text(0, "config", _markdown(flatten(experiment), recipe))
+                monitor.text(0, "config", _markdown(flatten(experiment), run.recipe))
         return _train(experiment, program, mesh, state, start, checkpoints, record, monitor)
 
 
@@ -241,7 +248,7 @@ def _numbers(values: dict[str, float]) -> str:
     return "  ".join(f"{name} {value:.4g}" for name, value in values.items())
 
 
-def _markdown(config: dict[str, Any], recipe: Recipe) -> str:
+def _markdown(config: dict[str, Any], recipe: Recipe | None) -> str:
     rows = "\n".join(f"| {name} | {value} |" for name, value in config.items())
-    flags = " ".join(recipe.flags)
-    return f"{recipe.name} {recipe.variant or ''} {flags}\n\n| field | value |\n|---|---|\n{rows}"
+    made = " ".join([recipe.name, recipe.variant or "", *recipe.flags]) if recipe else "in Python"
+    return f"{made}\n\n| field | value |\n|---|---|\n{rows}"

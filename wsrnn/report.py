@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from wsrnn import data, loop
 from wsrnn.artifacts import save_figures, slug, write_json
 from wsrnn.evaluations import Result
-from wsrnn.experiment import Experiment, flatten
+from wsrnn.experiment import Experiment
 from wsrnn.figures import finish, new_figure
 from wsrnn.metrics_log import read_metrics, training_seconds
 from wsrnn.models import Model
@@ -25,6 +25,7 @@ from wsrnn.run import load_step, read_record
 from wsrnn.sharding import MeshConfig, layouts, replicated
 from wsrnn.step import eval_step
 from wsrnn.tensorboard import TensorBoard
+from wsrnn.tree import flatten
 
 log = logging.getLogger("wsrnn")
 

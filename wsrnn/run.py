@@ -1,28 +1,45 @@
-"""A run folder: what rebuilds its experiment, and what was trained."""
+"""A run folder: what rebuilds its experiment, and what was trained.
+
+`config.json` records the experiment as a tree of classes and fields (`tree`), the versions that
+wrote it, where the parameters came from, and for the record how it was made: the file's text, its
+variant and flags. A run is rebuilt from the tree. The kept text is executed only where the tree
+names a class or function of that file, and a line in the log says so: a stranger's run folder is a
+program.
+"""
 
 import contextlib
 import dataclasses
 import fcntl
+import importlib.metadata
 import json
+import logging
+import platform
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import jax
 from flax import nnx
 
+from wsrnn import __version__, script, tree
 from wsrnn.checkpoint import Checkpoints
 from wsrnn.errors import UserError
-from wsrnn.experiment import Experiment, Recipe, flatten
+from wsrnn.experiment import Experiment
+from wsrnn.flags import apply_flags
 from wsrnn.models import Model
+from wsrnn.recipe import MODULE, Recipe, execute, is_executed
+
+log = logging.getLogger("wsrnn")
 
 CONFIG = "config.json"
 UNFINISHED = CONFIG + ".tmp"
 CHECKPOINTS = "checkpoints"
 LOCK = ".lock"
 TRIALS = "trials.json"  # which copies a folder of `wsrnn.trials` holds
+BEFORE_TREES = "1ea37aa"  # the last commit whose runs hold no tree
 # Fields that cannot change what a run computes: free to differ when it is continued.
 FREE = re.compile(r"mesh\.|workers$|(eval|save|log)_every$|keep$|task\.data_dir$|evaluation(\.|$)")
 
@@ -32,7 +49,8 @@ class Run:
     """A run folder, new or begun, and what is to happen in it."""
 
     folder: Path
-    recipe: Recipe
+    recipe: Recipe | None
+    """How the experiment was made; None of one made in Python that needs no kept code."""
     experiment: Experiment
     init_from: str | None
     """The run and step it starts from, as RUN@STEP."""
@@ -58,25 +76,48 @@ class Run:
 
     def write(self) -> None:
         """Keep in the folder, which is `locked`, what rebuilds the experiment."""
-        config = flatten(self.experiment) | {"init_from": self.init_from}
-        earlier = []
+        writer, recipe = versions(), self.recipe and dataclasses.asdict(self.recipe)
+        writers, earlier = [], []
         if (self.folder / CONFIG).is_file():
             before = read_record(self.folder)
-            changed = before["source"] != self.recipe.source
-            earlier = [*before["earlier sources"], *[before["source"]] * changed]
-        content = {**dataclasses.asdict(self.recipe), "config": config, "earlier sources": earlier}
+            writers = [w for w in before["written by"] if w != writer]
+            earlier = before["earlier recipes"]
+            if before["recipe"] not in (None, self.recipe):
+                earlier = [*earlier, dataclasses.asdict(before["recipe"])]
+        content = {
+            "written by": [*writers, writer],  # the latest last
+            "experiment": tree.to_tree(self.experiment),
+            "init_from": self.init_from,
+            "recipe": recipe,
+            "earlier recipes": earlier,
+        }
         unfinished = self.folder / UNFINISHED
         unfinished.write_text(json.dumps(content, indent=1))
         unfinished.replace(self.folder / CONFIG)
 
 
-def prepare_run(folder: Path, recipe: Recipe, init_from: Path | None = None) -> Run:
+def versions() -> dict[str, str]:
+    """The versions that a run records."""
+    return {
+        "wsrnn": __version__,
+        "jax": importlib.metadata.version("jax"),
+        "python": platform.python_version(),
+    }
+
+
+def prepare_run(folder: Path, source: Experiment | Recipe, init_from: Path | None = None) -> Run:
     """Return the run of a folder, with the experiment resolved as it was when the run began.
+
+    source: an experiment file's recipe, or an experiment made in Python.
 
     Writes nothing. Raises UserError for a path that is a file or holds something else, for a config
     that would not continue the same run, and for an `init_from` that cannot be started from.
     """
-    experiment = recipe.experiment()
+    if isinstance(source, Recipe):
+        recipe, experiment = source, source.experiment()
+        tree.to_tree(experiment)  # what cannot be recorded must not be trained
+    else:
+        recipe, experiment = script.recipe(tree.to_tree(source)), source
     if folder.exists() and not folder.is_dir():
         raise UserError(f"--out {folder} is a file: name a folder")
     if (folder / CHECKPOINTS).exists() and not (folder / CHECKPOINTS).is_dir():
@@ -100,8 +141,8 @@ def prepare_run(folder: Path, recipe: Recipe, init_from: Path | None = None) -> 
     began = Path(start.rpartition("@")[0]).resolve() if start else None
     if init_from and init_from.resolve() != began:
         start = str(init_from.absolute())
-    changes = check_same(flatten(experiment) | {"init_from": start}, before, folder)
-    if record["source"] != recipe.source:
+    changes = check_same(tree.flatten(experiment) | {"init_from": start}, before, folder)
+    if recipe and record["recipe"] and record["recipe"].source != recipe.source:
         changes.append(f"another text of {recipe.name}.py (the config is the same)")
     return Run(folder, recipe, experiment, start, changes)
 
@@ -127,33 +168,105 @@ def check_same(now: dict[str, Any], before: dict[str, Any], folder: Path) -> lis
 
 
 def read_record(folder: Path) -> dict[str, Any]:
-    """Return what `Run.write` wrote; UserError if the folder holds no run."""
+    """Return what `Run.write` wrote, and the experiment's fields as ``config``; executes nothing.
+
+    UserError if the folder holds no run, or one of before trees were recorded.
+    """
+    folder = Path(folder)
     try:
-        record = json.loads((Path(folder) / CONFIG).read_text())
+        record = json.loads((folder / CONFIG).read_text())
     except OSError:
         raise UserError(f"{folder} is not a run: it has no {CONFIG}") from None
     except ValueError:
         raise UserError(f"{folder}/{CONFIG} is damaged: it is not JSON") from None
-    lists = ("flags", "earlier sources")
-    sound = (
-        isinstance(record, dict)
-        and not {f.name for f in dataclasses.fields(Recipe)} - record.keys()
-        and all(isinstance(record.get(name), list) for name in lists)
-        and all(isinstance(record[name], str) for name in ("source", "name"))
-        and isinstance(record.get("config"), dict)
-        and "init_from" in record["config"]
-    )
-    if not sound:
-        raise UserError(f"{folder}/{CONFIG} is damaged: it is not what a run writes")
+    if isinstance(record, dict) and {"source", "flags", "config"} <= record.keys():
+        raise UserError(
+            f"{folder} was written before runs recorded their classes: open it with wsrnn of "
+            f"commit {BEFORE_TREES}"
+        )
+    try:
+        if record["recipe"] is not None:
+            given = record["recipe"] | {"flags": tuple(record["recipe"]["flags"])}
+            record["recipe"] = Recipe(**given)
+            if not all(isinstance(given[name], str) for name in ("source", "name")):
+                raise ValueError("a recipe without a text")
+        if not isinstance(record["init_from"], str | None):
+            raise ValueError("init_from is no RUN@STEP")
+        if not {"written by", "earlier recipes"} <= record.keys():
+            raise ValueError("entries are missing")
+        start = {"init_from": record["init_from"]}
+        record["config"] = tree.flatten_tree(record["experiment"]) | start
+        record["written by"][-1]["wsrnn"]
+        list(record["earlier recipes"])
+    except (LookupError, TypeError, ValueError, AttributeError):
+        raise UserError(f"{folder}/{CONFIG} is damaged: it is not what a run writes") from None
     return record
 
 
-def reopen(folder: Path | str, flags: Sequence[str] = ()) -> tuple[Recipe, Experiment]:
-    """Return the recipe and the experiment of a run, with flags on top."""
-    record = read_record(Path(folder))
-    given = {f.name: record[f.name] for f in dataclasses.fields(Recipe)}
-    recipe = Recipe(**given | {"flags": (*record["flags"], *flags)})
-    return recipe, recipe.experiment().resolve(record["config"])
+def rebuild(folder: Path, record: dict[str, Any]) -> Experiment:
+    """Return the experiment of a record; UserError where its tree is not sound.
+
+    The text that the run keeps is executed, and the log says so, where the tree names one of the
+    file's own classes or functions, or those of a package that is not installed, which the file
+    may know where to find.
+    """
+    recipe, code = record["recipe"], None
+
+    def kept(module: str) -> bool:
+        return bool(recipe) and module in ("__main__", f"{MODULE}{recipe.name}")
+
+    if recipe:
+        named = list(tree.modules(record["experiment"]))
+        needed = next((m for m in named if kept(m) or not tree.is_installed(m)), None)
+        if needed and "__main__" in named:
+            code = script.running(recipe.source)
+        if needed and code is None:
+            if not is_executed(recipe.source, recipe.name):
+                what = f"its classes are in {recipe.name}.py" if kept(needed) else f"for {needed}"
+                log.info("executing the code kept in %s/%s: %s", folder, CONFIG, what)
+            code = execute(recipe.source, recipe.name)
+
+    def module_of(name: str) -> ModuleType:
+        if kept(name):
+            return code
+        if not tree.is_installed(name):
+            raise UserError(
+                f"it names {name}, which is not installed: install it, or import it before the run "
+                "is loaded"
+            )
+        return tree.import_module(name)
+
+    try:
+        experiment = tree.from_tree(record["experiment"], module_of)
+        if not isinstance(experiment, Experiment):
+            raise UserError("experiment is not an Experiment")
+    except UserError as error:
+        writer = ", ".join(
+            f"{name} {version}" for name, version in record["written by"][-1].items()
+        )
+        raise UserError(
+            f"{folder}/{CONFIG} cannot be rebuilt: {error} (written by {writer})"
+        ) from None
+    return experiment
+
+
+def reopen(folder: Path | str, flags: Sequence[str] = ()) -> Experiment:
+    """Return the experiment of a run, with flags on top; UserError for either's mistakes."""
+    folder = Path(folder)
+    record = read_record(folder)
+    experiment = rebuild(folder, record)
+    try:
+        experiment = apply_flags(experiment, flags).resolve(record["config"])
+        nnx.eval_shape(experiment.build_model)  # whether the model fits the task
+    except UserError:
+        raise
+    except ValueError as error:  # what configs raise says value and cure
+        raise UserError(f"{folder}: {error}") from error
+    except Exception as error:  # a value that no class has checked, edited by hand
+        raise UserError(
+            f"{folder}/{CONFIG} is damaged: its model cannot be built ({error})"
+        ) from error
+    return experiment
 
 
 def load(
@@ -173,7 +286,7 @@ def load_step(
     run: Path | str, step: str | int = "best", flags: Sequence[str] = ()
 ) -> tuple[Model, Experiment, int]:
     """As `load`, and the number of the step."""
-    _, experiment = reopen(run, flags)
+    experiment = reopen(run, flags)
     with open_checkpoints(run) as saved:
         number = saved.find(step)
         here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])

@@ -26,10 +26,11 @@ from wsrnn.artifacts import write_json
 from wsrnn.checkpoint import Checkpoints
 from wsrnn.errors import RunError, UserError
 from wsrnn.evaluations import Result
-from wsrnn.experiment import Experiment, Recipe
+from wsrnn.experiment import Experiment
 from wsrnn.loop import summed, to_devices
 from wsrnn.metrics_log import MetricsLog, read_metrics
 from wsrnn.progress import Progress, StepTimer, StopFlag
+from wsrnn.recipe import Recipe
 from wsrnn.run import CHECKPOINTS, CONFIG, TRIALS, Run, prepare_run
 from wsrnn.sharding import MeshConfig
 from wsrnn.step import TrainState, measure, updated

@@ -9,8 +9,8 @@ from flax import nnx
 
 from wsrnn.experiment import Experiment
 from wsrnn.models import ModelConfig
-from wsrnn.models.warp.textbook import TextbookConfig
 from wsrnn.models.warp import WarpConfig
+from wsrnn.models.warp.textbook import TextbookConfig
 from wsrnn.recurrence.plan import Plan
 
 

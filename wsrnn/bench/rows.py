@@ -5,12 +5,13 @@ from typing import Any
 
 from wsrnn.bench import costs
 from wsrnn.errors import UserError
-from wsrnn.experiment import Experiment, Recipe
+from wsrnn.experiment import Experiment
 from wsrnn.models.peers.rnn import RnnConfig
 from wsrnn.models.peers.ssm import SsmConfig
 from wsrnn.models.peers.transformer import TransformerConfig
 from wsrnn.models.warp import WarpConfig
 from wsrnn.models.warp.textbook import TextbookConfig
+from wsrnn.recipe import Recipe
 from wsrnn.recurrence import Dense
 
 

@@ -1,16 +1,9 @@
-"""The commands, one function each: from parsed words and flags to (document, text, exit code).
+"""The commands, a file each, imported once one is named, for all of them need jax.
 
-Imported once a command is known, for all of them need jax.
+A file has the command's own options, a dataclass that tyro parses, and ``run(options, *positional
+arguments, flags)``, which returns (JSON document, text for a terminal, exit code).
 """
 
-from wsrnn.commands import costs, runs, training
+from typing import Any
 
-RUN = {
-    "train": training.train,
-    "trials": training.trials,
-    "eval": runs.evaluate,
-    "icl": runs.icl,
-    "predict": runs.predict,
-    "show": costs.show,
-    "bench": costs.measure,
-}
+Outcome = tuple[dict[str, Any], str, int]

@@ -1,24 +1,41 @@
-"""train and trials: what makes runs."""
+"""train: make a run, or a run of each sibling of a file."""
 
 import dataclasses
 import logging
+from dataclasses import dataclass
 from pathlib import Path
 
 import jax
 
 from wsrnn import bench, loop
 from wsrnn.artifacts import write_json
-from wsrnn.commands.recipes import read_recipe, where
+from wsrnn.commands import Outcome
+from wsrnn.commands.recipes import check_siblings, read_recipe, run_folder, where
 from wsrnn.errors import UserError
 from wsrnn.report import compare, report
-from wsrnn.trials import trials as run_trials
 
 
-def train(args, flags):
+@dataclass(frozen=True)
+class Options:
+    """Train an experiment, continuing what --out holds, and report on the best checkpoint."""
+
+    variant: str | None = None
+    """One of the file's `variants`, such as small or paper."""
+    out: str | None = None
+    """Run folder; None is runs/FILE[-VARIANT]."""
+    init_from: str | None = None
+    """Start from another run's best parameters."""
+    data_dir: str | None = None
+    """Where data files lie; None is $WSRNN_DATA, else ~/.cache/wsrnn."""
+    json: bool = False
+    """Print one JSON document on stdout, all else on stderr."""
+
+
+def run(options: Options, file: str | None, flags: list[str]) -> Outcome:
     """Train, or continue, and report; a file's siblings one after another."""
-    recipe = read_recipe(args, flags)
-    out = Path(args.out or f"runs/{recipe.name}" + (f"-{args.variant}" if args.variant else ""))
-    init_from = Path(args.init_from) if args.init_from else None
+    recipe = read_recipe(file, options, flags)
+    out = run_folder(recipe, options)
+    init_from = Path(options.init_from) if options.init_from else None
     members = recipe.members()
     if len(members) > 1:
         return _train_members(members, out, init_from)
@@ -33,7 +50,7 @@ def train(args, flags):
 
 def _train_members(members, out: Path, init_from):
     """Train a sweep's members as sibling runs, then compare them."""
-    _check_folder(out, [member.member for member in members])
+    check_siblings(out, [member.member for member in members])
     if jax.process_count() > 1:
         raise UserError("siblings are trained by one process: name one of them by its flag")
     reports = {}
@@ -61,37 +78,6 @@ def _train_members(members, out: Path, init_from):
     ]
     text = [*lines, bench.text(timings), document.pop("text"), where(out)]
     return document, "\n".join(text), 0
-
-
-def trials(args, flags):
-    """Train seeds and rates of every sibling at once, and compare."""
-    given = {flag.partition("=")[0].replace("_", "-") for flag in flags}
-    if args.rates and "--optim.learning-rate" in given:
-        raise UserError("--rates takes the place of --optim.learning-rate: give one of them")
-    if "--max-skipped" in given:
-        raise UserError(
-            "trials count skipped steps and never stop for them: leave out --max-skipped"
-        )
-    recipe = read_recipe(args, flags)
-    variant = f"-{args.variant}" if args.variant else ""
-    out = Path(args.out or f"runs/trials-{recipe.name}{variant}")
-    members = recipe.members()
-    _check_folder(out, [member.member or member.name for member in members])
-    document = run_trials(members, out, args.seeds, args.rates)
-    if document is None:
-        return {"stopped": True}, f"stopped; the same command continues {out}", 130
-    return document, f"\n{document['text']}\n{where(out)}", 0
-
-
-def _check_folder(out: Path, siblings: list[str]) -> None:
-    """UserError where `out` holds something else than these siblings and their comparison."""
-    expected = {*siblings, "comparison", "figures", "results.json"}
-    found = {p.name for p in out.iterdir() if p.suffix != ".tmp"} if out.is_dir() else set()
-    if out.is_file() or found - expected:
-        raise UserError(
-            f"--out {out} is a file, a single run or something else: name another folder for the "
-            "siblings"
-        )
 
 
 def _stopped(outcome, out: Path):

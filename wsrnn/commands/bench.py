@@ -1,68 +1,65 @@
-"""show and bench: what an experiment is made of and what it costs."""
+"""bench: time the executions of a model, or compare how each rounds."""
 
 import dataclasses
 import os
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import jax
-import numpy as np
-from flax import nnx
 
 from wsrnn import bench
 from wsrnn.artifacts import write_json
-from wsrnn.commands.recipes import read_recipe
+from wsrnn.choices import Repeated
+from wsrnn.commands import Outcome
+from wsrnn.commands.recipes import read_recipe, run_folder
 from wsrnn.errors import UserError
-from wsrnn.experiment import flatten
+from wsrnn.flags import class_words
 
 
-def show(args, flags):
-    """Config, sizes and counted costs."""
-    experiment = read_recipe(args, flags).experiment()
-    every = [plan for named in bench.modes(experiment).values() for plan in named.plans()]
-    chosen = min(experiment.plans(), key=lambda plan: plan.seconds, default=None)
-    how = f"chosen by {'auto' if experiment.model.mode == 'auto' else 'name'}" if chosen else ""
-    experiment = experiment.resolve()
-    model = nnx.eval_shape(experiment.build_model)
-    parts: dict[str, int] = {}
-    for path, leaf in jax.tree_util.tree_leaves_with_path(nnx.as_pure(nnx.state(model))):
-        part = jax.tree_util.keystr(path[:1], simple=True)
-        parts[part] = parts.get(part, 0) + int(np.prod(leaf.shape))
-    task = experiment.task
-    sizes = {"d_in": task.d_in, "d_out": task.d_out, "T": task.length} | model.sizes(task.length)
-    document = {
-        "config": flatten(experiment),
-        "sizes": sizes,
-        "parameters": parts | {"total": sum(parts.values())},
-    }
-    if every:
-        document["plans"] = [{"plan": str(plan), "chosen": plan == chosen} for plan in every]
-    lines = [f"{name:32}{value}" for name, value in document["config"].items()]
-    lines += ["", *(f"{name:32}{value:,}" for name, value in sizes.items())]
-    lines += [
-        f"{'parameters ' + name:32}{value:,}" for name, value in document["parameters"].items()
-    ]
-    lines += [""] * bool(every) + [
-        f"{how if row['chosen'] else 'considered':32}{row['plan']}"
-        for row in document.get("plans", [])
-    ]
-    return document, "\n".join(lines), 0
+@dataclass(frozen=True)
+class Options:
+    """Time value and gradient of the training loss in every mode, in turns: step time, tokens/s,
+    temporary memory, operations by formula, their part of what large matrix products do. Writes a
+    table, JSON and a figure. --model.mode M times that mode alone.
+    """
+
+    variant: str | None = None
+    """One of the file's `variants`, such as small or paper."""
+    repeats: int | None = None
+    """Timed steps of each row; None is 7."""
+    textbook: bool = False
+    """Beside the plainest lax.scan."""
+    peers: bool = False
+    """Beside GRU, LSTM, SSM and Transformer."""
+    errors: bool = False
+    """Round-off of the modes against the plainest lax.scan in float64, not their costs."""
+    over: Annotated[tuple[tuple[str, ...], ...], Repeated] = ()
+    """FIELD VALUE ...: for several values of a field, as --over task.length 784 1568, or several
+    classes, as --over evaluation loss-only prefix-error."""
+    out: str | None = None
+    """Folder; None is runs/bench-FILE[-VARIANT]."""
+    data_dir: str | None = None
+    """Where data files lie; None is $WSRNN_DATA, else ~/.cache/wsrnn."""
+    json: bool = False
+    """Print one JSON document on stdout, all else on stderr."""
 
 
-def measure(args, flags):
+def run(options: Options, file: str | None, flags: list[str]) -> Outcome:
     """Time every execution, or compare how each rounds."""
-    if args.repeats is not None and (args.errors or args.repeats < 1):
-        what = "--errors times nothing: leave it out" if args.errors else f"got {args.repeats}"
+    if options.repeats is not None and (options.errors or options.repeats < 1):
+        what = f"got {options.repeats}"
+        if options.errors:
+            what = "--errors times nothing: leave it out"
         raise UserError(f"--repeats must be at least 1, and goes with timings: {what}")
-    recipe = read_recipe(args, flags)
-    over = _over_field(args.over)
+    recipe = read_recipe(file, options, flags)
+    over = _over_field(options.over)
     recipes = _over(recipe, over)
-    groups = {value: _rows(recipe, args) for value, recipe in recipes.items()}
-    out = Path(
-        args.out or f"runs/bench-{recipe.name}" + (f"-{args.variant}" if args.variant else "")
-    )
+    groups = {value: _rows(recipe, options) for value, recipe in recipes.items()}
+    out = run_folder(recipe, options, "bench-")
     _make_folder(out)  # before minutes of measuring
     document = {"device": jax.devices()[0].device_kind, "jax": jax.__version__}
-    if args.errors:
+    if options.errors:
         found = {value: bench.errors(rows) for value, rows in groups.items()}
         document |= {"reference": "textbook in float64"}
         document |= _by_value(over, {value: _as_rows(rows) for value, rows in found.items()})
@@ -76,7 +73,7 @@ def measure(args, flags):
 
     machine = bench.machine()
     timings = {
-        value: bench.measure(rows, args.repeats or 7, machine) for value, rows in groups.items()
+        value: bench.measure(rows, options.repeats or 7, machine) for value, rows in groups.items()
     }
     autos = {value: bench.chosen(recipe.experiment()) for value, recipe in recipes.items()}
     document |= {"machine": dataclasses.asdict(machine), "peak_mib": bench.peak_memory()}
@@ -99,14 +96,14 @@ def measure(args, flags):
     return document, "\n".join([*_under_titles(over, texts), note]), 0
 
 
-def _over_field(given: list[list[str]] | None) -> list[str] | None:
+def _over_field(given: tuple[tuple[str, ...], ...]) -> tuple[str, ...]:
     """The field and the values of the one --over."""
-    if given is None:
-        return None
+    if not given:
+        return ()
     example = "--over task.length 784 1568"
     if len(given) > 1:
         raise UserError(f"--over takes one field: give it once, as {example}")
-    field, *values = given[0] or [""]
+    field, *values = given[0] or ("",)
     if not values:
         raise UserError(f"--over takes a field, without dashes, and its values: {example}")
     if len(set(values)) < len(values):
@@ -114,30 +111,33 @@ def _over_field(given: list[list[str]] | None) -> list[str] | None:
     return given[0]
 
 
-def _over(recipe, over: list[str] | None) -> dict:
+def _over(recipe, over: tuple[str, ...]) -> dict:
     """The recipe for each value of --over; without it the recipe alone."""
     if not over:
         return {"": recipe}
     field, *values = over
-    return {
-        value: dataclasses.replace(recipe, flags=(*recipe.flags, f"--{field}", value))
-        for value in values
-    }
+    classes = class_words(recipe.experiment())
+    recipes = {}
+    for value in values:
+        word = f"{field}:{value}"
+        flags = [word] if word in classes else [f"--{field}", value]
+        recipes[value] = dataclasses.replace(recipe, flags=(*recipe.flags, *flags))
+    return recipes
 
 
-def _rows(recipe, args) -> dict:
+def _rows(recipe, options) -> dict:
     """What is measured beside one another; UserError where the mesh cannot hold the batch."""
     experiment = recipe.experiment()
     experiment.mesh.build(experiment.batch_size)
     rows = bench.executions(recipe)
-    if args.errors:
-        if args.peers:
+    if options.errors:
+        if options.peers:
             raise UserError("--errors compares executions of one model: leave out --peers")
         bench.reference(experiment)
         return rows
     try:
-        rows |= bench.textbooks(experiment) if args.textbook else {}
-        return rows | (bench.peers(experiment) if args.peers else {})
+        rows |= bench.textbooks(experiment) if options.textbook else {}
+        return rows | (bench.peers(experiment) if options.peers else {})
     except ValueError as error:
         raise UserError(str(error)) from None
 
@@ -146,16 +146,16 @@ def _as_rows(rows: dict) -> dict:
     return {"rows": {name: dataclasses.asdict(row) for name, row in rows.items()}}
 
 
-def _by_value(over: list[str] | None, documents: dict) -> dict:
+def _by_value(over: tuple[str, ...], documents: dict) -> dict:
     """Part of a document: one of a kind, or one for each value of a field."""
     return {"field": over[0], "values": documents} if over else documents[""]
 
 
-def _under_titles(over: list[str] | None, tables: dict[str, str]) -> list[str]:
+def _under_titles(over: tuple[str, ...], tables: dict[str, str]) -> list[str]:
     return [f"{over[0]} {value}\n{table}\n" if over else table for value, table in tables.items()]
 
 
-def _cost_figure(timings, over: list[str] | None, title: str):
+def _cost_figure(timings, over: tuple[str, ...], title: str):
     """Curves over the values of a field where they are numbers, else bars."""
     costs = {
         what: {

@@ -1,0 +1,198 @@
+"""The command line of an experiment, by tyro: options of a command, fields, classes by name.
+
+``--any.field value ...`` sets a field, ``any.field:class`` puts another class there with its fields
+at their defaults, in any order. Ours is what tyro leaves open: class words are moved to the front,
+outer ones first, for tyro reads a field before its class as a field of the class before; and a word
+that nothing takes is answered with what was probably meant.
+"""
+
+import contextlib
+import dataclasses
+import io
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Annotated, Any, TypeVar
+
+import tyro
+
+from wsrnn.choices import choice_of, hints, name_of, nearest, own_classes
+from wsrnn.errors import UserError
+
+T = TypeVar("T")
+
+CLASS_WORD = re.compile(r"[a-z][\w-]*(\.[\w-]+)*:[\w-]+")
+VALUES = tyro.conf.FlagConversionOff  # every field takes a value, booleans too
+ANYWHERE = tyro.conf.CascadeSubcommandArgs  # fields may follow the class words of other fields
+OF_OPTIONS = (tyro.conf.FlagCreatePairsOff,)
+
+
+def is_class_word(word: str, heads: Iterable[str]) -> bool:
+    """Whether a word is ``field:class``, for a field below one of `heads`."""
+    return bool(CLASS_WORD.fullmatch(word)) and re.split("[.:]", word)[0] in heads
+
+
+def classes_first(words: Sequence[str], heads: Iterable[str]) -> list[str]:
+    """The words with all ``field:class`` moved to the front, the outer fields before the inner."""
+    classes = [word.replace("_", "-") for word in words if is_class_word(word, heads)]
+    classes = sorted(classes, key=lambda word: word.partition(":")[0].count("."))
+    return classes + [word for word in words if not is_class_word(word, heads)]
+
+
+def parse_options(kind: type[T], words: Sequence[str]) -> tuple[T, list[str]]:
+    """A command's own options, and the words that are none of them."""
+    with _one_line_errors():
+        return tyro.cli(kind, args=list(words), return_unknown_args=True, config=OF_OPTIONS)
+
+
+def apply_flags(experiment: T, words: Sequence[str], own: Sequence[type] = ()) -> T:
+    """Return the experiment changed by flags; UserError names a word that is wrong, and the cure.
+
+    `own` are classes of the experiment file, which may be named beside the package's.
+    """
+    if not words:
+        return experiment
+    kind = type(experiment)
+    words = classes_first(words, names(kind))
+    with own_classes((*own, *_classes(experiment))):
+        with _one_line_errors():
+            changed, unknown = tyro.cli(
+                kind,
+                default=experiment,
+                args=words,
+                return_unknown_args=True,
+                config=(VALUES, ANYWHERE),
+            )
+        if unknown:
+            raise UserError(explain(unknown[0], changed))
+    return changed
+
+
+def help_text(options: type, experiment: Any, words: Sequence[str], own: Sequence[type]) -> str:
+    """The options of a command, the fields of an experiment with the classes among the words, and
+    the classes that its parts may be given as."""
+    kind = type(experiment)
+    both = dataclasses.make_dataclass(
+        "Both",
+        [
+            ("options", Annotated[(options, tyro.conf.arg(name=""), *OF_OPTIONS)]),
+            ("experiment", Annotated[(kind, tyro.conf.arg(name=""), VALUES)]),
+        ],
+    )
+    output = io.StringIO()
+    classes = [w for w in classes_first(words, names(kind)) if is_class_word(w, names(kind))]
+    with (
+        own_classes((*own, *_classes(experiment))),
+        contextlib.redirect_stdout(output),
+        contextlib.suppress(SystemExit),
+    ):
+        tyro.cli(
+            both,
+            default=both(options(), experiment),
+            args=[*classes, "--help"],
+            config=(ANYWHERE,),
+        )
+    lines = output.getvalue().rstrip().splitlines()
+    titles = [line.strip(" ╭─╮") for line in lines]
+    return "\n".join(lines[titles.index("options") :])  # without tyro's usage
+
+
+def explain(word: str, experiment: Any, options: Sequence[str] = ()) -> str:
+    """What is wrong with a word that nothing takes, and the cure; `options` are the command's."""
+    if CLASS_WORD.fullmatch(word):
+        return f"unknown class {word}{nearest(word.replace('_', '-'), class_words(experiment))}"
+    if not word.startswith("-"):
+        return f"unexpected argument {word} (positional arguments stand first; see --help)"
+    name = word.replace("_", "-").partition("=")[0]
+    valid = list(_flags(experiment))
+    if within := [field for field in valid if field.startswith(name + ".")]:
+        return f"{word} holds several fields: name one of them, such as {within[0]}"
+    place, _, field = name.removeprefix("--").rpartition(".")
+    others = [
+        f"{place}:{other}"
+        for other, kind in _choices(experiment).get(place, {}).items()
+        if field.replace("-", "_") in (f.name for f in dataclasses.fields(kind))
+    ]
+    if others:
+        now = name_of(type(_at(experiment, place)))
+        return f"{place}:{now} has no {field}: name a class that has it, {' or '.join(others)}"
+    return f"unknown flag {word}{nearest(name, [*options, *valid])}"
+
+
+def class_words(experiment: Any) -> list[str]:
+    """Every ``field:class`` that the experiment can be given."""
+    return [f"{at}:{name}" for at, named in _choices(experiment).items() for name in named]
+
+
+def names(kind: type) -> list[str]:
+    """The fields of a dataclass."""
+    return [field.name for field in dataclasses.fields(kind)]
+
+
+def head(flag: str) -> str:
+    """The first part of ``--first.second=value``, as Python writes it."""
+    return re.split(r"[.=]", flag.removeprefix("--"))[0].replace("-", "_")
+
+
+def own_names(options: type) -> list[str]:
+    """The flags of a command's own options."""
+    return ["--" + f.name.replace("_", "-") for f in dataclasses.fields(options)]
+
+
+def _parts(value: Any, name: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """(dotted name, annotation, value) of every field of a tree of dataclasses."""
+    for field in dataclasses.fields(value):
+        part = getattr(value, field.name)
+        path = f"{name}.{field.name}" if name else field.name
+        yield path.replace("_", "-"), hints(type(value)).get(field.name), part
+        if dataclasses.is_dataclass(part):
+            yield from _parts(part, path)
+
+
+def _classes(experiment: Any) -> list[type]:
+    parts = [part for _, _, part in _parts(experiment) if dataclasses.is_dataclass(part)]
+    return list(dict.fromkeys(type(part) for part in parts))
+
+
+def _flags(experiment: Any) -> Iterator[str]:
+    for path, _, part in _parts(experiment):
+        if not dataclasses.is_dataclass(part):
+            yield f"--{path}"
+
+
+def _choices(experiment: Any) -> dict[str, dict[str, type]]:
+    """The classes that each field may be given as."""
+    found = {}
+    for path, hint, _ in _parts(experiment):
+        if choice := choice_of(hint):
+            optional = {"none": type(None)} if _takes_none(hint) else {}
+            found[path] = choice.named() | optional
+    return found
+
+
+def _takes_none(hint: Any) -> bool:
+    return type(None) in getattr(hint, "__args__", ())
+
+
+def _at(experiment: Any, path: str) -> Any:
+    for name in path.replace("-", "_").split("."):
+        experiment = getattr(experiment, name)
+    return experiment
+
+
+@contextlib.contextmanager
+def _one_line_errors() -> Iterator[None]:
+    """Turn what tyro prints before it exits into one UserError."""
+    errors = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(errors):
+            yield
+    except SystemExit:
+        raise UserError(_without_box(errors.getvalue())) from None
+
+
+def _without_box(text: str) -> str:
+    """The message in the box that tyro draws around it, in any encoding."""
+    lines = text.strip("\n").splitlines()[1:]  # without the title
+    parts = re.split("[─-]{9,}", " ".join(line.strip("│| ╭╮╰╯") for line in lines))
+    message = next(part.strip() for part in (*parts, text) if part.strip())
+    return re.sub(r"^Error parsing (?:(-\S+: )|\S+: )", r"\1", message)
