@@ -105,7 +105,7 @@ def draw_curves(
         axes.text(dimension, 1.5e-4, " n = d", color="#999999", fontsize=8)
     axes.set(
         yscale="log", ylim=LIMITS, xlabel="examples in the prompt, n",
-        ylabel=f"{label}   (drawn within {LIMITS[0]:g} and {LIMITS[1]:g})", title=title,
+        ylabel=f"{label}   (drawn within 1e-4 and 1.3)", title=title,
     )  # fmt: skip
     axes.set_xticks(
         list(prefixes) if len(prefixes) < 12 else list(prefixes)[:: len(prefixes) // 10]
