@@ -25,7 +25,7 @@ from wsrnn.evaluations.in_context import PrefixError
 from wsrnn.experiment import Experiment
 from wsrnn.models.phi import PhiConfig
 from wsrnn.models.warp import WarpConfig
-from wsrnn.optim import OptimConfig
+from wsrnn.optim import Cosine, OptimConfig
 from wsrnn.tasks.regression import LinearRegression
 
 experiment = Experiment(
@@ -40,7 +40,7 @@ experiment = Experiment(
         mode="conv",
     ),
     evaluation=PrefixError(prefixes=(0, 1, 2, 5, 10, 15)),
-    optim=OptimConfig(learning_rate=2e-3, warmup=200),
+    optim=OptimConfig(learning_rate=2e-3, schedule=Cosine(warmup=200)),
     steps=6000,
     batch_size=128,
     eval_every=1000,

@@ -25,7 +25,7 @@ from wsrnn.evaluations.in_context import PrefixError
 from wsrnn.experiment import Experiment
 from wsrnn.models.lift import LiftConfig
 from wsrnn.models.warp import TransitionConfig, WarpConfig
-from wsrnn.optim import OptimConfig
+from wsrnn.optim import Cosine, OptimConfig
 from wsrnn.tasks.regression import LinearRegression
 
 experiment = Experiment(
@@ -44,7 +44,7 @@ experiment = Experiment(
         mode="conv",
     ),
     evaluation=PrefixError(prefixes=(0, 1, 2, 5, 10, 20)),
-    optim=OptimConfig(learning_rate=3e-2, warmup=50),
+    optim=OptimConfig(learning_rate=3e-2, schedule=Cosine(warmup=50)),
     steps=1000,
     batch_size=256,
     eval_every=500,

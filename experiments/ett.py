@@ -43,7 +43,7 @@ from wsrnn.experiment import Experiment
 from wsrnn.models.head import HeadConfig
 from wsrnn.models.phi import PhiConfig
 from wsrnn.models.warp import TransitionConfig, WarpConfig
-from wsrnn.optim import OptimConfig
+from wsrnn.optim import AdaBelief, Constant, Cosine, OptimConfig
 from wsrnn.tasks.series import Ett
 
 experiment = Experiment(
@@ -60,7 +60,7 @@ experiment = Experiment(
         mode="conv",
     ),
     evaluation=Forecast(period=24),
-    optim=OptimConfig(learning_rate=4e-4, warmup=50),
+    optim=OptimConfig(learning_rate=4e-4, schedule=Cosine(warmup=50)),
     steps=10_000,
     batch_size=32,
     eval_every=250,
@@ -81,7 +81,7 @@ variants = {
             mode="conv",
         ),
         optim=OptimConfig(
-            "adabelief", learning_rate=1e-5, schedule="constant", clip_norm=None, clip_value=1e-7
+            AdaBelief(), Constant(), learning_rate=1e-5, clip_norm=None, clip_value=1e-7
         ),
         steps=1500,
         batch_size=3600,

@@ -46,7 +46,7 @@ from wsrnn.models.rnn import RnnConfig
 from wsrnn.models.stack import StackConfig
 from wsrnn.models.transformer import TransformerConfig
 from wsrnn.models.warp import TransitionConfig, WarpConfig
-from wsrnn.optim import OptimConfig
+from wsrnn.optim import Cosine, OptimConfig
 from wsrnn.tasks.classes import NewClasses
 from wsrnn.tasks.dynamics import LinearSystem
 from wsrnn.tasks.prompts import Prompts
@@ -78,7 +78,7 @@ experiment = Experiment(
     task=LinearRegression(d=20, examples=40, sparse=3),
     model=looped(24, 32),
     evaluation=PrefixError(prefixes=(0, 5, 10, 20, 40)),
-    optim=OptimConfig(learning_rate=1e-2, warmup=200),
+    optim=OptimConfig(learning_rate=1e-2, schedule=Cosine(warmup=200)),
     steps=2000,
     batch_size=64,
     eval_every=250,

@@ -39,7 +39,7 @@ from wsrnn.experiment import Experiment
 from wsrnn.models.lift import LiftConfig
 from wsrnn.models.phi import PhiConfig
 from wsrnn.models.warp import TransitionConfig, WarpConfig
-from wsrnn.optim import OptimConfig
+from wsrnn.optim import Cosine, OptimConfig
 from wsrnn.tasks.prompts import Prompts
 from wsrnn.tasks.regression import LinearRegression
 
@@ -205,7 +205,7 @@ experiment = replace(
         read_input=True,
         mode="conv",
     ),
-    optim=OptimConfig(learning_rate=2e-3, warmup=300),
+    optim=OptimConfig(learning_rate=2e-3, schedule=Cosine(warmup=300)),
     steps=3000,
 )
 

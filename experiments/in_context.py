@@ -50,7 +50,7 @@ from wsrnn.evaluations.in_context import PrefixError
 from wsrnn.experiment import Experiment
 from wsrnn.models.lift import LiftConfig
 from wsrnn.models.warp import TransitionConfig, WarpConfig
-from wsrnn.optim import OptimConfig
+from wsrnn.optim import Cosine, OptimConfig
 from wsrnn.tasks.regression import LinearRegression
 
 summing = {  # theta adds up lifted tokens
@@ -74,7 +74,7 @@ experiment = Experiment(
         **summing,
     ),
     evaluation=PrefixError(built_in=True),
-    optim=OptimConfig(learning_rate=1e-2, warmup=300),
+    optim=OptimConfig(learning_rate=1e-2, schedule=Cosine(warmup=300)),
     steps=6000,
     batch_size=256,
     eval_every=1000,
@@ -88,7 +88,7 @@ mlp = replace(
     experiment,
     task=replace(experiment.task, noise=0.0, train_on="longest"),
     model=replace(layers, width=12, activation="relu", lift=LiftConfig("mlp", width=96, size=64)),
-    optim=OptimConfig(learning_rate=4e-3, warmup=300),
+    optim=OptimConfig(learning_rate=4e-3, schedule=Cosine(warmup=300)),
     steps=10_000,
 )
 variants = {
@@ -115,7 +115,7 @@ variants = {
             input_scale=0.3,
             **summing,
         ),
-        optim=OptimConfig(learning_rate=2e-3, warmup=500),
+        optim=OptimConfig(learning_rate=2e-3, schedule=Cosine(warmup=500)),
         steps=9000,
     ),
 }

@@ -20,7 +20,7 @@ from wsrnn.experiment import Experiment
 from wsrnn.models.lift import LiftConfig
 from wsrnn.models.phi import PhiConfig
 from wsrnn.models.warp import TransitionConfig, WarpConfig
-from wsrnn.optim import OptimConfig
+from wsrnn.optim import Cosine, OptimConfig
 from wsrnn.tasks.regression import LinearRegression
 
 experiment = Experiment(
@@ -38,7 +38,7 @@ experiment = Experiment(
         read_time=False,
         read_input=True,
     ),
-    optim=OptimConfig(learning_rate=1e-4, warmup=50),
+    optim=OptimConfig(learning_rate=1e-4, schedule=Cosine(warmup=50)),
     steps=500,
     batch_size=64,
     eval_every=250,

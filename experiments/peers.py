@@ -56,7 +56,7 @@ from wsrnn.models.selective import DeltaWarpConfig, SelectiveConfig
 from wsrnn.models.ssm import SsmConfig
 from wsrnn.models.transformer import TransformerConfig
 from wsrnn.models.warp import TransitionConfig, WarpConfig
-from wsrnn.optim import OptimConfig
+from wsrnn.optim import Cosine, OptimConfig
 from wsrnn.tasks.regression import LinearRegression
 
 warp = WarpConfig(
@@ -85,7 +85,7 @@ experiment = Experiment(
     task=LinearRegression(d=5, examples=20, noise=0.25),
     model=warp,
     evaluation=PrefixError(),
-    optim=OptimConfig(learning_rate=3e-3, warmup=200),
+    optim=OptimConfig(learning_rate=3e-3, schedule=Cosine(warmup=200)),
     steps=1000,
     batch_size=64,
     eval_every=500,

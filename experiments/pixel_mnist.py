@@ -49,7 +49,7 @@ from wsrnn.experiment import Experiment
 from wsrnn.models.head import HeadConfig
 from wsrnn.models.phi import PhiConfig
 from wsrnn.models.warp import TransitionConfig, WarpConfig
-from wsrnn.optim import OptimConfig
+from wsrnn.optim import AdaBelief, Constant, Cosine, OptimConfig
 from wsrnn.tasks.pixels import PixelSequence
 
 experiment = Experiment(
@@ -65,7 +65,7 @@ experiment = Experiment(
         mode="conv",
     ),
     evaluation=Completion((100, 300, 600)),
-    optim=OptimConfig(learning_rate=1e-4, warmup=500),
+    optim=OptimConfig(learning_rate=1e-4, schedule=Cosine(warmup=500)),
     steps=20_000,
     batch_size=64,
     eval_every=1000,
@@ -85,7 +85,7 @@ small = dataclasses.replace(
         head=HeadConfig("clip"),
     ),
     evaluation=Completion((25, 75, 150), images=10_000),
-    optim=OptimConfig(learning_rate=1e-3, warmup=50),
+    optim=OptimConfig(learning_rate=1e-3, schedule=Cosine(warmup=50)),
     steps=2500,
     batch_size=32,
     eval_every=500,
@@ -99,9 +99,7 @@ paper = dataclasses.replace(
     model=WarpConfig(
         width=24, depth=3, head=HeadConfig("tanh", uncertain=True, floor=0.5), mode="conv"
     ),
-    optim=OptimConfig(
-        "adabelief", learning_rate=1e-4, schedule="constant", clip_norm=None, clip_value=1e-7
-    ),
+    optim=OptimConfig(AdaBelief(), Constant(), learning_rate=1e-4, clip_norm=None, clip_value=1e-7),
     steps=86_000,
     batch_size=128,
 )
@@ -120,7 +118,7 @@ variants = {
             head=HeadConfig(),
         ),
         evaluation=LossOnly(),
-        optim=OptimConfig(learning_rate=1e-3, warmup=50),
+        optim=OptimConfig(learning_rate=1e-3, schedule=Cosine(warmup=50)),
         steps=3000,
         eval_every=500,
         save_every=500,

@@ -27,7 +27,7 @@ from wsrnn.models.lift import LiftConfig
 from wsrnn.models.rnn import RnnConfig
 from wsrnn.models.transformer import TransformerConfig
 from wsrnn.models.warp import TransitionConfig, WarpConfig
-from wsrnn.optim import OptimConfig
+from wsrnn.optim import Cosine, OptimConfig
 from wsrnn.tasks.regression import LinearRegression
 
 experiment = Experiment(
@@ -48,7 +48,7 @@ experiment = Experiment(
         mode="conv",
     ),
     evaluation=PrefixError(prefixes=(0, 5, 10, 20, 30, 40), built_in=True),
-    optim=OptimConfig(learning_rate=1e-2, warmup=200),
+    optim=OptimConfig(learning_rate=1e-2, schedule=Cosine(warmup=200)),
     steps=15_000,
     batch_size=64,
     draw="step",
@@ -66,7 +66,7 @@ def sweep(experiment: Experiment) -> dict[str, Experiment]:
     peers = replace(
         experiment,
         task=replace(task, train_on="all") if task.train_on == "any" else task,
-        optim=OptimConfig(learning_rate=3e-3, warmup=200),
+        optim=OptimConfig(learning_rate=3e-3, schedule=Cosine(warmup=200)),
         eval_every=100,
     )
     return {

@@ -45,7 +45,7 @@ from wsrnn.experiment import Experiment
 from wsrnn.models.head import HeadConfig
 from wsrnn.models.lift import LiftConfig
 from wsrnn.models.warp import TransitionConfig, WarpConfig
-from wsrnn.optim import OptimConfig
+from wsrnn.optim import Cosine, OptimConfig
 from wsrnn.tasks.tables import SyntheticTables
 
 experiment = Experiment(
@@ -65,7 +65,7 @@ experiment = Experiment(
         mode="conv",
     ),
     evaluation=TableErrors(),
-    optim=OptimConfig(learning_rate=1e-2, warmup=100),
+    optim=OptimConfig(learning_rate=1e-2, schedule=Cosine(warmup=100)),
     steps=600,
     batch_size=24,
     eval_every=300,

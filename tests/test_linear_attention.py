@@ -120,7 +120,7 @@ def test_what_it_cannot_serve_is_refused(make, cure, unchecked):
 
 
 def test_sgd_is_plain_gradient_descent():
-    config = optim.OptimConfig("sgd", clip_norm=None)
+    config = optim.OptimConfig(optim.Sgd(), clip_norm=None)
     gradient = jnp.array([3.0, -4.0])
     update, _ = config.build().update(gradient, config.build().init(gradient), gradient)
     np.testing.assert_array_equal(update, gradient)

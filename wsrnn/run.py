@@ -24,7 +24,9 @@ CHECKPOINTS = "checkpoints"
 LOCK = ".lock"
 TRIALS = "trials.json"  # which copies a folder of `wsrnn.trials` holds
 # Fields that cannot change what a run computes: free to differ when it is continued.
-FREE = re.compile(r"mesh\.|workers$|(eval|save|log)_every$|keep$|task\.data_dir$|evaluation(\.|$)")
+FREE = re.compile(
+    r"mesh\.|optim\.accumulate$|workers$|(eval|save|log)_every$|keep$|task\.data_dir$|evaluation(\.|$)"
+)
 
 
 @dataclass(frozen=True)
