@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from wsrnn import icl, optim, plateaus
+from wsrnn import icl, plateaus
 from wsrnn.models.linear_attention import LinearAttention, LinearAttentionConfig
 from wsrnn.tasks.drawn import draw
 from wsrnn.tasks.prompts import Prompts
@@ -117,13 +117,6 @@ def test_the_state_is_all_that_a_prediction_knows_of_the_examples():
 def test_what_it_cannot_serve_is_refused(make, cure, unchecked):
     with pytest.raises(ValueError, match=cure):
         make()
-
-
-def test_sgd_is_plain_gradient_descent():
-    config = optim.OptimConfig(optim.Sgd(), clip_norm=None)
-    gradient = jnp.array([3.0, -4.0])
-    update, _ = config.build().update(gradient, config.build().init(gradient), gradient)
-    np.testing.assert_array_equal(update, gradient)
 
 
 # The saddles of training.
