@@ -24,7 +24,7 @@ from dataclasses import replace
 from wsrnn.evaluations.in_context import PrefixError
 from wsrnn.experiment import Experiment
 from wsrnn.models.warp import Query, WarpConfig
-from wsrnn.optim import OptimConfig
+from wsrnn.optim import Cosine, OptimConfig
 from wsrnn.root import Mlp
 from wsrnn.tasks.regression import LinearRegression
 
@@ -37,7 +37,7 @@ experiment = Experiment(
         mode="conv",
     ),
     evaluation=PrefixError(prefixes=(0, 1, 2, 5, 10, 15)),
-    optim=OptimConfig(learning_rate=2e-3, warmup=200),
+    optim=OptimConfig(learning_rate=2e-3, schedule=Cosine(warmup=200)),
     steps=6000,
     batch_size=128,
     eval_every=1000,

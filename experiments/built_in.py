@@ -24,7 +24,7 @@ from dataclasses import replace
 from wsrnn.evaluations.in_context import PrefixError
 from wsrnn.experiment import Experiment
 from wsrnn.models.warp import Bilinear, summing
-from wsrnn.optim import OptimConfig
+from wsrnn.optim import Cosine, OptimConfig
 from wsrnn.root import ConjugateGradients, Descent
 from wsrnn.tasks.regression import LinearRegression
 
@@ -32,7 +32,7 @@ experiment = Experiment(
     task=LinearRegression(d=5, examples=20),
     model=summing(Descent(steps=8, prior=0.1), Bilinear()),
     evaluation=PrefixError(prefixes=(0, 1, 2, 5, 10, 20)),
-    optim=OptimConfig(learning_rate=3e-2, warmup=50),
+    optim=OptimConfig(learning_rate=3e-2, schedule=Cosine(warmup=50)),
     steps=1000,
     batch_size=256,
     eval_every=500,

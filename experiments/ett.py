@@ -41,7 +41,7 @@ import dataclasses
 from wsrnn.evaluations.forecast import Forecast
 from wsrnn.experiment import Experiment
 from wsrnn.models.warp import FromFirst, Head, Matrix, Query, Scale, WarpConfig, Waves
-from wsrnn.optim import OptimConfig
+from wsrnn.optim import AdaBelief, Constant, Cosine, OptimConfig
 from wsrnn.recurrence import Dense
 from wsrnn.root import Linear, Mlp
 from wsrnn.tasks.series import Ett
@@ -58,7 +58,7 @@ experiment = Experiment(
         mode="conv",
     ),
     evaluation=Forecast(period=24),
-    optim=OptimConfig(learning_rate=4e-4, warmup=50),
+    optim=OptimConfig(learning_rate=4e-4, schedule=Cosine(warmup=50)),
     steps=10_000,
     batch_size=32,
     eval_every=250,
@@ -78,7 +78,7 @@ variants = {
             mode="conv",
         ),
         optim=OptimConfig(
-            "adabelief", learning_rate=1e-5, schedule="constant", clip_norm=None, clip_value=1e-7
+            AdaBelief(), Constant(), learning_rate=1e-5, clip_norm=None, clip_value=1e-7
         ),
         steps=1500,
         batch_size=3600,

@@ -45,7 +45,7 @@ from wsrnn.models.peers.rnn import RnnConfig
 from wsrnn.models.peers.transformer import TransformerConfig
 from wsrnn.models.warp import Features, Matrix, Outer, Query, WarpConfig, summing
 from wsrnn.models.warp.stack import StackConfig
-from wsrnn.optim import OptimConfig
+from wsrnn.optim import Cosine, OptimConfig
 from wsrnn.recurrence import Diagonal
 from wsrnn.root import Mlp, Residual
 from wsrnn.tasks.classes import NewClasses
@@ -64,7 +64,7 @@ experiment = Experiment(
     task=LinearRegression(d=20, examples=40, sparse=3),
     model=looped(24, 32),
     evaluation=PrefixError(prefixes=(0, 5, 10, 20, 40)),
-    optim=OptimConfig(learning_rate=1e-2, warmup=200),
+    optim=OptimConfig(learning_rate=1e-2, schedule=Cosine(warmup=200)),
     steps=2000,
     batch_size=64,
     eval_every=250,

@@ -37,7 +37,7 @@ from wsrnn import data, estimators, figures
 from wsrnn.evaluations import Evaluation, Result, in_batches
 from wsrnn.experiment import Experiment
 from wsrnn.models.warp import Matrix, MlpLift, Query, WarpConfig, summing
-from wsrnn.optim import OptimConfig
+from wsrnn.optim import Cosine, OptimConfig
 from wsrnn.root import Mlp
 from wsrnn.tasks.prompts import Prompts
 from wsrnn.tasks.regression import LinearRegression
@@ -194,7 +194,7 @@ experiment = replace(
     model=summing(
         Mlp(width=32, depth=2, start="he"), MlpLift(width=96, size=64), write=Matrix(scale=0.03)
     ),
-    optim=OptimConfig(learning_rate=2e-3, warmup=300),
+    optim=OptimConfig(learning_rate=2e-3, schedule=Cosine(warmup=300)),
     steps=3000,
 )
 

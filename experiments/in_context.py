@@ -49,7 +49,7 @@ from dataclasses import replace
 from wsrnn.evaluations.in_context import PrefixError
 from wsrnn.experiment import Experiment
 from wsrnn.models.warp import LowRankLift, Matrix, MlpLift, Outer, summing
-from wsrnn.optim import OptimConfig
+from wsrnn.optim import Cosine, OptimConfig
 from wsrnn.root import Descent, Residual
 from wsrnn.tasks.regression import LinearRegression
 
@@ -57,7 +57,7 @@ experiment = Experiment(
     task=LinearRegression(d=5, examples=20, noise=0.25),
     model=summing(Residual(width=8, repeats=16), Outer(size=8)),
     evaluation=PrefixError(built_in=True),
-    optim=OptimConfig(learning_rate=1e-2, warmup=300),
+    optim=OptimConfig(learning_rate=1e-2, schedule=Cosine(warmup=300)),
     steps=6000,
     batch_size=256,
     eval_every=1000,
@@ -73,7 +73,7 @@ mlp = replace(
         MlpLift(width=96, size=64),
         write=learned_B,
     ),
-    optim=OptimConfig(learning_rate=4e-3, warmup=300),
+    optim=OptimConfig(learning_rate=4e-3, schedule=Cosine(warmup=300)),
     steps=10_000,
 )
 variants = {
@@ -93,7 +93,7 @@ variants = {
     "tied": replace(
         experiment,
         model=summing(Descent(steps=8, prior=0.25), LowRankLift(size=48), write=learned_B),
-        optim=OptimConfig(learning_rate=2e-3, warmup=500),
+        optim=OptimConfig(learning_rate=2e-3, schedule=Cosine(warmup=500)),
         steps=9000,
     ),
 }

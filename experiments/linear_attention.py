@@ -38,7 +38,7 @@ from dataclasses import replace
 from wsrnn.evaluations.in_context import PrefixError
 from wsrnn.experiment import Experiment
 from wsrnn.models.peers.linear_attention import LinearAttentionConfig
-from wsrnn.optim import OptimConfig
+from wsrnn.optim import Constant, OptimConfig, Sgd
 from wsrnn.tasks.regression import LinearRegression
 
 experiment = Experiment(
@@ -57,7 +57,7 @@ published = replace(  # Zhang et al.'s prompts
     task=LinearRegression(d=4, examples=31, spectrum="k", layout="joint_masked", prompts=5000),
     model=LinearAttentionConfig(heads=5, rank=1, start=1e-2),
     evaluation=PrefixError(prompts=40_000, prefixes=(31,)),
-    optim=OptimConfig("sgd", learning_rate=0.4, schedule="constant", clip_norm=None),
+    optim=OptimConfig(Sgd(), Constant(), learning_rate=0.4, clip_norm=None),
     draw="step",
     steps=7000,
     batch_size=5000,

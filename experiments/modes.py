@@ -18,7 +18,7 @@ from dataclasses import replace
 
 from wsrnn.experiment import Experiment
 from wsrnn.models.warp import Matrix, MlpLift, Query, WarpConfig
-from wsrnn.optim import OptimConfig
+from wsrnn.optim import Cosine, OptimConfig
 from wsrnn.recurrence import Dense
 from wsrnn.root import Mlp
 from wsrnn.tasks.regression import LinearRegression
@@ -34,7 +34,7 @@ experiment = Experiment(
         drive="value",
         layout="read_before_write",
     ),
-    optim=OptimConfig(learning_rate=1e-4, warmup=50),
+    optim=OptimConfig(learning_rate=1e-4, schedule=Cosine(warmup=50)),
     steps=500,
     batch_size=64,
     eval_every=250,

@@ -55,7 +55,7 @@ from wsrnn.models.peers.ssm import SsmConfig
 from wsrnn.models.peers.transformer import TransformerConfig
 from wsrnn.models.warp import LowRankLift, Matrix, MlpLift, Outer, summing
 from wsrnn.models.warp.selective import DeltaWarpConfig, SelectiveConfig
-from wsrnn.optim import OptimConfig
+from wsrnn.optim import Cosine, OptimConfig
 from wsrnn.root import Mlp, Residual
 from wsrnn.tasks.regression import LinearRegression
 
@@ -66,7 +66,7 @@ experiment = Experiment(
     task=LinearRegression(d=5, examples=20, noise=0.25),
     model=warp,
     evaluation=PrefixError(),
-    optim=OptimConfig(learning_rate=3e-3, warmup=200),
+    optim=OptimConfig(learning_rate=3e-3, schedule=Cosine(warmup=200)),
     steps=1000,
     batch_size=64,
     eval_every=500,

@@ -57,7 +57,7 @@ from wsrnn.models.warp import (
     WarpConfig,
     Waves,
 )
-from wsrnn.optim import OptimConfig
+from wsrnn.optim import AdaBelief, Constant, Cosine, OptimConfig
 from wsrnn.recurrence import Dense
 from wsrnn.root import Linear, Mlp
 from wsrnn.tasks.pixels import PixelSequence
@@ -73,7 +73,7 @@ experiment = Experiment(
         mode="conv",
     ),
     evaluation=Completion((100, 300, 600)),
-    optim=OptimConfig(learning_rate=1e-4, warmup=500),
+    optim=OptimConfig(learning_rate=1e-4, schedule=Cosine(warmup=500)),
     steps=20_000,
     batch_size=64,
     eval_every=1000,
@@ -92,7 +92,7 @@ small = dataclasses.replace(
         head=Head(Clip()),
     ),
     evaluation=Completion((25, 75, 150), images=10_000),
-    optim=OptimConfig(learning_rate=1e-3, warmup=50),
+    optim=OptimConfig(learning_rate=1e-3, schedule=Cosine(warmup=50)),
     steps=2500,
     batch_size=32,
     eval_every=500,
@@ -106,9 +106,7 @@ paper = dataclasses.replace(
     model=WarpConfig(
         root=Mlp(width=24, depth=3), head=Head(Tanh(), scale=Scale(floor=0.5)), mode="conv"
     ),
-    optim=OptimConfig(
-        "adabelief", learning_rate=1e-4, schedule="constant", clip_norm=None, clip_value=1e-7
-    ),
+    optim=OptimConfig(AdaBelief(), Constant(), learning_rate=1e-4, clip_norm=None, clip_value=1e-7),
     steps=86_000,
     batch_size=128,
 )
@@ -127,7 +125,7 @@ variants = {
             head=Head(),
         ),
         evaluation=LossOnly(),
-        optim=OptimConfig(learning_rate=1e-3, warmup=50),
+        optim=OptimConfig(learning_rate=1e-3, schedule=Cosine(warmup=50)),
         steps=3000,
         eval_every=500,
         save_every=500,

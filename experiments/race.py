@@ -26,7 +26,7 @@ from wsrnn.models.peers.fast_weights import FastWeightsConfig
 from wsrnn.models.peers.rnn import RnnConfig
 from wsrnn.models.peers.transformer import TransformerConfig
 from wsrnn.models.warp import Outer, summing
-from wsrnn.optim import OptimConfig
+from wsrnn.optim import Cosine, OptimConfig
 from wsrnn.root import Residual
 from wsrnn.tasks.regression import LinearRegression
 
@@ -34,7 +34,7 @@ experiment = Experiment(
     task=LinearRegression(d=20, examples=40, train_on="longest"),
     model=summing(Residual(width=24, repeats=32), Outer(size=24)),
     evaluation=PrefixError(prefixes=(0, 5, 10, 20, 30, 40), built_in=True),
-    optim=OptimConfig(learning_rate=1e-2, warmup=200),
+    optim=OptimConfig(learning_rate=1e-2, schedule=Cosine(warmup=200)),
     steps=15_000,
     batch_size=64,
     draw="step",
@@ -52,7 +52,7 @@ def sweep(experiment: Experiment) -> dict[str, Experiment]:
     peers = replace(
         experiment,
         task=replace(task, train_on="all") if task.train_on == "any" else task,
-        optim=OptimConfig(learning_rate=3e-3, warmup=200),
+        optim=OptimConfig(learning_rate=3e-3, schedule=Cosine(warmup=200)),
         eval_every=100,
     )
     return {

@@ -43,7 +43,7 @@ Command: wsrnn train experiments/real_tables.py --data-dir DATA        (pip inst
 from wsrnn.evaluations.tables import TableErrors
 from wsrnn.experiment import Experiment
 from wsrnn.models.warp import Clip, Features, Head, Moments, summing
-from wsrnn.optim import OptimConfig
+from wsrnn.optim import Cosine, OptimConfig
 from wsrnn.root import Evidence
 from wsrnn.tasks.tables import SyntheticTables
 
@@ -53,7 +53,7 @@ experiment = Experiment(
         Evidence(priors=6), Moments(), features=Features(units=33), head=Head(Clip(bound=8.0))
     ),
     evaluation=TableErrors(),
-    optim=OptimConfig(learning_rate=1e-2, warmup=100),
+    optim=OptimConfig(learning_rate=1e-2, schedule=Cosine(warmup=100)),
     steps=600,
     batch_size=24,
     eval_every=300,

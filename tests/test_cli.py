@@ -226,7 +226,7 @@ def test_a_sweep_trains_siblings_and_compares_them(run, tmp_path):
         "4",
         "--eval-every",
         "2",
-        "--optim.warmup",
+        "--optim.schedule.warmup",
         "0",
         "--task.examples",
         "5",

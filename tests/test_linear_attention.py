@@ -9,7 +9,6 @@ import pytest
 from batches import prompts
 from flax import nnx
 
-from wsrnn import optim
 from wsrnn.evaluations.prefix_errors import predictions
 from wsrnn.icl import errors, probes, robustness
 from wsrnn.models.peers.linear_attention import LinearAttentionConfig
@@ -112,13 +111,6 @@ def test_the_state_is_all_that_a_prediction_knows_of_the_examples():
 def test_what_it_cannot_serve_is_refused(make, cure, unchecked):
     with pytest.raises(ValueError, match=cure):
         make()
-
-
-def test_sgd_is_plain_gradient_descent():
-    config = optim.OptimConfig("sgd", clip_norm=None)
-    gradient = jnp.array([3.0, -4.0])
-    update, _ = config.build().update(gradient, config.build().init(gradient), gradient)
-    np.testing.assert_array_equal(update, gradient)
 
 
 # The study of a run, in every layout.

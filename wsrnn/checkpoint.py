@@ -112,19 +112,28 @@ class Checkpoints:
             )
 
     def restore_params(self, step: int, abstract: Any, layouts: Any = None) -> Any:
-        """Return the field `params` of the state of `step` alone, as `restore` does."""
+        """Return the parameters of the state of `step` alone, as `restore` does.
+
+        That is their average, where the state keeps one: what was validated.
+        """
         with self._reading(step), ocp.PyTreeCheckpointer() as reader:
-            self._check_fit(step, {"params": layouts or abstract})
-            arguments = ocp.checkpoint_utils.construct_restore_args(
-                {"params": abstract}, strict=False
-            )
+            saved = _shapes(self._manager.item_metadata(step))
+            averaged = any(name.startswith("average.params.") for name in saved)
+
+            def inside(tree):
+                return {"average": {"params": tree}} if averaged else {"params": tree}
+
+            self._check_fit(step, inside(layouts or abstract))
+            wanted = inside(abstract)
             restored = reader.restore(
                 self.folder / str(step) / "default",
                 args=ocp.args.PyTreeRestore(
-                    {"params": abstract}, restore_args=arguments, partial_restore=True
+                    wanted,
+                    restore_args=ocp.checkpoint_utils.construct_restore_args(wanted, strict=False),
+                    partial_restore=True,
                 ),
             )
-            return restored["params"]
+            return restored["average"]["params"] if averaged else restored["params"]
 
     @contextmanager
     def _reading(self, step: int):
@@ -141,9 +150,9 @@ class Checkpoints:
     def _check_fit(self, step: int, abstract: Any) -> None:
         wanted, saved = _shapes(abstract), _shapes(self._manager.item_metadata(step))
         saved |= (self._manager.metadata(step).custom_metadata or {}).get(TRUE_SHAPES, {})
-        parts = {name.partition(".")[0] for name in wanted}
+        parts = {_module(name) for name in wanted}
         for name in sorted(saved):
-            if name not in wanted and name.partition(".")[0] in parts:
+            if name not in wanted and _module(name) in parts:
                 raise UserError(
                     f"checkpoint {self.folder}/{step} has {name} {saved[name]}, this "
                     "experiment has not: it is of another model"
@@ -162,6 +171,11 @@ class Checkpoints:
 
 def _loss(metrics: dict) -> float:
     return metrics.get("loss", NO_METRIC)
+
+
+def _module(name: str) -> str:
+    """The field of the state that a leaf belongs to."""
+    return ".".join(name.split(".")[: 2 if name.startswith("average.") else 1])
 
 
 def _shapes(tree: Any) -> dict[str, list[int]]:

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 import jax
 from flax import nnx
+from jaxtyping import Array
 
 from wsrnn import catalog
 from wsrnn.choices import check_literals, choice
@@ -57,6 +58,11 @@ class Experiment:
         for name in (*counts, "max_skipped"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.batch_size % self.optim.accumulate:
+            raise ValueError(
+                f"batch_size {self.batch_size} is not divisible by optim.accumulate "
+                f"{self.optim.accumulate}: change one of them"
+            )
         if self.eval_batches is not None and self.eval_batches < 1:
             raise ValueError(f"eval_batches must be at least 1 or None, got {self.eval_batches}")
         if not 0 <= self.seed < 2**32:
@@ -87,9 +93,10 @@ class Experiment:
                 f"{self.model.uncertain}: nll needs an uncertain model and only it can use one"
             )
 
-    def build_model(self) -> Model:
-        """A fresh model for the task, drawn from the seed."""
-        return self.model.build(self.task.d_in, self.task.d_out, rngs=nnx.Rngs(self.seed))
+    def build_model(self, key: Array | None = None) -> Model:
+        """A fresh model for the task, drawn from the seed, or from a random key."""
+        rngs = nnx.Rngs(self.seed if key is None else key)
+        return self.model.build(self.task.d_in, self.task.d_out, rngs=rngs)
 
     def parameter_count(self) -> int:
         """The number of trainable parameters; makes no arrays."""
@@ -120,5 +127,6 @@ class Experiment:
         split over `devices`, those of the mesh if None.
         """
         task, last = self.task, self.task.reads("train") != "all"
-        batch = max(1, self.batch_size // (devices or self.mesh.devices()))
+        parts = (devices or self.mesh.devices()) * self.optim.accumulate
+        batch = max(1, self.batch_size // parts)
         return self.model.plans(task.d_in, task.d_out, batch=batch, length=task.length, last=last)

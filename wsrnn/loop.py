@@ -19,7 +19,7 @@ from jax.experimental import multihost_utils
 
 from wsrnn import data, step
 from wsrnn.checkpoint import Checkpoints
-from wsrnn.errors import RunError
+from wsrnn.errors import RunError, UserError
 from wsrnn.experiment import Experiment
 from wsrnn.metrics import Measures
 from wsrnn.metrics_log import MetricsLog
@@ -38,13 +38,16 @@ def compose(experiment: Experiment, mesh: jax.sharding.Mesh) -> step.Program:
     """The compiled steps of a resolved experiment."""
     task = experiment.task
     reads = {"train": task.reads("train"), "eval": task.reads("valid")}
-    optim = experiment.optim
+    optim, size = experiment.optim, experiment.batch_size
+    if size % (mesh.size * optim.accumulate):
+        raise UserError(
+            f"batch_size {size} is not divisible by {mesh.size} device(s) x optim.accumulate "
+            f"{optim.accumulate}: change one of them"
+        )
     drawn = None
     if experiment.draw == "step":
-        drawn = data.batches_in_step(task, experiment.batch_size, experiment.seed)
-    return step.program(
-        experiment.build_model, optim.build(), optim.rate(), mesh, task.loss, reads, drawn
-    )
+        drawn = data.batches_in_step(task, size, experiment.seed)
+    return step.program(experiment.build_model, optim, mesh, task.loss, reads, drawn)
 
 
 def fit(
@@ -77,12 +80,12 @@ def fit(
     for change in run.changes:
         log.info("continuing with %s", change)
     optim = experiment.optim
-    if optim.schedule == "cosine" and experiment.steps > optim.decay_steps:
+    if optim.schedule.ends and experiment.steps > optim.decay_steps:
         log.info(
             "the schedule ends at step %d: from there the rate stays at %g (a new schedule is a "
             "new run, with --init-from)",
             optim.decay_steps,
-            optim.learning_rate * optim.final_fraction,
+            optim.rate()(optim.decay_steps),
         )
 
     with ExitStack() as stack:
@@ -98,7 +101,7 @@ def fit(
         else:
             state = program.init()
             if initial is not None:
-                state = state._replace(params=initial)
+                state = state.starting_at(initial)
         record = stack.enter_context(MetricsLog(out, start, lead))
         monitor = TensorBoard(out, start + 1 if start else 0) if lead else None
         if monitor:
@@ -165,11 +168,11 @@ def _train(experiment, program, mesh, state, start, checkpoints, record, monitor
             if due:
                 settle()
                 with timer.paused():
-                    validation = _validate(experiment, program, mesh, state.params, process)
+                    validation = _validate(experiment, program, mesh, state.evaluated, process)
                     loss = validation["loss"]
                     record.valid(number, validation)
                     if monitor:
-                        _look(experiment, program, state.params, monitor, number, validation)
+                        _look(experiment, program, state.evaluated, monitor, number, validation)
                 show.note(f"step {number}  validation " + _numbers(validation))
             stop = bool(stopping)
             saving = number > start and (due or stop or number % experiment.save_every == 0)

@@ -107,7 +107,8 @@ def _experiment(recipe: Recipe) -> Experiment:
         if recipe.member:
             base = module.sweep(base)[recipe.member]
         experiment = apply_flags(base, recipe.flags, recipe.classes())
-        nnx.eval_shape(experiment.build_model)  # whether the model fits the task
+        model = nnx.eval_shape(experiment.build_model)  # whether it fits the task
+        experiment.optim.check(nnx.as_pure(nnx.state(model)))
     except UserError as error:
         raise UserError(f"{sibling}{error}") from None
     except ValueError as error:  # what configs raise says value and cure

@@ -41,7 +41,9 @@ LOCK = ".lock"
 TRIALS = "trials.json"  # which copies a folder of `wsrnn.trials` holds
 BEFORE_TREES = "1ea37aa"  # the last commit whose runs hold no tree
 # Fields that cannot change what a run computes: free to differ when it is continued.
-FREE = re.compile(r"mesh\.|workers$|(eval|save|log)_every$|keep$|task\.data_dir$|evaluation(\.|$)")
+FREE = re.compile(
+    r"mesh\.|optim\.accumulate$|workers$|(eval|save|log)_every$|keep$|task\.data_dir$|evaluation(\.|$)"
+)
 
 
 @dataclass(frozen=True)

@@ -80,8 +80,8 @@ def batch_sharding(mesh: Mesh) -> NamedSharding:
 class Layout:
     """How an array lies on a mesh: whole on every device, or in equal parts along one axis.
 
-    That axis is padded with zeros where the devices do not divide it. Optimisers leave the padding
-    at zero, as its gradient is, and checkpoints may be read with another padding.
+    That axis is padded with zeros where the devices do not divide it, and checkpoints may be read
+    with another padding.
     """
 
     shape: tuple[int, ...]
@@ -116,6 +116,13 @@ class Layout:
     def trim(self, x: Array | np.ndarray) -> Array | np.ndarray:
         """Take the padding off."""
         return x[tuple(map(slice, self.shape))] if self.padding else x
+
+    def clear(self, x: Array) -> Array:
+        """Set the padding to zero."""
+        if not self.padding:
+            return x
+        along = jax.lax.broadcasted_iota(jnp.int32, x.shape, self.axis)
+        return jnp.where(along < self.shape[self.axis], x, 0)
 
     def gather(self, part: Array) -> Array:
         """The whole from each device's part, within `shard_map`; its adjoint scatters the sum."""

@@ -1,5 +1,6 @@
 """One optimiser step and one evaluation step, compiled. No time, no disk."""
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -13,8 +14,16 @@ from jaxtyping import Array, ArrayLike, Float, Int
 
 from wsrnn.metrics import LOSSES, Measures, last_valid
 from wsrnn.models import Model
+from wsrnn.optim import OptimConfig
 from wsrnn.sharding import AXES, Layout, layouts, replicated, specs
 from wsrnn.tasks import Batch
+
+
+class Average(NamedTuple):
+    """An exponential moving average of the parameters."""
+
+    updates: Int[Array, ""]  # how many it is of: skipped steps are not among them
+    params: Any
 
 
 class TrainState(NamedTuple):
@@ -23,6 +32,17 @@ class TrainState(NamedTuple):
     step: Int[Array, ""]
     params: Any
     opt_state: Any
+    average: Average | None = None
+
+    @property
+    def evaluated(self) -> Any:
+        """The parameters to evaluate: their average, where one is kept."""
+        return self.params if self.average is None else self.average.params
+
+    def starting_at(self, params: Any) -> "TrainState":
+        """The state of a run that has not begun, with other parameters."""
+        average = self.average and self.average._replace(params=jax.tree.map(jnp.copy, params))
+        return self._replace(params=params, average=average)
 
 
 class Program(NamedTuple):
@@ -35,12 +55,18 @@ class Program(NamedTuple):
     gradients: Callable[[Any, Batch], tuple[Any, Measures]]
     train_step: Callable[[TrainState, Batch | None], tuple[TrainState, dict[str, Array]]]
     eval_step: Callable[[Any, Batch], Measures]
+    # Not compiled, to be transformed: what `init` and `train_step` consist of.
+    fresh: Callable[..., TrainState]
+    update: "Update"
+
+
+Update = Callable[[TrainState, Batch, ArrayLike], tuple[TrainState, dict[str, Array]]]
+"""From state, batch and learning rate to the state after the step, and what is logged of it."""
 
 
 def program(
-    build: Callable[[], Model],
-    optimiser: optax.GradientTransformation,
-    rate: optax.Schedule,
+    build: Callable[..., Model],
+    optim: OptimConfig,
     mesh: Mesh,
     loss: str,
     reads: dict[str, str],
@@ -48,23 +74,27 @@ def program(
 ) -> Program:
     """Compose the steps of an experiment.
 
-    `build` makes the model; updates are `optimiser`'s times minus `rate` of the step; `reads` says
-    for "train" and for "eval" whether the mask selects one step of each sequence; `drawn`, if
-    given, makes the training batch of a step inside `train_step`, which then takes None for it. The
-    batch is split over all devices and every device works on its own part under `shard_map`: XLA
-    would gather the whole batch for each Fourier transform otherwise. Large parameters are gathered
-    for it, but those of `Model.in_rows`.
+    `build` makes the model, from a random key if given one; `reads` says for "train" and for "eval"
+    whether the mask selects one step of each sequence; `drawn`, if given, makes the training batch
+    of a step inside `train_step`, which then takes None for it. The batch is split over all devices
+    and every device works on its own part under `shard_map`: XLA would gather the whole batch for
+    each Fourier transform otherwise. Large parameters are gathered for it, but those of
+    `Model.in_rows`.
     """
+    blank = nnx.eval_shape(build)
+    graphdef, shapes = nnx.graphdef(blank), nnx.as_pure(nnx.state(blank))
+    optimiser, trained = optim.build(shapes), optim.trained(shapes)
 
-    def fresh() -> TrainState:
-        params = nnx.as_pure(nnx.state(build()))
-        return TrainState(jnp.zeros((), jnp.int32), params, optimiser.init(params))
+    def fresh(*key: Array) -> TrainState:
+        """The state before the first step."""
+        params = nnx.as_pure(nnx.state(build(*key)))
+        none = jnp.zeros((), jnp.int32)
+        average = Average(none, jax.tree.map(jnp.copy, params)) if optim.average else None
+        return TrainState(none, params, optimiser.init(params), average)
 
     def fresh_padded() -> TrainState:
         return jax.tree.map(Layout.pad, placed, fresh())
 
-    blank = nnx.eval_shape(build)
-    graphdef = nnx.graphdef(blank)
     placed = layouts(jax.eval_shape(fresh), mesh)
     shardings = jax.tree.map(lambda spec: NamedSharding(mesh, spec), specs(placed))
     abstract = jax.tree.map(
@@ -73,14 +103,19 @@ def program(
     )  # fmt: skip
 
     def gradients(params, batch):
-        def total(params):
+        def total(params, batch):
+            params = jax.tree.map(
+                lambda leaf, free: leaf if free else jax.lax.stop_gradient(leaf), params, trained
+            )
             model = from_parts(graphdef, placed.params, params)
             return measure(model, batch, loss, reads["train"])
 
-        grads, sums = jax.grad(total, has_aux=True)(params)
+        function = accumulated(jax.grad(total, has_aux=True), optim.accumulate)
+        grads, sums = function(params, batch)
         return jax.tree.map(Layout.total, placed.params, grads), jax.lax.psum(sums, AXES)
 
-    def contracted(params):
+    def constrained(params):
+        params = jax.tree.map(Layout.clear, placed.params, params)
         if not blank.contracts:
             return params
         model = nnx.merge(graphdef, jax.tree.map(Layout.trim, placed.params, params))
@@ -88,14 +123,15 @@ def program(
         return jax.tree.map(Layout.pad, placed.params, nnx.as_pure(nnx.state(model)))
 
     gradients = over_devices(gradients, mesh, placed.params, (specs(placed.params), P()))
+    update = update_of(gradients, optimiser, constrained, optim.average)
+    rate = optim.rate()
 
     def train_step(state: TrainState, batch: Batch | None):
         if drawn:
             batch = jax.lax.with_sharding_constraint(
                 drawn(state.step), NamedSharding(mesh, P(AXES))
             )
-        grads, sums = gradients(state.params, batch)
-        return updated(state, grads, sums, optimiser, rate(state.step), contracted)
+        return update(state, batch, rate(state.step))
 
     return Program(
         graphdef,
@@ -105,39 +141,77 @@ def program(
         jax.jit(gradients),
         jax.jit(train_step, donate_argnums=0, out_shardings=(shardings, replicated(mesh))),
         eval_step(graphdef, mesh, placed.params, loss, reads["eval"]),
+        fresh,
+        update,
     )
 
 
-def updated(
-    state: TrainState,
-    grads: Any,
-    sums: Measures,
-    optimiser: optax.GradientTransformation,
-    learning_rate: ArrayLike,
+def update_of(
+    gradients: Callable[[Any, Batch], tuple[Any, Measures]],
+    optimiser: optax.GradientTransformationExtraArgs,
     constrained: Callable[[Any], Any],
-) -> tuple[TrainState, dict[str, Array]]:
-    """Return the state after a step, and what is written down of it.
+    average: float | None,
+) -> Update:
+    """Compose one step of training: the only place that does.
 
-    `grads` are those of the sum of the loss over a batch, which `sums` counts; `constrained` brings
-    parameters back to where they should stay.
+    `gradients` are of the sum of the loss over a batch, which its measures count; parameters change
+    by minus the learning rate times what `optimiser` makes of them; `constrained` brings parameters
+    back to where they should stay; `average` is the decay of their average.
     """
-    grads = jax.tree.map(lambda g: g / sums["loss"].count, grads)
-    norm = optax.tree.norm(grads)
-    sound = jnp.isfinite(sums["loss"].total) & jnp.isfinite(norm)
-    updates, opt_state = optimiser.update(grads, state.opt_state, state.params)
-    updates = jax.tree.map(lambda update: -learning_rate * update, updates)
-    proposed = (constrained(optax.apply_updates(state.params, updates)), opt_state)
-    # A bad batch must leave no trace: keep parameters and moments as they were.
-    params, opt_state = jax.tree.map(
-        lambda new, old: jnp.where(sound, new, old), proposed, (state.params, state.opt_state)
+
+    def update(state, batch, learning_rate):
+        grads, sums = gradients(state.params, batch)
+        grads = jax.tree.map(lambda g: g / sums["loss"].count, grads)
+        norm = optax.tree.norm(grads)
+        sound = jnp.isfinite(sums["loss"].total) & jnp.isfinite(norm)
+        updates, opt_state = optimiser.update(
+            grads, state.opt_state, state.params, value=sums["loss"].value
+        )
+        updates = jax.tree.map(lambda update: -learning_rate * update, updates)
+        params = constrained(optax.apply_updates(state.params, updates))
+        averaged = moved(state.average, params, average) if average else None
+        proposed = TrainState(state.step, params, opt_state, averaged)
+        # A bad batch must leave no trace: keep parameters, moments and average as they were.
+        state = jax.tree.map(lambda new, old: jnp.where(sound, new, old), proposed, state)
+        log = {name: mean.value for name, mean in sums.items()}
+        log |= {
+            "grad_norm": norm,
+            "learning_rate": jnp.asarray(learning_rate),
+            "skipped": 1 - sound.astype(jnp.int32),
+        }
+        return state._replace(step=state.step + 1), log
+
+    return update
+
+
+def accumulated(function: Callable[[Any, Batch], Any], parts: int) -> Callable[[Any, Batch], Any]:
+    """The sum of function(params, micro-batch) over `parts` micro-batches, one after another."""
+    if parts == 1:
+        return function
+
+    def added_up(params, batch):
+        split = jax.tree.map(lambda x: x.reshape(parts, -1, *x.shape[1:]), batch)
+        first, rest = jax.tree.map(lambda x: x[0], split), jax.tree.map(lambda x: x[1:], split)
+
+        def add(sums, part):
+            return jax.tree.map(jnp.add, sums, function(params, part)), None
+
+        return jax.lax.scan(add, function(params, first), rest)[0]
+
+    return added_up
+
+
+def moved(average: Average, params: Any, decay: float) -> Average:
+    """The average after an update of the parameters.
+
+    The n-th counts by (1 - d) / (1 - d^n): the average is that of d^(n-k) theta_k over k = 1..n,
+    with weights that add up to 1.
+    """
+    n = average.updates + 1
+    weight = (1 - decay) / -jnp.expm1(n * math.log(decay))
+    return Average(
+        n, jax.tree.map(lambda old, new: old + weight * (new - old), average.params, params)
     )
-    log = {name: mean.value for name, mean in sums.items()}
-    log |= {
-        "grad_norm": norm,
-        "learning_rate": jnp.asarray(learning_rate),
-        "skipped": 1 - sound.astype(jnp.int32),
-    }
-    return TrainState(state.step + 1, params, opt_state), log
 
 
 def eval_step(

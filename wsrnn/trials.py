@@ -10,7 +10,6 @@ import json
 import logging
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import replace
 from itertools import repeat
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -27,13 +26,13 @@ from wsrnn.checkpoint import Checkpoints
 from wsrnn.errors import RunError, UserError
 from wsrnn.evaluations import Result
 from wsrnn.experiment import Experiment
-from wsrnn.loop import summed, to_devices
+from wsrnn.loop import compose, summed, to_devices
 from wsrnn.metrics_log import MetricsLog, read_metrics
 from wsrnn.progress import Progress, StepTimer, StopFlag
 from wsrnn.recipe import Recipe
 from wsrnn.run import CHECKPOINTS, CONFIG, TRIALS, Run, prepare_run
 from wsrnn.sharding import MeshConfig
-from wsrnn.step import TrainState, measure, updated
+from wsrnn.step import TrainState
 from wsrnn.tasks import SPLITS, check_examples
 from wsrnn.tensorboard import TensorBoard
 from wsrnn.trials_table import compare
@@ -221,7 +220,7 @@ def _train(experiment: Experiment, copies: Copies, folder: Path) -> Any | None:
                     stream = data.eval_stream(
                         task, "valid", size, seed, batches=experiment.eval_batches
                     )
-                    sums = summed(eval_step, mesh, training.state.params, stream)
+                    sums = summed(eval_step, mesh, training.state.evaluated, stream)
                     losses = np.asarray(jax.vmap(lambda mean: mean.value)(sums["loss"]), float)
                     named = dict(zip(copies.names(), losses.tolist(), strict=True))
                     counts = np.asarray(training.skipped).tolist()
@@ -245,7 +244,7 @@ def _train(experiment: Experiment, copies: Copies, folder: Path) -> Any | None:
             if stop and not final:
                 return None
             if final:
-                return training.state.params
+                return training.state.evaluated
             training, now = train_step(training, next(batches))
             if number > start:  # the step before, which the device has finished by now
                 show(number, f"loss {float(np.mean(loss)):.4g}", timer.at(number))
@@ -255,53 +254,30 @@ def _train(experiment: Experiment, copies: Copies, folder: Path) -> Any | None:
 def program(experiment: Experiment, copies: Copies):
     """The compiled functions that begin, train and judge all copies at once.
 
-    The update of a copy is that of `step.program` on one device.
+    They are those of a single run on one device, under `vmap`.
     """
-    task, optim = experiment.task, experiment.optim
-    optimiser, schedule = optim.build(), replace(optim, learning_rate=1.0).rate()
-    graphdef = nnx.graphdef(nnx.eval_shape(experiment.build_model))
+    optim, seeds = experiment.optim, len(copies.seeds)
+    one = compose(experiment, MeshConfig(data=1).build(experiment.batch_size))
+    schedules = [optim.rate(rate) for rate in copies.rates]
     drawn = None
     if experiment.draw == "step":
-        drawn = data.batches_in_step(task, experiment.batch_size, experiment.seed)
-    peaks = jnp.repeat(jnp.asarray(copies.rates, jnp.float32), len(copies.seeds))
-
-    def fresh(key: Array) -> Training:
-        model = experiment.model.build(task.d_in, task.d_out, rngs=nnx.Rngs(key))
-        params = nnx.as_pure(nnx.state(model))
-        none = jnp.zeros((), jnp.int32)
-        return Training(TrainState(none, params, optimiser.init(params)), none)
-
-    def advance(training, peak, batch):
-        state = training.state
-
-        def total(params):
-            return measure(nnx.merge(graphdef, params), batch, task.loss, task.reads("train"))
-
-        grads, sums = jax.grad(total, has_aux=True)(state.params)
-        state, values = updated(
-            state, grads, sums, optimiser, peak * schedule(state.step), contracted
-        )
-        return Training(state, training.skipped + values["skipped"]), values["loss"]
-
-    def contracted(params):
-        model = nnx.merge(graphdef, params)
-        if model.contracts:
-            model.contract()
-        return nnx.as_pure(nnx.state(model))
-
-    def train_step(training, batch):
-        batch = drawn(training.state.step[0]) if drawn else batch
-        return jax.vmap(advance, (0, 0, None))(training, peaks, batch)
-
-    def sums(params, batch):
-        return measure(nnx.merge(graphdef, params), batch, task.loss, task.reads("valid"))[1]
+        drawn = data.batches_in_step(experiment.task, experiment.batch_size, experiment.seed)
 
     def init():
         keys = jnp.stack([jax.random.key(seed) for seed in copies.seeds] * len(copies.rates))
-        return jax.vmap(fresh)(keys)
+        state = jax.vmap(one.fresh)(keys)
+        return Training(state, jnp.zeros_like(state.step))
+
+    def train_step(training, batch):
+        state, step = training.state, training.state.step[0]  # they are all at the same
+        rates = jnp.stack([jnp.asarray(rate(step), jnp.float32) for rate in schedules])
+        state, values = jax.vmap(one.update, (0, None, 0))(
+            state, drawn(step) if drawn else batch, jnp.repeat(rates, seeds)
+        )
+        return Training(state, training.skipped + values["skipped"]), values["loss"]
 
     return (
         jax.jit(init),
         jax.jit(train_step, donate_argnums=0),
-        jax.jit(jax.vmap(sums, (0, None))),
+        jax.jit(jax.vmap(one.eval_step, (0, None))),
     )
