@@ -51,9 +51,9 @@ class Noise(Synthetic):
                 f"got {self.length}, {self.d_in} and {self.d_out}"
             )
 
-    def reads(self, split):
+    def steps(self, split):
         """One step if it is the last."""
-        return "one" if self.last else "all"
+        return "last" if self.last else "all"
 
     def sample(self, rng, split):
         """Draw one sequence."""

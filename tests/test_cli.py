@@ -395,7 +395,7 @@ def test_bench_of_errors_where_every_step_is_read(run, tmp_path):
     assert task in source
     every = (
         "class Every(LinearRegression):\n"
-        "    def reads(self, split):\n"
+        "    def steps(self, split):\n"
         "        return 'all'\n\n\n"
         "experiment = Experiment(\n    task=Every(d=2, examples=3)"
     )

@@ -91,16 +91,16 @@ def test_the_power_of_the_values_and_their_law(task):
 def test_training_may_be_on_the_longest_prompts_alone():
     task = LinearRegression(d=2, examples=5, train_on="longest")
     for split in ("train", "valid"):
-        assert task.reads(split) == "one"
+        assert task.steps(split) == "last"
         assert (data.examples(task, split, 0, 9).mask == [0, 0, 0, 0, 0, 1]).all()
-    assert task.reads("test") == "all" and data.examples(task, "test", 0, 9).mask.all()
+    assert task.steps("test") == "all" and data.examples(task, "test", 0, 9).mask.all()
     grown = replace(task, curriculum=Curriculum(dimensions=2, points=2, every=3))
     assert (data.examples(grown, "train", 0, 9).mask.argmax(1) == [1] * 3 + [3] * 3 + [5] * 3).all()
 
 
 def test_training_may_be_on_all_prefixes_that_a_curriculum_has_reached():
     task = LinearRegression(d=2, examples=5, train_on="all")
-    assert task.reads("train") == "all" and data.examples(task, "train", 0, 9).mask.all()
+    assert task.steps("train") == "all" and data.examples(task, "train", 0, 9).mask.all()
     grown = replace(task, curriculum=Curriculum(dimensions=2, points=2, every=3))
     sums = data.examples(grown, "train", 0, 9).mask.sum(1)
     assert (sums == [2] * 3 + [4] * 3 + [6] * 3).all()
@@ -335,9 +335,9 @@ def test_outliers_are_not_asked_for_in_training_either():
     points = np.where(np.arange(40) < 20, 4, 6)[:, None]
     expected = ~batch.latents["outlier"] & (np.arange(9) < points)
     np.testing.assert_array_equal(batch.mask, expected)
-    assert task.reads("train") == "all"
+    assert task.steps("train") == "all"
     masked = replace(task, layout="joint_masked", curriculum=Curriculum())
-    assert masked.reads("train") == "one"
+    assert masked.steps("train") == "last"
     assert np.all(masked.build(numbers, "train").mask.argmax(1) == 8)
 
 

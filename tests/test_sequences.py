@@ -49,7 +49,7 @@ def test_numpy_and_jax_build_the_same_as_promised(task):
     for leaf in ours[:2] + ours[3:4]:
         assert leaf.dtype == np.float32
     scored = (ours.mask > 0).sum(1)
-    assert (scored == 1).all() == (task.reads("test") == "one") and scored.min() > 0
+    assert (scored == 1).all() == (task.steps("test") == "last") and scored.min() > 0
 
 
 def drawn(task, count, split="test"):
@@ -281,7 +281,7 @@ def test_classes_are_scored_where_the_mask_says(name):
     task = TASKS[name]
     batch = jax.tree.map(jnp.asarray, drawn(task, 8, "train")._replace(latents={}))
     model = Linear(task.d_in, task.d_out)
-    total, measures = measure(model, batch, task.loss, task.reads("train"))
+    total, measures = measure(model, batch, task.loss, task.steps("train"))
     logits = np.asarray(batch.inputs, np.float64) @ model.W
     logits = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
     losses, right = [], []

@@ -80,7 +80,7 @@ def test_contract(task, split):
     assert example.inputs.dtype == example.times.dtype == example.mask.dtype == np.float32
     assert example.times[0] == 0 and example.times[-1] == 1
     assert example.mask.sum() > 0
-    if task.loss != "cross_entropy" and task.reads(split) == "one":
+    if task.loss != "cross_entropy" and task.steps(split) == "last":
         assert example.mask.sum() == 1
     again = pickle.loads(pickle.dumps(task)).dataset(split, 0)[1]
     np.testing.assert_array_equal(example.inputs, again.inputs)

@@ -352,11 +352,11 @@ def test_the_total_is_the_score_of_the_outputs_with_the_same_gradients(form, mod
 def test_auto_is_the_cheapest_mode_that_the_form_can_run(form):
     config = small(transition=TRANSITIONS[form])
     assert config.mode == "auto" == WarpConfig().mode
-    for last in (False, True):
-        plans = config.plans(D, O, batch=N, length=T, last=last)
+    for steps in ("all", "last"):
+        plans = config.plans(D, O, batch=N, length=T, steps=steps)
         assert {plan.mode for plan in plans} == set(modes(form))
         named = dataclasses.replace(config, mode="scan")
-        assert [p.mode for p in named.plans(D, O, batch=N, length=T, last=last)] == ["scan"]
+        assert [p.mode for p in named.plans(D, O, batch=N, length=T, steps=steps)] == ["scan"]
 
 
 def test_bfloat16_rounds_what_is_read_and_not_the_states():
@@ -532,7 +532,7 @@ def test_generate_of_a_whole_context_is_the_full_call():
 @pytest.mark.parametrize("mode", ["scan", "auto"])
 def test_weights_are_clipped_in_the_scan_and_in_streaming(mode):
     config = small(weight_clip=0.4, mode=mode, drive="value")
-    plans = config.plans(D, O, batch=N, length=T, last=False)
+    plans = config.plans(D, O, batch=N, length=T, steps="all")
     assert [plan.mode for plan in plans] == ["scan"]
     model = build(config)
     inputs, times = batch()

@@ -126,7 +126,7 @@ class Experiment:
         Those of every mode where it is auto; none of a model that has no such counts. The batch is
         split over `devices`, those of the mesh if None.
         """
-        task, last = self.task, self.task.reads("train") != "all"
+        task, steps = self.task, self.task.steps("train")
         parts = (devices or self.mesh.devices()) * self.optim.accumulate
         batch = max(1, self.batch_size // parts)
-        return self.model.plans(task.d_in, task.d_out, batch=batch, length=task.length, last=last)
+        return self.model.plans(task.d_in, task.d_out, batch=batch, length=task.length, steps=steps)

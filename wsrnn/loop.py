@@ -37,7 +37,7 @@ log = logging.getLogger("wsrnn")
 def compose(experiment: Experiment, mesh: jax.sharding.Mesh) -> step.Program:
     """The compiled steps of a resolved experiment."""
     task = experiment.task
-    reads = {"train": task.reads("train"), "eval": task.reads("valid")}
+    steps = {split: task.steps(split) for split in ("train", "valid")}
     optim, size = experiment.optim, experiment.batch_size
     if size % (mesh.size * optim.accumulate):
         raise UserError(
@@ -47,7 +47,7 @@ def compose(experiment: Experiment, mesh: jax.sharding.Mesh) -> step.Program:
     drawn = None
     if experiment.draw == "step":
         drawn = data.batches_in_step(task, size, experiment.seed)
-    return step.program(experiment.build_model, optim, mesh, task.loss, reads, drawn)
+    return step.program(experiment.build_model, optim, mesh, task.loss, steps, drawn)
 
 
 def fit(

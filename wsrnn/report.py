@@ -85,7 +85,7 @@ def test_loss(model: Model, experiment: Experiment) -> dict[str, float]:
         task, "test", experiment.batch_size, experiment.seed,
         batches=experiment.eval_batches if task.endless else None,
     )  # fmt: skip
-    step = eval_step(graphdef, mesh, layouts(params, mesh), task.loss, task.reads("test"))
+    step = eval_step(graphdef, mesh, layouts(params, mesh), task.loss, task.steps("test"))
     return loop.evaluate(step, mesh, params, stream)
 
 

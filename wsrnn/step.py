@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -69,14 +69,14 @@ def program(
     optim: OptimConfig,
     mesh: Mesh,
     loss: str,
-    reads: dict[str, str],
+    steps: dict[str, Literal["all", "last"]],
     drawn: Callable[[Array], Batch] | None = None,
 ) -> Program:
     """Compose the steps of an experiment.
 
-    `build` makes the model, from a random key if given one; `reads` says for "train" and for "eval"
-    whether the mask selects one step of each sequence; `drawn`, if given, makes the training batch
-    of a step inside `train_step`, which then takes None for it. The batch is split over all devices
+    `build` makes the model, from a random key if given one; `steps` are those that the mask selects
+    in the splits "train" and "valid" (`Task.steps`); `drawn`, if given, makes the training batch of
+    a step inside `train_step`, which then takes None for it. The batch is split over all devices
     and every device works on its own part under `shard_map`: XLA would gather the whole batch for
     each Fourier transform otherwise. Large parameters are gathered for it, but those of
     `Model.in_rows`.
@@ -108,7 +108,7 @@ def program(
                 lambda leaf, free: leaf if free else jax.lax.stop_gradient(leaf), params, trained
             )
             model = from_parts(graphdef, placed.params, params)
-            return measure(model, batch, loss, reads["train"])
+            return measure(model, batch, loss, steps["train"])
 
         function = accumulated(jax.grad(total, has_aux=True), optim.accumulate)
         grads, sums = function(params, batch)
@@ -140,7 +140,7 @@ def program(
         jax.jit(fresh_padded, out_shardings=shardings),
         jax.jit(gradients),
         jax.jit(train_step, donate_argnums=0, out_shardings=(shardings, replicated(mesh))),
-        eval_step(graphdef, mesh, placed.params, loss, reads["eval"]),
+        eval_step(graphdef, mesh, placed.params, loss, steps["valid"]),
         fresh,
         update,
     )
@@ -215,7 +215,7 @@ def moved(average: Average, params: Any, decay: float) -> Average:
 
 
 def eval_step(
-    graphdef: Any, mesh: Mesh, placed: Any, loss: str, reads: str
+    graphdef: Any, mesh: Mesh, placed: Any, loss: str, steps: Literal["all", "last"]
 ) -> Callable[[Any, Batch], Measures]:
     """Return the compiled step from (parameters, global batch) to the sums of its metrics.
 
@@ -224,7 +224,7 @@ def eval_step(
 
     def sums(params, batch):
         model = from_parts(graphdef, placed, params)
-        return jax.lax.psum(measure(model, batch, loss, reads)[1], AXES)
+        return jax.lax.psum(measure(model, batch, loss, steps)[1], AXES)
 
     return jax.jit(over_devices(sums, mesh, placed, P()))
 
@@ -251,14 +251,19 @@ def from_parts(graphdef: Any, placed: Any, params: Any) -> Model:
     return nnx.merge(graphdef, jax.tree_util.tree_map_with_path(gathered, placed, params))
 
 
-def measure(model: Model, batch: Batch, loss: str, reads: str) -> tuple[Float[Array, ""], Measures]:
-    """Return the sum of a loss over a batch, and it and its companions as masked sums."""
+def measure(
+    model: Model, batch: Batch, loss: str, steps: Literal["all", "last"]
+) -> tuple[Float[Array, ""], Measures]:
+    """Return the sum of a loss over a batch, and it and other metrics as masked sums.
+
+    Where `steps` is "last" the model is evaluated at each sequence's last valid step alone.
+    """
 
     def scores(outputs, targets, mask):
         sums = LOSSES[loss](outputs, targets, mask)
         return sums["loss"].total, sums
 
-    if reads == "all":
+    if steps == "all":
         return model.total(scores, batch.inputs, batch.times, (batch.targets, batch.mask))
     at = last_valid(batch.mask)
     outputs = model(batch.inputs, batch.times, steps=at)

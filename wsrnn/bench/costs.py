@@ -44,7 +44,7 @@ def operations(experiment: Experiment) -> float | None:
 def _root_operations(experiment: Experiment) -> float:
     """Of the readout and its gradient, which takes twice as many."""
     task = experiment.task
-    steps = task.length if task.reads("train") == "all" else 1
+    steps = task.length if task.steps("train") == "all" else 1
     read = experiment.model.network(task.d_in, task.d_out).operations
     return 3.0 * experiment.batch_size * steps * read
 

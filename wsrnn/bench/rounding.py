@@ -60,11 +60,11 @@ def _outputs_and_gradients(experiment: Experiment, params: Any, batch: Batch, dt
         lambda x: x.astype(dtype) if np.issubdtype(x.dtype, np.floating) else x, (params, batch)
     )
     with jax.enable_x64(dtype == np.float64):
-        program, reads = _on_one_device(experiment), experiment.task.reads("train")
+        program, scored = _on_one_device(experiment), experiment.task.steps("train")
 
         @jax.jit
         def outputs(params, batch):
-            steps = "all" if reads == "all" else last_valid(batch.mask)
+            steps = "all" if scored == "all" else last_valid(batch.mask)
             return nnx.merge(program.graphdef, params)(batch.inputs, batch.times, steps=steps)
 
         gradients, _ = program.gradients(params, batch)

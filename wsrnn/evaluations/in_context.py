@@ -43,7 +43,7 @@ class PrefixError(Evaluation):
         if task.cumsum == "legacy":
             raise ValueError("under cumsum legacy the target is y_q with Y_{N-1} added to it: set "
                              "evaluation QueryError")  # fmt: skip
-        if task.layout != "joint_masked" and task.reads("test") == "one":
+        if task.layout != "joint_masked" and task.steps("test") == "last":
             raise ValueError(
                 f"evaluation by prefixes reads prompts after each of them, and "
                 f"{type(task).__name__} has one to read in each: set another evaluation"

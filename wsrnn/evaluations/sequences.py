@@ -141,7 +141,7 @@ class StepScores(Evaluation):
                 "evaluation step by step is for LinearSystem and the families of FewShot, "
                 f"not {type(task).__name__}"
             )
-        first = task.length - 1 if task.reads("test") == "one" else 0
+        first = task.length - 1 if task.steps("test") == "last" else 0
         if not all(first <= step < task.length for step in self.steps):
             raise ValueError(
                 f"evaluation.steps {list(self.steps)} must lie within {first} and "

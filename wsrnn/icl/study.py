@@ -40,7 +40,7 @@ def study(
         raise UserError(
             f"{run}: under cumsum legacy the target is y_q with Y_(N-1) added to it: use wsrnn eval"
         )
-    if task.layout != "joint_masked" and task.reads("test") == "one":
+    if task.layout != "joint_masked" and task.steps("test") == "last":
         raise UserError(
             f"{run}: a study reads prompts after every prefix, and {type(task).__name__} has one "
             "to read in each: use wsrnn eval"

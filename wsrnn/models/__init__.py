@@ -6,7 +6,7 @@ both do to their outputs.
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import jax.numpy as jnp
 import numpy as np
@@ -90,7 +90,9 @@ class ModelConfig(ABC):
     reads_before_writing: bool = False  # whether y_t is independent of what inputs[t] answers
     generates: bool = False  # whether it has `generate`, to feed its predictions back
 
-    def plans(self, d_in: int, d_out: int, *, batch: int, length: int, last: bool) -> list[Plan]:
+    def plans(
+        self, d_in: int, d_out: int, *, batch: int, length: int, steps: Literal["all", "last"]
+    ) -> list[Plan]:
         """Return the executions of its mode, of every mode where that is auto, with their costs."""
         return []
 

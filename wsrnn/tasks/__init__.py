@@ -53,13 +53,13 @@ class Task(ABC):
         """Return `dataset` in whole batches of `size`, for a task that can make them at once."""
         return self.dataset(split, seed).batch(size, drop_remainder=True)
 
-    def reads(self, split: Split) -> Literal["all", "one"]:
-        """Whether the mask of every example of a split selects one step only.
+    def steps(self, split: Split) -> Literal["all", "last"]:
+        """Which steps of a split are scored: "all" that the mask selects, or the "last" one alone.
 
-        Then the model pays for that step alone. A class is read at the last valid step, unless
-        the task says that there is one at every step.
+        The model then computes that step alone. Classes are predicted at the last valid step,
+        unless a task has one at every step.
         """
-        return "one" if self.loss == "cross_entropy" else "all"
+        return "last" if self.loss == "cross_entropy" else "all"
 
 
 class Synthetic(Task):
@@ -95,7 +95,7 @@ def check_examples(task: Task, split: Split, seed: int) -> None:
         ) from error
     targets = (task.length, task.d_out)
     if task.loss == "cross_entropy":
-        single = np.ndim(example.targets) == 0 and task.reads(split) == "one"
+        single = np.ndim(example.targets) == 0 and task.steps(split) == "last"
         targets = () if single else (task.length,)
     promised = {
         "inputs": (task.length, task.d_in),

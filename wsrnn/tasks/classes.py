@@ -69,9 +69,9 @@ class FewShot(Drawn):
         """Examples and query."""
         return self.examples + 1
 
-    def reads(self, split):
+    def steps(self, split):
         """Every step that can be answered."""
-        return "one" if self._first == self.examples else "all"
+        return "last" if self._first == self.examples else "all"
 
     @property
     def _first(self) -> int:

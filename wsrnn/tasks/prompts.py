@@ -185,9 +185,9 @@ class Prompts(Drawn):
             "interleaved": slice(None, None, 2),
         }[self.layout]
 
-    def reads(self, split):
+    def steps(self, split):
         """One prefix in training and the last where the query is masked; else all."""
-        return "one" if self._one_prefix(split) or self.layout == "joint_masked" else "all"
+        return "last" if self._one_prefix(split) or self.layout == "joint_masked" else "all"
 
     def _one_prefix(self, split: Split) -> bool:
         if split == "train":
@@ -230,7 +230,7 @@ class Prompts(Drawn):
     def asked(self, raw: dict[str, Any], split: Split, xp: Any) -> Any:
         """Which values [N, T] are predicted: one where the split reads one, else all there are."""
         steps = xp.arange(self.examples + 1)
-        if self.reads(split) == "all":
+        if self.steps(split) == "all":
             _, points = self._grown(raw["index"], split, xp)
             return steps < points[:, None]
         return self.standing(raw, split, xp)[:, None] == steps

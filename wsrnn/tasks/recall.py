@@ -64,9 +64,9 @@ class VectorRecall(Drawn):
         """One token for a pair or a query."""
         return self.pairs + self.queries
 
-    def reads(self, split):
+    def steps(self, split):
         """The queries."""
-        return "one" if self.queries == 1 else "all"
+        return "last" if self.queries == 1 else "all"
 
     def draws(self, split):
         """Keys, values, which of them are asked for, and the noise on the queries."""
@@ -157,7 +157,7 @@ class Mqar(Drawn):
         """The codes of all tokens [vocabulary, channels]."""
         return _codes(self.vocabulary, self.channels, self.code_seed)
 
-    def reads(self, split):
+    def steps(self, split):
         """Every query."""
         return "all"
 

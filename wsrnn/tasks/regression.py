@@ -129,9 +129,9 @@ class OutlierRegression(LinearRegression):
         if self.dummy == "orthogonal" and self.d < 2:
             raise ValueError("nothing is orthogonal to w for d 1: raise d or set dummy ones")
 
-    def reads(self, split):
+    def steps(self, split):
         """Every point that is no dummy, or the query."""
-        return "one" if self.layout == "joint_masked" else "all"
+        return "last" if self.layout == "joint_masked" else "all"
 
     def draws(self, split):
         """Also which points are dummies and where they lie."""

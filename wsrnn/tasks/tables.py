@@ -85,9 +85,9 @@ class Tables(Synthetic):
         """Examples and query."""
         return self.examples + 1
 
-    def reads(self, split):
+    def steps(self, split):
         """The query."""
-        return "one"
+        return "last"
 
     def rows(self) -> Float[np.ndarray, "R C"]:
         """The whole table, its target last; UserError if it cannot be read or is no table."""
@@ -187,9 +187,9 @@ class SyntheticTables(Prompts):
         """Of a function beside its noise, where the examples are many enough to tell its size."""
         return float((1 / (1 + _noise((np.arange(1000) + 0.5) / 1000) ** 2)).mean())
 
-    def reads(self, split):
+    def steps(self, split):
         """One prefix: the scales are those of its examples."""
-        return "one"
+        return "last"
 
     def standing(self, raw, split, xp):
         """Random in every split, from `least` on, unless the longest is asked for."""

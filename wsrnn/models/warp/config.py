@@ -170,7 +170,7 @@ class WarpConfig(ModelConfig):
             )
         return network.written
 
-    def plans(self, d_in, d_out, *, batch, length, last) -> list[Plan]:
+    def plans(self, d_in, d_out, *, batch, length, steps) -> list[Plan]:
         """See `recurrence.plans`: scan alone where weights are clipped."""
         network = self.network(d_in, d_out)
         channels = self.channels(network, d_in, d_out)
@@ -179,7 +179,7 @@ class WarpConfig(ModelConfig):
             batch, length, network.size, channels, self.start.columns(d_in, network.size),
             0 if isinstance(self.write, Direct) else channels,
         )  # fmt: skip
-        return plans(self.transition_shapes(network), sizes, mode, one=last)
+        return plans(self.transition_shapes(network), sizes, mode, one=steps != "all")
 
     def transition_shapes(self, network: Network) -> LinearMap:
         """A with shapes in place of arrays."""

@@ -28,7 +28,7 @@ class TextbookConfig(WarpConfig):
 
     modes = ()
 
-    def plans(self, d_in, d_out, *, batch, length, last):
+    def plans(self, d_in, d_out, *, batch, length, steps):
         """There is one execution only."""
         return []
 
