@@ -188,8 +188,8 @@ class WarpConfig(ModelConfig):
         )
 
     def build(self, d_in: int, d_out: int, *, rngs: nnx.Rngs):
-        """A fresh model; raises ValueError if the parts do not fit d_in and d_out."""
-        from wsrnn.models.warp.model import Warp
+        """A fresh `Warp`; raises ValueError if the parts do not fit d_in and d_out."""
+        from wsrnn.models.warp.model import Warp  # which is described by this class
 
         return Warp(self, d_in, d_out, rngs=rngs)
 
