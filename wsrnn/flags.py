@@ -15,8 +15,9 @@ from typing import Annotated, Any, TypeVar
 
 import tyro
 
-from wsrnn.choices import choice_of, hints, name_of, nearest, own_classes
+from wsrnn.choices import choice_of, name_of, own_classes
 from wsrnn.errors import UserError
+from wsrnn.literals import hints, nearest
 
 T = TypeVar("T")
 
