@@ -12,8 +12,9 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
+from wsrnn.literals import check_literals
 from wsrnn.tasks import Batch, Split, clock
-from wsrnn.tasks.drawn import Drawn, Raw, check_choices, draw
+from wsrnn.tasks.drawn import Drawn, Raw, draw
 from wsrnn.tasks.shifts import SHIFTS, ShiftName
 
 Layout = Literal["read_before_write", "joint_masked", "interleaved"]
@@ -110,7 +111,7 @@ class Prompts(Drawn):
                 f"{name}.prompts repeats its first {self.prompts}, which a curriculum would never "
                 "let grow: set one of them"
             )
-        check_choices(self, layout=Layout, cumsum=Cumsum, train_on=TrainOn, shift=ShiftName)
+        check_literals(self)
         if self.train_on == "all" and self.layout == "joint_masked":
             raise ValueError(
                 f"{name} in layout joint_masked has one query to train on: set train_on any or "
