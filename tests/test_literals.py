@@ -40,7 +40,7 @@ def origins(hint):
 NEEDED = {"Experiment": lambda: importlib.import_module("tiny").experiment}
 
 
-@pytest.mark.parametrize(("kind", "field"), configs())
+@pytest.mark.parametrize(("kind", "field"), [*configs()])
 def test_a_misspelt_choice_is_an_error_and_not_another_model(kind, field, unchecked):
     try:
         config = NEEDED.get(kind.__name__, kind)()
