@@ -579,6 +579,11 @@ MISTAKES = {
     "no prompts": (["train", TINY, "--evaluation.prompts", "0"], ["prompts must be at least 1"]),
     "seed too large": (["train", TINY, "--seed", "5000000000"], ["seed", "2^32"]),
     "noise that is no number": (["train", TINY, "--task.noise", "nan"], ["noise"]),
+    "no rates": (["trials", TINY, "--rates", "--steps", "3"], ["--rates takes one"]),
+    "a number or nothing": (
+        ["show", TINY, "--model.weight-clip", "x"],
+        ["['x'] is no {None}|FLOAT"],
+    ),
     "repeats": (["bench", TINY, "--repeats", "0"], ["--repeats"]),
     "values of no field": (["bench", TINY, "--over", "task.examples"], ["--over", "its values"]),
 }

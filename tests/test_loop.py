@@ -170,7 +170,7 @@ def test_a_mode_left_open_is_chosen_once_and_kept(tmp_path, monkeypatch):
     assert recipe().experiment().model.mode == "auto"
 
     def resolved():
-        return json.loads((run / "config.json").read_text())["config"]["model.mode"]
+        return json.loads((run / "config.json").read_text())["experiment"]["model"]["mode"]
 
     def prefers(mode):
         def plans(self, *args, **sizes):

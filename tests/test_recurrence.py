@@ -394,7 +394,7 @@ def test_options_that_do_not_fit_are_refused(unchecked):
     for form, options in [(Dense, {"radius": 0.0}), (LowRank, {"rank": 0})]:
         with pytest.raises(ValueError, match=f"{form.__name__}.{next(iter(options))} must be"):
             form(**options)
-    with pytest.raises(ValueError, match="'orthogonol' is unknown: did you mean 'orthogonal'"):
+    with pytest.raises(ValueError, match="'orthogonol' is unknown: did you mean orthogonal"):
         Dense(start="orthogonol")
 
 

@@ -9,8 +9,9 @@ from flax import nnx
 from jaxtyping import Array
 
 from wsrnn import catalog
-from wsrnn.choices import check_literals, choice
+from wsrnn.choices import choice
 from wsrnn.evaluations import Evaluation, LossOnly
+from wsrnn.literals import check_literals
 from wsrnn.models import Model, ModelConfig
 from wsrnn.optim import OptimConfig
 from wsrnn.recurrence import Plan

@@ -15,8 +15,9 @@ from typing import Annotated, Any, TypeVar
 
 import tyro
 
-from wsrnn.choices import choice_of, hints, name_of, nearest, own_classes
+from wsrnn.choices import choice_of, name_of, own_classes
 from wsrnn.errors import UserError
+from wsrnn.literals import hints, nearest
 
 T = TypeVar("T")
 
@@ -195,4 +196,7 @@ def _without_box(text: str) -> str:
     lines = text.strip("\n").splitlines()[1:]  # without the title
     parts = re.split("[─-]{9,}", " ".join(line.strip("│| ╭╮╰╯") for line in lines))
     message = next(part.strip() for part in (*parts, text) if part.strip())
+    message = re.sub(
+        r"no type matching (\S+) could .* from (\[.*?\])\. .*", r"\2 is no \1", message
+    )
     return re.sub(r"^Error parsing (?:(-\S+: )|\S+: )", r"\1", message)

@@ -14,10 +14,10 @@ from types import ModuleType
 import cloudpickle
 from flax import nnx
 
-from wsrnn.choices import nearest
 from wsrnn.errors import UserError
 from wsrnn.experiment import Experiment
 from wsrnn.flags import apply_flags
+from wsrnn.literals import nearest
 from wsrnn.tree import flatten
 
 MODULE = "wsrnn_experiment_"  # and the file's name: the module that its classes belong to
