@@ -1,9 +1,9 @@
-"""The hot path: run the recurrence over a batch and read the root network from its states.
+"""The hot path: run the recurrence over a batch and evaluate the root network at its states.
 
 The states of a batch, N T P floats, are never held at once outside the mode `scan`: what all
 sequences share is computed once, then a few sequences at a time are unrolled and read. `read`
-returns the outputs; `fold` goes on to a sum of scores of them and takes the gradients while the
-states are at hand, so that they are computed once and never again.
+returns the outputs; `fold` returns a sum of scores of them and takes the gradients in the same
+pass, so that the states are computed once.
 """
 
 from collections.abc import Callable

@@ -1,4 +1,7 @@
-"""An experiment as one value."""
+"""The configuration of a run: one frozen value.
+
+A field is read in one place. The default of a new one must leave earlier runs as they were.
+"""
 
 import math
 from dataclasses import dataclass, field, replace

@@ -1,4 +1,7 @@
-"""How an experiment is made from a file: a variant, a member of its sweep, flags."""
+"""How an experiment is made from a file: a variant, a member of its sweep, flags.
+
+The text of the file is kept with the run; it is executed at most once in a process.
+"""
 
 import dataclasses
 import functools

@@ -1,4 +1,4 @@
-"""trials: seeds and learning rates of every sibling as one program."""
+"""trials: seeds and learning rates of every sibling, trained as one compiled program."""
 
 from dataclasses import dataclass
 

@@ -1,7 +1,8 @@
 """Models: one model, one file. This file is their contract.
 
-`warp` holds WARP and what is built of it, `peers` the models that it is compared with, `head` what
-both do to their outputs.
+`warp` holds WARP and the models built of it, `peers` the models that it is compared with, `head`
+the output layer of both. A new model, here or in an experiment file, is a `ModelConfig` with
+`build` and a `Model` with `__call__`.
 """
 
 from abc import ABC, abstractmethod

@@ -1,4 +1,4 @@
-"""The contract of a root network, and the contraction that reading one consists of."""
+"""The contract of a root network, and the batched contraction with its adjoint that layers use."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass

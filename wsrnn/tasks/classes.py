@@ -1,4 +1,4 @@
-"""Few-shot classification: Gaussian clouds whose labels only the examples of the prompt tell."""
+"""Few-shot classification: Gaussian classes, from the labelled examples of a prompt."""
 
 from abc import abstractmethod
 from dataclasses import dataclass, field

@@ -1,8 +1,8 @@
-"""Tasks built, many examples at once, from declared raw numbers.
+"""Tasks whose examples are built, many at once, from declared random numbers.
 
-What a task draws and what it makes of it are two things. The raw numbers come from numpy in grain's
-workers, or from jax inside a compiled step (`wsrnn.data.in_step`); the building is one function in
-the array API for both, so that there is one law and one set of tests.
+Sampling and building are separate. The random numbers come from numpy in grain's workers, or from
+jax inside a compiled step (`wsrnn.data.in_step`); `build` is one function in the array API for
+both, so that there is one distribution and one set of tests.
 """
 
 from abc import abstractmethod

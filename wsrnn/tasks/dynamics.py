@@ -1,4 +1,4 @@
-"""Linear systems never seen before, each to be identified from its own states."""
+"""New linear systems, each to be identified from its own states."""
 
 from dataclasses import dataclass, field
 from typing import Literal

@@ -1,8 +1,8 @@
-"""In-context learning: prompts of examples of a function never seen before, in one vocabulary.
+"""In-context learning: prompts of examples of a new function, shared by all families of functions.
 
 A prompt is n examples (x_i, y_i) and a query x_q whose y_q is to be predicted. A family of
-functions says what it draws and writes `values`; points, noise, layout, shifts, pools and
-curriculum are the same for all.
+functions defines its random parameters (`function`) and `values`; points, noise, layout, shifts,
+pools and curriculum are the same for all.
 """
 
 from abc import abstractmethod

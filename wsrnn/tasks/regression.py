@@ -1,4 +1,7 @@
-"""Families of functions for in-context regression; each says what it draws and its values."""
+"""Families of functions for in-context regression.
+
+A new one is a subclass of `Prompts`: its random parameters, its values and their power.
+"""
 
 from dataclasses import dataclass
 from typing import ClassVar, Literal

@@ -1,4 +1,8 @@
-"""What a WARP is made of: its parts, and which of them go together."""
+"""The configuration of a WARP: its parts, and which combinations are valid.
+
+A part checks its own fields; what only a combination can violate stands in `_check_parts`, and
+nowhere else.
+"""
 
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
