@@ -111,7 +111,7 @@ def explain(word: str, experiment: Any, options: Sequence[str] = ()) -> str:
     others = [
         f"{place}:{other}"
         for other, kind in _choices(experiment).get(place, {}).items()
-        if field.replace("-", "_") in (f.name for f in dataclasses.fields(kind))
+        if dataclasses.is_dataclass(kind) and field.replace("-", "_") in names(kind)
     ]
     if others:
         now = name_of(type(_at(experiment, place)))

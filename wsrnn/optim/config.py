@@ -2,15 +2,16 @@
 
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
 import optax
 
+from wsrnn.choices import choice
 from wsrnn.optim.groups import factors, parsed, selected
 from wsrnn.optim.rules import RULES, Adam, Rule
-from wsrnn.optim.schedules import Cosine, Schedule
+from wsrnn.optim.schedules import SCHEDULES, Cosine, Schedule
 
 
 @dataclass(frozen=True)
@@ -23,9 +24,9 @@ class OptimConfig:
     `wsrnn.optim.groups`).
     """
 
-    rule: Rule = field(default_factory=Adam)
+    rule: Annotated[Rule, choice(lambda: RULES)] = field(default_factory=Adam)
     """How the gradient becomes the direction of a step."""
-    schedule: Schedule = field(default_factory=Cosine)
+    schedule: Annotated[Schedule, choice(lambda: SCHEDULES)] = field(default_factory=Cosine)
     """The learning rate as a function of the step."""
     learning_rate: float = 1e-3
     """The peak of the schedule."""

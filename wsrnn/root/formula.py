@@ -67,10 +67,16 @@ class Formula(Root):
 
     def apply(self, theta, z, d_out):
         """The formula at every read."""
+        return self.evaluate(self.inner.apply(theta, z, self.outputs), z)
+
+    def evaluate(
+        self, o: Float[Array, "*M K N"], z: Float[Array, "*M d_in N"]
+    ) -> Float[Array, "*M d_out N"]:
+        """formula(o, z), for one index of all other axes after another."""
         one = jax.vmap(self.formula, in_axes=-1, out_axes=-1)
-        for _ in range(theta.ndim - 2):
+        for _ in range(o.ndim - 2):
             one = jax.vmap(one)
-        return one(self.inner.apply(theta, z, self.outputs), z)
+        return one(o, z)
 
     def check(self, d_in, d_out):
         """The formula's shape, and that it is finite where training starts."""
@@ -93,20 +99,22 @@ def _check_formula(root: Formula, d_in: int, d_out: int) -> None:
             f"{getattr(shape, 'shape', type(shape).__name__)}: it maps outputs [{root.outputs}] "
             f"and z [{d_in}] to y [{d_out}]"
         )
-    with jax.ensure_compile_time_eval():
+
+    @jax.jit
+    def value_and_gradient(key):
         points = jnp.asarray(np.random.default_rng(0).uniform(-1, 1, (d_in, 32)), jnp.float32)
         points = points.at[:, 0].set(0).at[:, 1].set(1)
-        parameters = root.init(jax.random.key(0), d_in, d_out)
-        theta = root.initial(parameters, d_in, d_out)
+        theta = root.initial(root.init(key, d_in, d_out), d_in, d_out)
+        theta = jnp.broadcast_to(theta[:, None], (len(theta), 32))
+        o = root.inner.apply(theta, points, root.outputs)
+        y, pull = jax.vjp(lambda o: root.evaluate(o, points), o)
+        return {"value": y, "gradient": pull(jnp.ones_like(y))[0]}
 
-        def total(theta):
-            y = root.apply(jnp.broadcast_to(theta[:, None], (len(theta), 32)), points, d_out)
-            return y.sum(), y
-
-        slope, y = jax.grad(total, has_aux=True)(theta)
-        for what, values in (("value", y), ("gradient", slope)):
-            if not np.isfinite(values).all():
-                raise ValueError(
-                    f"formula {root.name} has a {what} that is not finite for fresh weights and z "
-                    "within -1 and 1: keep divisors, roots and logarithms away from 0"
-                )
+    with jax.ensure_compile_time_eval():  # also while a model is traced for its shapes
+        found = value_and_gradient(jax.random.key(0))
+    for what, values in found.items():
+        if not np.isfinite(values).all():
+            raise ValueError(
+                f"formula {root.name} has a {what} that is not finite for fresh weights and z "
+                "within -1 and 1: keep divisors, roots and logarithms away from 0"
+            )
