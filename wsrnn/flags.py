@@ -108,6 +108,8 @@ def explain(word: str, experiment: Any, options: Sequence[str] = ()) -> str:
     if within := [field for field in valid if field.startswith(name + ".")]:
         return f"{word} holds several fields: name one of them, such as {within[0]}"
     place, _, field = name.removeprefix("--").rpartition(".")
+    if place and (deeper := [f for f in valid if re.fullmatch(rf"--{place}\..*\.{field}", f)]):
+        return f"unknown flag {word}: did you mean {' or '.join(deeper)}?"
     others = [
         f"{place}:{other}"
         for other, kind in _choices(experiment).get(place, {}).items()
