@@ -144,7 +144,8 @@ def test_whole_parts_of_an_experiment_are_chosen_by_name(config):
 
 def test_options_and_fields_stand_in_any_order(config):
     groups = [["--variant", "poisoned"], ["--steps", "7"], ["evaluation:loss-only"],
-              ["--task.sound=5"], ["model.head.final:clip", "--model.head.final.bound", "2"]]  # fmt: skip
+              ["--task.sound=5"], ["model.head.final:clip"],
+              ["--model.head.final.bound", "2"]]  # fmt: skip
     first = config(TINY, *chain(*groups))
     assert (first["steps"], first["task.sound"]) == (7, 5)
     for i in range(1, len(groups)):
