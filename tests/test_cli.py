@@ -87,6 +87,22 @@ def test_help_lists_options_fields_and_classes(run, words):
     assert "--evaluation.prefixes" in out and "evaluation:loss-only" in out
 
 
+def test_help_lists_the_classes_of_inner_parts(run):
+    out = run("show", PARTS, "model.root:formula", "--help")[1]
+    for word in (
+        "* model.root:formula",
+        "  model.root:mlp",
+        "* model.root.inner:mlp",
+        "  model.transition:low-rank",
+        "* model.lift:none",
+        "  model.root:my-own",
+    ):
+        assert f" {word}" in out
+    assert "--model.root.outputs" in out and "--model.root.inner.width" in out
+    out = run("show", PARTS, "--help", "--variant", "pile")[1]
+    assert "  model.last.root:gated " in out and "--model.last.root.width" in out
+
+
 def test_help_for_a_run_shows_its_own_values(run, trained):
     code, out, _ = run("eval", trained, "--help")
     assert code == 0 and "usage: wsrnn eval DIR" in out and "--step" in out
