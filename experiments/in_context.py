@@ -54,8 +54,8 @@ from wsrnn.root import Descent, Residual
 from wsrnn.tasks.regression import LinearRegression
 
 experiment = Experiment(
-    task=LinearRegression(d=5, examples=20, noise=0.25),
-    model=summing(Residual(width=8, repeats=16), Outer(size=8)),
+    task=LinearRegression(d=5, examples=None, noise=0.25),
+    model=summing(Residual(repeats=None, spread=None), Outer()),  # sizes by rules of the task's
     evaluation=PrefixError(built_in=True),
     optim=OptimConfig(learning_rate=1e-2, schedule=Cosine(warmup=300)),
     steps=6000,

@@ -109,7 +109,7 @@ def _experiment(recipe: Recipe) -> Experiment:
         base = recipe.variant_of(module)
         if recipe.member:
             base = module.sweep(base)[recipe.member]
-        experiment = apply_flags(base, recipe.flags, recipe.classes())
+        experiment = apply_flags(base, recipe.flags, recipe.classes()).sized()
         model = nnx.eval_shape(experiment.build_model)  # whether it fits the task
         experiment.optim.check(nnx.as_pure(nnx.state(model)))
     except UserError as error:

@@ -97,6 +97,10 @@ class ModelConfig(ABC):
         """Return the executions of its mode, of every mode where that is auto, with their costs."""
         return []
 
+    def sized(self, task: Any) -> "ModelConfig":
+        """The config with every size that is None filled in from the task's."""
+        return self
+
     @abstractmethod
     def build(self, d_in: int, d_out: int, *, rngs: nnx.Rngs) -> Model:
         """Return a fresh model from d_in input channels to d_out predicted ones.

@@ -6,7 +6,7 @@ pools and curriculum are the same for all.
 """
 
 from abc import abstractmethod
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any, Literal, NamedTuple
 
@@ -68,8 +68,8 @@ class Prompts(Drawn):
 
     d: int = 5
     """Dimension of x."""
-    examples: int = 20
-    """The most examples that come before a query."""
+    examples: int | None = 20
+    """The most examples that come before a query; None is 4 d."""
     noise: float = 0.0
     """Variance of the noise on the labels in the prompt; targets are free of it."""
     layout: Layout = "read_before_write"
@@ -97,7 +97,8 @@ class Prompts(Drawn):
 
     def __post_init__(self):
         name = type(self).__name__
-        if self.d < 1 or self.examples < 1 or not 0 <= self.noise < float("inf"):
+        few = self.examples is not None and self.examples < 1
+        if self.d < 1 or few or not 0 <= self.noise < float("inf"):
             raise ValueError(
                 f"{name} needs d and examples of at least 1 and noise of at least 0, "
                 f"got {self.d}, {self.examples} and {self.noise}"
@@ -122,6 +123,10 @@ class Prompts(Drawn):
                 f"{name}.cumsum {self.cumsum} sums over a prompt with one query at its end: set "
                 "layout joint_masked"
             )
+
+    def sized(self):
+        """With 4 d examples where their number is open."""
+        return self if self.examples is not None else replace(self, examples=4 * self.d)
 
     @property
     @abstractmethod
