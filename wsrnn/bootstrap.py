@@ -50,7 +50,8 @@ def nested_medians(ratios: Mapping[str, Float[np.ndarray, " draws"]]) -> dict[st
         np.median([median for median, _ in medians.values()]),
         np.median(np.take_along_axis(each, tables, 0), 0),
     )
-    return {
-        table: (float(median), *map(float, np.percentile(resampled, PERCENTILES)))
-        for table, (median, resampled) in medians.items()
-    }
+    intervals = {}
+    for table, (median, resampled) in medians.items():
+        low, high = np.percentile(resampled, PERCENTILES)
+        intervals[table] = float(median), float(low), float(high)
+    return intervals

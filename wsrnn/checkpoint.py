@@ -95,7 +95,7 @@ class Checkpoints:
             return steps[-1]
         if which == "best":
             losses = {step: _loss(self._manager.metrics(step) or {}) for step in reversed(steps)}
-            return min(losses, key=losses.get)
+            return min(losses, key=losses.__getitem__)
         which = int(which) if str(which).isdecimal() else which
         if which not in steps:
             kept = ", ".join(map(str, steps))

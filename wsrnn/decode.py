@@ -46,17 +46,20 @@ def read(
             f"clipping the weights is not linear in the state: mode {mode} cannot, use scan"
         )
     N, T, _ = recurrence.u.shape
-    one = not isinstance(steps, str) or steps == "last"
-    if one:
-        at = jnp.full(N, T - 1) if isinstance(steps, str) else jnp.asarray(steps)
+    at: Int[Array, " N"] | None = None  # the one step that is read
+    if not isinstance(steps, str):
+        at = jnp.asarray(steps)
+    elif steps == "last":
+        at = jnp.full(N, T - 1)
+    if at is not None:
         z = jnp.take_along_axis(z, at[:, None, None], 1)[:, 0]
         # What comes after the step that is read may be anything, also not a number.
         seen = (jnp.arange(T)[None] <= at[:, None])[..., None]
         recurrence = recurrence._replace(u=jnp.where(seen, recurrence.u, 0))
-    how = _plan(recurrence, mode, bound, one)
+    how = _plan(recurrence, mode, bound, at is not None)
     if isinstance(how.method, WholeScan) or bound is not None:
-        return _scan(recurrence, root, z, at if one else None, bound)
-    if one:
+        return _scan(recurrence, root, z, at, bound)
+    if at is not None:
         return root.apply(how.method.state_at(recurrence, at).T, z.T).T
     trajectories, v, h = how.method.trajectories(recurrence)
     outputs = jax.checkpoint(partial(_outputs, root, trajectories))

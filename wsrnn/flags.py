@@ -155,10 +155,11 @@ def own_names(options: type) -> list[str]:
 
 def _parts(value: Any, name: str = "") -> Iterator[tuple[str, Any, Any]]:
     """(dotted name, annotation, value) of every field of a tree of dataclasses."""
+    kind: type = type(value)
     for field in dataclasses.fields(value):
         part = getattr(value, field.name)
         path = f"{name}.{field.name}" if name else field.name
-        yield path.replace("_", "-"), hints(type(value)).get(field.name), part
+        yield path.replace("_", "-"), hints(kind).get(field.name), part
         if dataclasses.is_dataclass(part):
             yield from _parts(part, path)
 

@@ -17,12 +17,13 @@ def check_literals(config: Any) -> None:
     For its `__post_init__`: type checkers and the command line know the words, a plain Python file
     is unguarded.
     """
-    for name, hint in hints(type(config)).items():
+    kind: type = type(config)
+    for name, hint in hints(kind).items():
         if wrong := _mismatch(hint, getattr(config, name)):
             value, allowed = wrong
             words = [str(word) for word in allowed]
             raise ValueError(
-                f"{type(config).__name__}.{name} {value!r} is unknown{nearest(str(value), words)}"
+                f"{kind.__name__}.{name} {value!r} is unknown{nearest(str(value), words)}"
                 f" (one of {', '.join(words)})"
             )
 
@@ -52,15 +53,16 @@ def _mismatch(hint: Any, value: Any) -> tuple[Any, tuple] | None:
         known = any(value == word and type(value) is type(word) for word in parts)
         return None if known else (value, parts)
     if kind in (Union, types.UnionType):
-        found = [_mismatch(part, value) for part in parts if _holds_literal(part)]
+        literals = [part for part in parts if _holds_literal(part)]
         others = [part for part in parts if not _holds_literal(part)]
-        if not found or None in found or any(_is_a(value, part) for part in others):
+        found = [wrong for part in literals if (wrong := _mismatch(part, value))]
+        if not found or len(found) < len(literals) or any(_is_a(value, part) for part in others):
             return None
         return found[0][0], tuple(word for _, words in found for word in words)
     if kind is tuple and isinstance(value, tuple):
         each = parts[:1] * len(value) if parts[1:] == (...,) else parts
-        found = (_mismatch(*pair) for pair in zip(each, value, strict=False))
-        return next((wrong for wrong in found if wrong), None)
+        results = (_mismatch(*pair) for pair in zip(each, value, strict=False))
+        return next((wrong for wrong in results if wrong), None)
     return None
 
 

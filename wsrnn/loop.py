@@ -28,6 +28,7 @@ from wsrnn.recipe import Recipe
 from wsrnn.run import CHECKPOINTS, has_checkpoint, open_checkpoints, prepare_run, refuse_trials
 from wsrnn.sharding import Layout, to_global
 from wsrnn.tasks import SPLITS, Batch, check_examples
+from wsrnn.tasks.drawn import Drawn
 from wsrnn.tensorboard import TensorBoard
 from wsrnn.tree import flatten
 
@@ -46,6 +47,7 @@ def compose(experiment: Experiment, mesh: jax.sharding.Mesh) -> step.Program:
         )
     drawn = None
     if experiment.draw == "step":
+        assert isinstance(task, Drawn)  # as Experiment has checked
         drawn = data.batches_in_step(task, size, experiment.seed)
     return step.program(experiment.build_model, optim, mesh, task.loss, steps, drawn)
 
@@ -80,6 +82,7 @@ def fit(
     for change in run.changes:
         log.info("continuing with %s", change)
     optim = experiment.optim
+    assert optim.decay_steps is not None  # of a resolved experiment
     if optim.schedule.ends and experiment.steps > optim.decay_steps:
         log.info(
             "the schedule ends at step %d: from there the rate stays at %g (a new schedule is a "
@@ -125,7 +128,7 @@ def _meet(where: str) -> None:
 def _train(experiment, program, mesh, state, start, checkpoints, record, monitor) -> dict[str, Any]:
     process = (jax.process_index(), jax.process_count())
     if experiment.draw == "step":
-        batches = repeat(None)
+        batches: Iterator[Batch | None] = repeat(None)
     else:
         stream = data.train_stream(
             experiment.task, experiment.batch_size, experiment.seed,
@@ -211,10 +214,11 @@ def evaluate(eval_step: Callable, mesh, params: Any, stream: Iterator[Batch]) ->
 
 def summed(eval_step: Callable, mesh, params: Any, stream: Iterator[Batch]) -> Measures:
     """Return the metrics' sums over all batches of a stream, still on the devices."""
-    sums = None
+    sums: Measures | None = None
     for batch in stream:
         part = eval_step(params, to_devices(batch, mesh))
         sums = part if sums is None else jax.tree.map(jnp.add, sums, part)
+    assert sums is not None  # a split has examples, see `check_examples`
     return sums
 
 

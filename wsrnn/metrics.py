@@ -14,7 +14,7 @@ class Mean(NamedTuple):
     """A sum and how much it counts: means of unequal batches add up exactly."""
 
     total: Float[ArrayLike, ""]
-    count: Float[ArrayLike, ""]
+    count: Float[ArrayLike, ""]  # type: ignore[assignment]  # a field in place of tuple.count
 
     @property
     def value(self) -> Float[ArrayLike, ""]:

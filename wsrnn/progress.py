@@ -20,7 +20,8 @@ class StepTimer:
 
     def __init__(self, tokens: int, every: int, start: int):
         self._tokens = tokens  # of a step
-        self._last = (start + 1, None)  # the first step compiles: the clock starts after it
+        # The first step compiles: the clock starts after it.
+        self._last: tuple[int, float | None] = (start + 1, None)
         self._every = every
         self._speed: dict[str, float] = {}
 
@@ -102,7 +103,8 @@ class Progress:
                 self._bar.set_postfix_str(text)
         elif now >= self._next:
             self._next = now + 10
-            ms = (speed or {}).get("speed/step ms")
+            speed = speed or {}
+            ms = speed.get("speed/step ms")
             if ms:
                 text += f"  {ms:.1f} ms/step, {speed['speed/tokens per s']:,.0f} tokens/s"
                 text += f", {(self._total - number) * ms / 1e3:.0f} s left"

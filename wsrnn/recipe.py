@@ -5,6 +5,7 @@ The text of the file is kept with the run; it is executed at most once in a proc
 
 import dataclasses
 import functools
+import importlib.machinery
 import importlib.util
 import linecache
 import sys
@@ -131,7 +132,7 @@ def execute(source: str, name: str) -> ModuleType:
     """The module of a file's text, executed if this process has not; UserError if it fails."""
     known = _modules.get((source, name))
     module = known or importlib.util.module_from_spec(
-        importlib.util.spec_from_loader(f"{MODULE}{name}", None)
+        importlib.machinery.ModuleSpec(f"{MODULE}{name}", None)
     )
     sys.modules[module.__name__] = module  # where another text of the same name may have been
     _show_source(source, name)

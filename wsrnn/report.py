@@ -113,8 +113,8 @@ def compare(out: Path, reports: dict[str, dict[str, Any]]) -> dict[str, Any]:
     members = list(reports)
     losses = {}
     for name in members:
-        rows = [row for row in read_metrics(out / name) if "loss" in row]
-        losses[name] = np.array([np.nan if row["loss"] is None else row["loss"] for row in rows])
+        steps = [row["loss"] for row in read_metrics(out / name) if "loss" in row]
+        losses[name] = np.array([np.nan if loss is None else loss for loss in steps])
     shared = min(map(len, losses.values()))
     losses = {name: values[:shared] for name, values in losses.items()}
     first = losses[members[0]]

@@ -115,6 +115,7 @@ def prepare_run(folder: Path, source: Experiment | Recipe, init_from: Path | Non
     Writes nothing. Raises UserError for a path that is a file or holds something else, for a config
     that would not continue the same run, and for an `init_from` that cannot be started from.
     """
+    recipe: Recipe | None
     if isinstance(source, Recipe):
         recipe, experiment = source, source.experiment()
         tree.to_tree(experiment)  # what cannot be recorded must not be trained
@@ -154,12 +155,13 @@ def check_same(now: dict[str, Any], before: dict[str, Any], folder: Path) -> lis
 
     Raises UserError that names the others.
     """
-    lines, refused = [], []
+    lines: list[str] = []
+    refused: list[str] = []
     for name in sorted(now.keys() | before.keys()):
         old, new = before.get(name), now.get(name)
         if old == new:
             continue
-        more = name == "steps" and isinstance(old, int) and new > old
+        more = name == "steps" and isinstance(old, int) and isinstance(new, int) and new > old
         (lines if FREE.match(name) or more else refused).append(f"{name} {old} -> {new}")
     if refused:
         raise UserError(
@@ -230,6 +232,7 @@ def rebuild(folder: Path, record: dict[str, Any]) -> Experiment:
 
     def module_of(name: str) -> ModuleType:
         if kept(name):
+            assert code is not None  # executed above, as the tree names it
             return code
         if not tree.is_installed(name):
             raise UserError(

@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +14,7 @@ from wsrnn.errors import UserError
 from wsrnn.recurrence.split import AXIS
 
 DATA, MODEL = AXES = ("data", AXIS)
+AnyArray = TypeVar("AnyArray", Array, np.ndarray)
 WORTH_SPLITTING = 2**14  # entries: smaller arrays are replicated
 
 
@@ -113,13 +114,13 @@ class Layout:
         widths = [(0, self.padding if i == self.axis else 0) for i in range(x.ndim)]
         return jnp.pad(x, widths) if self.padding else x
 
-    def trim(self, x: Array | np.ndarray) -> Array | np.ndarray:
+    def trim(self, x: AnyArray) -> AnyArray:
         """Take the padding off."""
         return x[tuple(map(slice, self.shape))] if self.padding else x
 
     def clear(self, x: Array) -> Array:
         """Set the padding to zero."""
-        if not self.padding:
+        if self.axis is None or not self.padding:
             return x
         along = jax.lax.broadcasted_iota(jnp.int32, x.shape, self.axis)
         return jnp.where(along < self.shape[self.axis], x, 0)

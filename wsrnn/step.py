@@ -52,7 +52,7 @@ class Program(NamedTuple):
     layouts: TrainState  # how each array of the state lies on the mesh, and its true shape
     abstract: TrainState  # shapes (padded where a layout is), dtypes and shardings of the state
     init: Callable[[], TrainState]
-    gradients: Callable[[Any, Batch], tuple[Any, Measures]]
+    gradients: jax.stages.Wrapped  # (params, batch) -> gradients, measures
     train_step: Callable[[TrainState, Batch | None], tuple[TrainState, dict[str, Array]]]
     eval_step: Callable[[Any, Batch], Measures]
     # Not compiled, to be transformed: what `init` and `train_step` consist of.
@@ -131,6 +131,7 @@ def program(
             batch = jax.lax.with_sharding_constraint(
                 drawn(state.step), NamedSharding(mesh, P(AXES))
             )
+        assert batch is not None  # given where none is drawn
         return update(state, batch, rate(state.step))
 
     return Program(

@@ -122,7 +122,8 @@ def from_tree(tree: Any, module_of: Callable[[str], types.ModuleType], name="exp
             raise
         except Exception as error:  # of a hand-edited value, whatever the class makes of it
             raise UserError(f"{name}: {error}") from None
-    (key, value), *more = tree.items() or [("nothing", None)]
+    items: list[tuple[str, Any]] = list(tree.items()) or [("nothing", None)]
+    (key, value), *more = items
     try:
         if not more and key == "function":
             return lookup(value, module_of, name)
@@ -147,7 +148,8 @@ def lookup(path: Any, module_of: Callable[[str], types.ModuleType], name: str) -
     module_name, _, qualname = path.partition(":") if isinstance(path, str) else ("", "", "")
     if not (module_name and qualname):
         raise UserError(f"{name}: {path!r} is no module:name")
-    module = found = module_of(module_name)
+    module = module_of(module_name)
+    found: Any = module
     for part in qualname.split("."):
         found = getattr(found, part, None)
         if found is None or isinstance(found, types.ModuleType):

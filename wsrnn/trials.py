@@ -8,7 +8,7 @@ from every seed.
 
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from itertools import repeat
 from pathlib import Path
@@ -33,7 +33,8 @@ from wsrnn.recipe import Recipe
 from wsrnn.run import CHECKPOINTS, CONFIG, TRIALS, Run, prepare_run
 from wsrnn.sharding import MeshConfig
 from wsrnn.step import TrainState
-from wsrnn.tasks import SPLITS, check_examples
+from wsrnn.tasks import SPLITS, Batch, check_examples
+from wsrnn.tasks.drawn import Drawn
 from wsrnn.tensorboard import TensorBoard
 from wsrnn.trials_table import compare
 
@@ -90,10 +91,10 @@ def trials(
     for recipe in recipes:
         name = recipe.member or recipe.name
         run = prepare_run(out / name, recipe)
-        plans[name] = run, _copies(run, seeds, rates)
+        plans[name] = recipe, run, _copies(run, seeds, rates)
     rows = {}
-    for name, (run, copies) in plans.items():
-        log.info("%s: %s", run.recipe.name, name)
+    for name, (recipe, run, copies) in plans.items():
+        log.info("%s: %s", recipe.name, name)
         row = _trial(run, copies)
         if row is None:
             return None
@@ -207,12 +208,12 @@ def _train(experiment: Experiment, copies: Copies, folder: Path) -> Any | None:
         stack.callback(monitor.close)
         stopping = stack.enter_context(StopFlag())
         show = stack.enter_context(Progress(experiment.steps, start))
-        batches = repeat(None)
+        batches: Iterator[Batch | None] = repeat(None)
         if experiment.draw == "host":
             stream = data.train_stream(task, size, seed, start=start, workers=experiment.workers)
             batches = (to_devices(batch, mesh) for batch in stream)
         timer = StepTimer(size * task.length * len(copies.names()), experiment.log_every, start)
-        loss = None
+        loss: Any = None
         for number in range(start, experiment.steps + 1):
             final = number == experiment.steps
             if number > start and (final or number % experiment.eval_every == 0):
@@ -242,13 +243,14 @@ def _train(experiment: Experiment, copies: Copies, folder: Path) -> Any | None:
                 with timer.paused():
                     checkpoints.save(number, training)
             if stop and not final:
-                return None
+                break
             if final:
                 return training.state.evaluated
             training, now = train_step(training, next(batches))
             if number > start:  # the step before, which the device has finished by now
                 show(number, f"loss {float(np.mean(loss)):.4g}", timer.at(number))
             loss = now
+    return None  # stopped
 
 
 def program(experiment: Experiment, copies: Copies):
@@ -261,6 +263,7 @@ def program(experiment: Experiment, copies: Copies):
     schedules = [optim.rate(rate) for rate in copies.rates]
     drawn = None
     if experiment.draw == "step":
+        assert isinstance(experiment.task, Drawn)  # as Experiment has checked
         drawn = data.batches_in_step(experiment.task, experiment.batch_size, experiment.seed)
 
     def init():

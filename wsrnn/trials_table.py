@@ -49,7 +49,7 @@ def text(rows: dict[str, dict[str, Any]]) -> str:
     """Sizes, best rate, and mean, least and most over seeds; below it the baselines."""
     first = next(iter(rows.values()))
     columns = list(dict.fromkeys(column for row in rows.values() for column in row["columns"]))
-    baselines = {}
+    baselines: dict[str, dict[str, float]] = {}
     for sibling, row in rows.items():
         for name, values in row["baselines"].items():
             known = dict(zip(row["columns"], values, strict=True))

@@ -30,8 +30,8 @@ def operations(experiment: Experiment) -> float | None:
     task, N = experiment.task, experiment.batch_size
     model: ModelConfig = experiment.model
     if isinstance(model, TextbookConfig):
-        built = nnx.eval_shape(experiment.build_model)
-        P, C = built.network.size, built.channels
+        network = model.network(task.d_in, task.d_out)
+        P, C = network.size, model.channels(network, task.d_in, task.d_out)
         return 6.0 * N * task.length * (P**2 + P * C) + _root_operations(experiment)
     if isinstance(model, WarpConfig):
         counts = _plan(experiment).counts
@@ -43,9 +43,10 @@ def operations(experiment: Experiment) -> float | None:
 
 def _root_operations(experiment: Experiment) -> float:
     """Of the readout and its gradient, which takes twice as many."""
-    task = experiment.task
+    task, model = experiment.task, experiment.model
+    assert isinstance(model, WarpConfig)
     steps = task.length if task.steps("train") == "all" else 1
-    read = experiment.model.network(task.d_in, task.d_out).operations
+    read = model.network(task.d_in, task.d_out).operations
     return 3.0 * experiment.batch_size * steps * read
 
 

@@ -1,11 +1,13 @@
 """What is measured: experiments by name. The one file of the benchmark that names models."""
 
+from collections.abc import Callable
 from dataclasses import fields, replace
 from typing import Any
 
 from wsrnn.bench import costs
 from wsrnn.errors import UserError
 from wsrnn.experiment import Experiment
+from wsrnn.models import ModelConfig
 from wsrnn.models.peers.rnn import RnnConfig
 from wsrnn.models.peers.ssm import SsmConfig
 from wsrnn.models.peers.transformer import TransformerConfig
@@ -20,7 +22,7 @@ def executions(recipe: Recipe) -> dict[str, Experiment]:
     experiment = recipe.experiment()
     if any(flag.partition("=")[0] == "--model.mode" for flag in recipe.flags):
         experiment = experiment.resolve()
-        return {experiment.model.mode: experiment}
+        return {str(experiment.model.mode): experiment}
     return modes(experiment)
 
 
@@ -58,13 +60,15 @@ def textbook(experiment: Experiment, **changes: Any) -> Experiment:
 
     Raises UserError where A, as a matrix, and its gradient would not fit the machine.
     """
-    P = experiment.model.network(experiment.task.d_in, experiment.task.d_out).size
+    model = experiment.model
+    assert isinstance(model, WarpConfig)
+    P = model.network(experiment.task.d_in, experiment.task.d_out).size
     if costs.memory() < 3 * 4 * P**2:
         raise UserError(
             f"textbook holds A as a matrix, {4 * P**2 / 1e9:.3g} GB for P = {P:,}, with its "
             "gradient: leave out --textbook and --errors, or choose a smaller root network"
         )
-    own = {f.name: getattr(experiment.model, f.name) for f in fields(WarpConfig)}
+    own = {f.name: getattr(model, f.name) for f in fields(WarpConfig)}
     return replace(experiment, model=TextbookConfig(**own | {"mode": "scan"} | changes))
 
 
@@ -91,15 +95,14 @@ def peers(experiment: Experiment) -> dict[str, Experiment]:
     """
     own = vars(experiment.model)
     common = {name: own[name] for name in ("head", "layout") if name in own}
-    families = {
+
+    def ssm(mode: Any) -> Callable[[int], ModelConfig]:
+        return lambda w: SsmConfig(width=w, states=w // 2, layers=4, spectra=4, mode=mode, **common)
+
+    families: dict[str, Callable[[int], ModelConfig]] = {
         "gru": lambda w: RnnConfig(cell="gru", width=w, **common),
         "lstm": lambda w: RnnConfig(cell="lstm", width=w, **common),
-        **{
-            f"ssm, {mode}": lambda w, mode=mode: SsmConfig(
-                width=w, states=w // 2, layers=4, spectra=4, mode=mode, **common
-            )
-            for mode in SsmConfig.modes
-        },
+        **{f"ssm, {mode}": ssm(mode) for mode in SsmConfig.modes},
         "transformer": lambda w: TransformerConfig(width=w, depth=4, heads=4, **common),
     }
     wanted = experiment.parameter_count()

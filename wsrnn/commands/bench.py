@@ -157,20 +157,20 @@ def _under_titles(over: tuple[str, ...], tables: dict[str, str]) -> list[str]:
 
 def _cost_figure(timings, over: tuple[str, ...], title: str):
     """Curves over the values of a field where they are numbers, else bars."""
-    costs = {
-        what: {
+    times, memory = (
+        {
             value: {name: getattr(timing, what) for name, timing in rows.items()}
             for value, rows in timings.items()
         }
         for what in ("step_ms", "temporary_mib")
-    }
+    )
     if over and _are_sizes(timings):
-        return bench.draw_scaling(over[0], costs["step_ms"], costs["temporary_mib"], title)
-    flat = [
+        return bench.draw_scaling(over[0], times, memory, title)
+    bars, memory_bars = (
         {f"{name} {value}".strip(): y for value, rows in c.items() for name, y in rows.items()}
-        for c in costs.values()
-    ]
-    return bench.draw_costs(*flat, title)
+        for c in (times, memory)
+    )
+    return bench.draw_costs(bars, memory_bars, title)
 
 
 def _are_sizes(values) -> bool:

@@ -1,6 +1,7 @@
 """show: config, sizes, parameters and counted costs of an experiment; allocates no arrays."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import numpy as np
@@ -41,7 +42,7 @@ def run(options: Options, file: str | None, flags: list[str]) -> Outcome:
         parts[part] = parts.get(part, 0) + int(np.prod(leaf.shape))
     task = experiment.task
     sizes = {"d_in": task.d_in, "d_out": task.d_out, "T": task.length} | model.sizes(task.length)
-    document = {
+    document: dict[str, Any] = {
         "config": flatten(experiment),
         "sizes": sizes,
         "parameters": parts | {"total": sum(parts.values())},

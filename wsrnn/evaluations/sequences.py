@@ -60,7 +60,7 @@ def _(task: FewShot, batch: Batch):
 def _(task: VectorRecall, batch: Batch):
     tokens, n = np.asarray(batch.inputs, np.float64), task.pairs
     keys, values, queries = tokens[:, :n, : task.d], tokens[:, :n, task.d :], tokens[..., : task.d]
-    algorithms = {
+    algorithms: dict[str, Callable] = {
         "nearest key": partial(estimators.nearest_neighbours, k=1),
         "pseudo-inverse": estimators.least_squares,
         "linear attention": estimators.linear_attention,

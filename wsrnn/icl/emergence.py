@@ -43,10 +43,9 @@ def emergence(run: Path, task: Prompts, batch: Batch) -> Emergence | None:
     steps = np.array([row["step"] for row in rows])
     losses = np.array([row["loss"] for row in rows]) / task.power
     found = plateaus.find(steps, losses)
-    normal = type(task) is LinearRegression and not (task.uniform or task.sparse)
-    predicted = []
-    if normal and task.layout == "joint_masked":
-        predicted = plateaus.saddles(task.eigenvalues, task.examples, task.noise).tolist()
+    predicted, masked = [], task.layout == "joint_masked"
+    if type(task) is LinearRegression and masked and not (task.uniform or task.sparse):
+        predicted = plateaus.saddles(task.eigenvalues, task.context_length, task.noise).tolist()
     with open_checkpoints(run) as saved:
         kept = np.array(saved.steps())
     truth, stays = prompt_arrays(task, batch).truth, []

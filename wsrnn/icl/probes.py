@@ -60,7 +60,7 @@ def implied_weights(model: Model, task: Prompts, batch: Batch) -> dict[str, dict
 
     rows = {}
     points, w = prompt_arrays(task, batch).x, batch.latents["w"]
-    for n in sorted({max(1, task.d // 2), task.d, task.examples} & {*task.prefixes}):
+    for n in sorted({max(1, task.d // 2), task.d, task.context_length} & {*task.prefixes}):
         step = range(task.length)[task.queries][task.prefixes.index(n)]
         inputs = jax.numpy.asarray(batch.inputs[:, : step + 1])
         implied = np.asarray(gradient(params, inputs, batch.times[:, : step + 1]), np.float64)
@@ -84,7 +84,9 @@ def states(model: Model, task: Prompts, batch: Batch) -> StateStudy | None:
     read = theta[:, task.queries]
     theta = read if len(task.prefixes) > 1 else theta
     x, y = (part[:count] for part in prompt_arrays(task, batch)[:2])
-    at = sorted({1, max(1, task.d // 2), task.d, 2 * task.d, task.examples} & {*task.prefixes})
+    at = sorted(
+        {1, max(1, task.d // 2), task.d, 2 * task.d, task.context_length} & {*task.prefixes}
+    )
     upper = np.triu_indices(task.d)
     targets = {
         "sum of y x": lambda n: np.einsum("nid,ni->nd", x[:, :n], y[:, :n]),

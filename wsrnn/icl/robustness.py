@@ -39,7 +39,7 @@ def interventions(model: Model, task: Prompts, batch: Batch) -> dict[str, dict[s
     A model that uses all examples fails when all but the first belong to another function, and
     without labels; one that sums over examples does not depend on their order.
     """
-    n = task.examples
+    n = task.context_length
     points, labels = task.shown(batch.inputs)
     pairs = np.concatenate([points, labels[..., None]], -1)
     tokens, query = pairs[:, :n], pairs[:, n:]

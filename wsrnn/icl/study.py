@@ -50,7 +50,7 @@ def study(
     task = replace(task, curriculum=Curriculum())
     batch = data.examples(task, "test", seed, prompts)
     curves = error_curves(model, task, batch)
-    document = {
+    document: dict[str, Any] = {
         "run": str(run),
         "step": number,
         "prompts": prompts,
@@ -77,9 +77,9 @@ def study(
     if (found := states(model, task, batch)) is not None:
         document["states"] = found.document()
         pictures["states"] = draw_states(found, run.name)
-    if (found := emergence(run, task, batch)) is not None:
-        document["emergence"] = found.document()
-        pictures["emergence"] = draw_emergence(found, run.name)
+    if (emerged := emergence(run, task, batch)) is not None:
+        document["emergence"] = emerged.document()
+        pictures["emergence"] = draw_emergence(emerged, run.name)
     folder = run / "icl" / slug(number, flags)
     paths = save_figures(pictures, folder)
     write_json(folder / "icl.json", document)

@@ -8,7 +8,7 @@ from wsrnn.text_table import text_table
 
 def summary(document: dict[str, Any], task: Prompts) -> str:
     """The whole study, table by table."""
-    at = sorted({0, 1, task.d, 2 * task.d, task.examples} & {*task.prefixes})
+    at = sorted({0, 1, task.d, 2 * task.d, task.context_length} & {*task.prefixes})
     curves = {
         name: [f"{curve['error'][task.prefixes.index(n)]:.4g}" for n in at]
         for name, curve in document["errors"].items()
@@ -25,7 +25,7 @@ def summary(document: dict[str, Any], task: Prompts) -> str:
             for name, row in document[title].items()
         }
         columns = ["error", "interval", "ridge"][: max(map(len, rows.values()))]
-        lines += [f"\n{title}, after {task.examples} examples", text_table(columns, rows)]
+        lines += [f"\n{title}, after {task.context_length} examples", text_table(columns, rows)]
     if document["implied weights"]:
         rows = {
             name: [f"{row['with w']:.3f}", f"{row['with w seen']:.3f}"]

@@ -7,7 +7,8 @@ the output layer of both. A new model, here or in an experiment file, is a `Mode
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any, Literal
+from dataclasses import Field
+from typing import Any, ClassVar, Literal
 
 import jax.numpy as jnp
 import numpy as np
@@ -21,11 +22,16 @@ from wsrnn.recurrence import Plan
 class Model(nnx.Module):
     """A sequence model whose only state is `nnx.Param`."""
 
-    in_rows: tuple[str, ...] = ()
-    """Parameters, by name, that reach the model as this device's rows where the mesh splits them;
-    all others reach it whole."""
-    contracts: bool = False
-    """Whether `contract` does anything."""
+    @property
+    def in_rows(self) -> tuple[str, ...]:
+        """Parameters, by name, that reach the model as this device's rows where the mesh splits
+        them; all others reach it whole."""
+        return ()
+
+    @property
+    def contracts(self) -> bool:
+        """Whether `contract` does anything."""
+        return False
 
     @abstractmethod
     def __call__(
@@ -86,10 +92,21 @@ class Model(nnx.Module):
 class ModelConfig(ABC):
     """The base of the frozen dataclasses that describe and build models."""
 
+    __dataclass_fields__: ClassVar[dict[str, Field[Any]]]  # subclasses are dataclasses
+
     modes: tuple[str, ...] = ()  # the executions that the model offers; `wsrnn bench` times each
-    uncertain: bool = False  # whether it predicts a scale beside each mean
-    reads_before_writing: bool = False  # whether y_t is independent of what inputs[t] answers
+    mode: str | None = None  # which of them is taken; None without such a choice
     generates: bool = False  # whether it has `generate`, to feed its predictions back
+
+    @property
+    def uncertain(self) -> bool:
+        """Whether it predicts a scale beside each mean."""
+        return False
+
+    @property
+    def reads_before_writing(self) -> bool:
+        """Whether y_t is independent of what inputs[t] answers."""
+        return False
 
     def plans(
         self, d_in: int, d_out: int, *, batch: int, length: int, steps: Literal["all", "last"]

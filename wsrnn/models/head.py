@@ -109,10 +109,10 @@ class HeadLayer(nnx.Module):
     def __call__(self, y: Float[Array, "*N raw"]) -> Float[Array, "*N raw"]:
         """[..., O] to [..., O], or [..., 2 O] to the means and then the scales."""
         final, scale = self.config.final, self.config.scale
-        mean, raw = jnp.split(y, 2, -1) if scale else (y, None)
+        mean, *raw = jnp.split(y, 2, -1) if scale else [y]
         if final:
             parameters = None if self.parameters is None else self.parameters[...]
             mean = final.apply(parameters, mean)
         if scale is None:
             return mean
-        return jnp.concatenate([mean, jnp.maximum(jax.nn.softplus(raw), scale.floor)], -1)
+        return jnp.concatenate([mean, jnp.maximum(jax.nn.softplus(raw[0]), scale.floor)], -1)

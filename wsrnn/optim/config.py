@@ -66,6 +66,7 @@ class OptimConfig:
 
     def rate(self, peak: float | None = None) -> optax.Schedule:
         """The learning rate at each step, for another peak if given; needs `decay_steps`."""
+        assert self.decay_steps is not None  # as `Experiment.resolve` has set it
         return self.schedule.build(peak or self.learning_rate, self.decay_steps)
 
     def trained(self, params: Any) -> Any:

@@ -213,7 +213,7 @@ def _products(
     The adjoint is what differentiation gives, but with every product's result in the order in which
     the next one reads it: transposing megabytes between them would take longer than they do.
     """
-    return sum(
+    total: Any = sum(
         jnp.matmul(
             back,
             jnp.matmul(spectrum, matrix, precision=PRECISION).reshape(len(spectrum), -1),
@@ -223,6 +223,7 @@ def _products(
             _inverse(len(spectrum), spectrum.dtype), (real, imaginary), strict=True
         )
     )
+    return total
 
 
 def _products_forward(*inputs):
@@ -260,7 +261,8 @@ def _mixed(a: Float[Array, "R *P t"], h: Float[Array, "n R"]) -> Float[Array, "n
     """sum_r h[n, r] a[r]; a few terms are quicker as sums than as a matrix product."""
     if len(a) > 4:
         return jnp.tensordot(h, a, 1, precision=PRECISION)
-    return sum(jnp.multiply.outer(h[:, r], a[r]) for r in range(len(a)))
+    total: Any = sum(jnp.multiply.outer(h[:, r], a[r]) for r in range(len(a)))
+    return total
 
 
 def _pad_time(x: Float[Array, "T ..."], block: int) -> Float[Array, "T_padded ..."]:

@@ -51,7 +51,7 @@ def delta_rule(
     chunk = min(chunk, T)
     # Beyond the end nothing decays and nothing is written.
     parts = [_chunked(x, chunk) for x in (q, k, v, beta, log_decay)]
-    o, S = _by_chunks(*parts, S, read_first)
+    o, S = _by_chunks(parts, S, read_first)
     return jnp.moveaxis(o, 0, 1).reshape(N, -1, v.shape[2])[:, :T], S
 
 
@@ -72,13 +72,14 @@ def _times(S: Float[Array, "N m d"], x: Float[Array, "N d"]) -> Float[Array, "N 
     return jnp.einsum("nmd,nd->nm", S, x, precision=PRECISION)
 
 
-def _by_chunks(q, k, v, beta, log_decay, S, read_first):
-    """Every argument but S is [J, N, c, ...], as is the result.
+def _by_chunks(parts, S, read_first):
+    """`parts` are q, k, v, beta and log_decay, each [J, N, c, ...], as is the result.
 
     Within a chunk S_i = g_i S + sum_{j<=i} (g_i / g_j) u_j k_j^T with g_i = a_1 .. a_i, and the u
     solve u_i + beta_i sum_{j<i} (g_i / g_j) (k_i . k_j) u_j = beta_i (v_i - g_i S k_i): a
     triangular system, solved for both terms of its right side before S is known.
     """
+    q, k, v, beta, log_decay = parts
     c = k.shape[2]
     log_g = jnp.cumsum(log_decay, 2)
     before = log_g - log_decay  # of the step before

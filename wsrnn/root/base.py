@@ -1,9 +1,9 @@
 """The contract of a root network, and the batched contraction with its adjoint that layers use."""
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import Field, dataclass
 from functools import lru_cache, partial
-from typing import ClassVar, Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -32,6 +32,8 @@ class Root(ABC):
     with `blocks`, `init` and `apply`, in this package (then named in ``ROOTS``, which enrols it in
     the tests) or in an experiment file; `Formula` makes one of a function alone.
     """
+
+    __dataclass_fields__: ClassVar[dict[str, Field[Any]]]  # subclasses are dataclasses
 
     reads_query_alone: ClassVar[bool] = False
     """Whether z must be the query x_q and nothing else (linear solvers)."""

@@ -71,7 +71,7 @@ class Residual(Root):
     @property
     def gains(self) -> int:
         """One for each application of a layer."""
-        return self.depth * self.repeats
+        return self.depth * (self.repeats or 1)  # open ones are refused by `check`
 
     def written(self, d_in, d_out):
         """The layers."""

@@ -97,7 +97,7 @@ def check_examples(task: Task, split: Split, seed: int) -> None:
             f"{name} cannot make its first {split} example: {type(error).__name__}: {error} "
             f"({place.filename} line {place.lineno})"
         ) from error
-    targets = (task.length, task.d_out)
+    targets: tuple[int, ...] = (task.length, task.d_out)
     if task.loss == "cross_entropy":
         single = np.ndim(example.targets) == 0 and task.steps(split) == "last"
         targets = () if single else (task.length,)

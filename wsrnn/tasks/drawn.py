@@ -93,14 +93,16 @@ class _Batches(_Examples):
             name: np.concatenate([part.latents[name] for part in parts])
             for name in parts[0].latents
         }
-        return Batch(
-            *map(np.concatenate, zip(*(part[:-1] for part in parts), strict=True)), latents
+        inputs, times, targets, mask = map(
+            np.concatenate, zip(*(part[:-1] for part in parts), strict=True)
         )
+        return Batch(inputs, times, targets, mask, latents)
 
 
 def _rows(batch: Batch, rows: int | np.ndarray) -> Batch:
     latents = {name: value[rows] for name, value in batch.latents.items()}
-    return Batch(*(leaf[rows] for leaf in batch[:-1]), latents)
+    inputs, times, targets, mask = (leaf[rows] for leaf in batch[:-1])
+    return Batch(inputs, times, targets, mask, latents)
 
 
 @lru_cache(maxsize=16)

@@ -13,7 +13,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from wsrnn.literals import check_literals
-from wsrnn.tasks import Batch, Split, clock
+from wsrnn.tasks import Batch, Loss, Split, clock
 from wsrnn.tasks.drawn import Drawn, Raw, draw
 from wsrnn.tasks.shifts import SHIFTS, ShiftName
 
@@ -93,7 +93,7 @@ class Prompts(Drawn):
     curriculum: Curriculum = field(default_factory=Curriculum)
     shift: ShiftName = "none"
     """How prompts differ from those of training: a name in `wsrnn.tasks.shifts`."""
-    loss: str = field(default="mse", init=False)
+    loss: Loss = field(default="mse", init=False)
 
     def __post_init__(self):
         name = type(self).__name__
@@ -126,7 +126,12 @@ class Prompts(Drawn):
 
     def sized(self):
         """With 4 d examples where their number is open."""
-        return self if self.examples is not None else replace(self, examples=4 * self.d)
+        return replace(self, examples=self.context_length)
+
+    @property
+    def context_length(self) -> int:
+        """The most examples that come before a query, 4 d where `examples` is open."""
+        return 4 * self.d if self.examples is None else self.examples
 
     @property
     @abstractmethod
@@ -151,7 +156,7 @@ class Prompts(Drawn):
 
     def points(self) -> Raw:
         """What x is drawn from [T, d]."""
-        return Raw("normal", (self.examples + 1, self.d))
+        return Raw("normal", (self.context_length + 1, self.d))
 
     def place(self, raw: Any, xp: Any) -> Any:
         """x [N, T, d] from what it is drawn from."""
@@ -175,12 +180,16 @@ class Prompts(Drawn):
     @property
     def length(self):
         """Examples and query; two tokens for each example if interleaved."""
-        return 2 * self.examples + 1 if self.layout == "interleaved" else self.examples + 1
+        return (
+            2 * self.context_length + 1 if self.layout == "interleaved" else self.context_length + 1
+        )
 
     @property
     def prefixes(self) -> range:
         """The numbers of examples after which a prompt is read."""
-        return range(self.examples if self.layout == "joint_masked" else 0, self.examples + 1)
+        return range(
+            self.context_length if self.layout == "joint_masked" else 0, self.context_length + 1
+        )
 
     @property
     def queries(self) -> slice:
@@ -206,7 +215,7 @@ class Prompts(Drawn):
 
     def draws(self, split: Split) -> dict[str, Raw]:
         """Points, function, noise, the prefix read, and what the shift asks for."""
-        T = self.examples + 1
+        T = self.context_length + 1
         draws = {"x": self.points(), "prefix": Raw("uniform")}
         draws |= {f"f.{name}": raw for name, raw in self.function().items()}
         if self.noise or SHIFTS[self.shift].noise:
@@ -235,7 +244,7 @@ class Prompts(Drawn):
 
     def asked(self, raw: dict[str, Any], split: Split, xp: Any) -> Any:
         """Which values [N, T] are predicted: one where the split reads one, else all there are."""
-        steps = xp.arange(self.examples + 1)
+        steps = xp.arange(self.context_length + 1)
         if self.steps(split) == "all":
             _, points = self._grown(raw["index"], split, xp)
             return steps < points[:, None]
@@ -298,11 +307,11 @@ class Prompts(Drawn):
         """Coordinates and points [N] that the curriculum has reached at each example."""
         c = self.curriculum
         if split != "train" or not c.every:
-            return xp.full(index.shape, self.d), xp.full(index.shape, self.examples + 1)
+            return xp.full(index.shape, self.d), xp.full(index.shape, self.context_length + 1)
         stage = index // c.every
         return (
             xp.minimum(c.dimensions + c.more_dimensions * stage, self.d),
-            xp.minimum(c.points + c.more_points * stage, self.examples + 1),
+            xp.minimum(c.points + c.more_points * stage, self.context_length + 1),
         )
 
     def _drawn(self, raw: dict[str, Any], split: Split, xp: Any) -> dict[str, Any]:
@@ -313,5 +322,6 @@ class Prompts(Drawn):
 
 @lru_cache(maxsize=4)
 def _pool(task: Prompts) -> dict[str, np.ndarray]:
+    assert task.pool is not None  # of a task with a pool
     rng = np.random.default_rng([task.pool_seed, task.pool])
     return {name: draw(raw, rng, task.pool) for name, raw in sorted(task.function().items())}

@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 
 from wsrnn.literals import check_literals
-from wsrnn.tasks import Batch, clock
+from wsrnn.tasks import Batch, Loss, clock
 from wsrnn.tasks.drawn import Drawn, Raw, choose
 
 Layout = Literal["read_before_write", "joint_masked"]
@@ -34,7 +34,7 @@ class VectorRecall(Drawn):
     layout: Layout = "joint_masked"
     """joint_masked: tokens (k, v), then (query, 0). read_before_write: (query, v), for models that
     read before they write."""
-    loss: str = field(default="mse", init=False)
+    loss: Loss = field(default="mse", init=False)
 
     def __post_init__(self):
         check_literals(self)
@@ -122,7 +122,7 @@ class Mqar(Drawn):
     """Signs in the code of a token."""
     code_seed: int = 0
     """Which codes."""
-    loss: str = field(default="cross_entropy", init=False)
+    loss: Loss = field(default="cross_entropy", init=False)
 
     def __post_init__(self):
         if self.pairs < 1 or 4 * self.pairs > self.length:
@@ -198,4 +198,4 @@ class Mqar(Drawn):
 @lru_cache(maxsize=4)
 def _codes(vocabulary: int, channels: int, seed: int) -> np.ndarray:
     rng = np.random.default_rng([seed, vocabulary, channels])
-    return rng.choice(np.float32([-1, 1]), (vocabulary, channels))
+    return rng.choice(np.array([-1, 1], np.float32), (vocabulary, channels))

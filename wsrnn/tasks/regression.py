@@ -68,7 +68,7 @@ class LinearRegression(Prompts):
 
     def points(self):
         """Normal, or uniform."""
-        return Raw("uniform" if self.uniform else "normal", (self.examples + 1, self.d))
+        return Raw("uniform" if self.uniform else "normal", (self.context_length + 1, self.d))
 
     def place(self, raw, xp):
         """Scaled by the spectrum."""
@@ -139,7 +139,7 @@ class OutlierRegression(LinearRegression):
 
     def draws(self, split):
         """Also which points are dummies and where they lie."""
-        draws = super().draws(split) | {"outlier": Raw("uniform", (self.examples + 1,))}
+        draws = super().draws(split) | {"outlier": Raw("uniform", (self.context_length + 1,))}
         return draws | ({"dummy": Raw("normal", (self.d,))} if self.dummy == "orthogonal" else {})
 
     def prompt(self, raw, split, xp=np):
@@ -162,7 +162,9 @@ class OutlierRegression(LinearRegression):
 
     def _outlier(self, raw, xp):
         """Which examples are dummies [N, T]; the last point never is."""
-        return (raw["outlier"] < self.outliers) & (xp.arange(self.examples + 1) < self.examples)
+        return (raw["outlier"] < self.outliers) & (
+            xp.arange(self.context_length + 1) < self.context_length
+        )
 
 
 @dataclass(frozen=True)
@@ -268,7 +270,7 @@ class Sinusoid(Prompts):
 
     def points(self):
         """Uniform."""
-        return Raw("uniform", (self.examples + 1, 1))
+        return Raw("uniform", (self.context_length + 1, 1))
 
     def place(self, raw, xp):
         """From +-5."""
@@ -319,7 +321,7 @@ class GaussianProcess(Prompts):
 
     def points(self):
         """Uniform."""
-        return Raw("uniform", (self.examples + 1, self.d))
+        return Raw("uniform", (self.context_length + 1, self.d))
 
     def place(self, raw, xp):
         """From +-1."""
@@ -327,7 +329,7 @@ class GaussianProcess(Prompts):
 
     def function(self):
         """One normal number a point, made dependent by the kernel's Cholesky factor."""
-        return {"z": Raw("normal", (self.examples + 1, 1))}
+        return {"z": Raw("normal", (self.context_length + 1, 1))}
 
     def values(self, latent, x, xp):
         """L z with L L^T the kernel and its nugget."""
@@ -359,7 +361,7 @@ class Parity(Prompts):
 
     def points(self):
         """Uniform, for the signs."""
-        return Raw("uniform", (self.examples + 1, self.d))
+        return Raw("uniform", (self.context_length + 1, self.d))
 
     def place(self, raw, xp):
         """Signs."""

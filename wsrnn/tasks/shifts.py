@@ -6,7 +6,7 @@ second function. Those of the query change the last point alone: read their erro
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -141,4 +141,7 @@ SHIFTS: dict[str, Shift] = {
 }
 """By name. Other scales, spectra and mixtures are one line each."""
 
-ShiftName = Literal[tuple(SHIFTS)]
+if TYPE_CHECKING:
+    ShiftName = str  # type checkers cannot read the table
+else:
+    ShiftName = Literal[tuple(SHIFTS)]

@@ -142,8 +142,8 @@ class Block(nnx.Module):
         held = (jnp.exp(log_a) - 1) / eigenvalues
         v = self.norm(u)
         B = times(jnp.split(self.B[...], 2, 1), (held.real[None], held.imag[None]))
-        drive = tuple(jnp.split(jnp.matmul(v, jnp.concatenate(B, 1)), 2, -1))
-        x = jnp.concatenate(recurrence(log_a, drive, mode), -1)
+        real, imaginary = jnp.split(jnp.matmul(v, jnp.concatenate(B, 1)), 2, -1)
+        x = jnp.concatenate(recurrence(log_a, (real, imaginary), mode), -1)
         y = 2 * jnp.matmul(x, self.C[...]) + v * self.D[...][None, None]
         return u + nnx.glu(self.gates(nnx.gelu(y)))
 

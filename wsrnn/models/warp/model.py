@@ -18,7 +18,7 @@ from wsrnn.decode import Steps
 from wsrnn.models import as_floats, check_sequences, pick
 from wsrnn.models.warp.config import WarpConfig
 from wsrnn.models.warp.streaming import Streaming
-from wsrnn.recurrence import Dense, LinearMap, Mode, Recurrence, Rows, Write
+from wsrnn.recurrence import Dense, LinearMap, Recurrence, Rows, Write
 from wsrnn.root import Readout, Weights
 
 
@@ -87,7 +87,7 @@ class Warp(Streaming):
         times: Num[ArrayLike, "N T"],
         *,
         steps: Steps = "all",
-        mode: Mode | None = None,
+        mode: str | None = None,
         tokens: Float[Array, "N T C"] | None = None,
     ) -> Float[Array, "N T O"] | Float[Array, "N O"]:
         """Return the prediction at every step, or at each sequence's one of `steps`.

@@ -118,6 +118,7 @@ class MlpStart(nnx.Module):
         h = x0
         for layer in hidden:
             h = ACTIVATIONS[self.activation](layer(h))
+        assert last.bias is not None  # as nnx.Linear makes one
         S = jnp.concatenate([last.kernel[...].T, last.bias[...][:, None]], 1)
         return InitialState(S, jnp.concatenate([h, jnp.ones_like(h[:, :1])], 1))
 

@@ -72,10 +72,10 @@ class Textbook(Warp):
 
 def network(root: Readout, theta: Float[Array, " P"], z: Float[Array, " d_in"]) -> Array:
     """The root network of one vector of weights at one input."""
-    plain = isinstance(root, Network) and type(root.root) in (Linear, Mlp)
-    if not plain:  # it has no plainer form
-        return root.apply(theta[:, None], z[:, None])[:, 0]
+    if not isinstance(root, Network) or type(root.root) not in (Linear, Mlp):
+        return root.apply(theta[:, None], z[:, None])[:, 0]  # it has no plainer form
     layered, dtype = root.root, theta.dtype
+    assert isinstance(layered, Linear | Mlp)
     if layered.bfloat16:
         theta, z = theta.astype(jnp.bfloat16), z.astype(jnp.bfloat16)
     row = 0

@@ -82,7 +82,9 @@ class Transition(ABC):
         at: Int[Array, " N"],
     ) -> tuple[Float[Array, "P R"], Float[Array, "N R"]]:
         """W and w of `factored` at each sequence's step `at` alone."""
-        W, w = self.factored(A, X, x)
+        factors = self.factored(A, X, x)
+        assert factors is not None  # only forms that have them are asked
+        W, w = factors
         return W, w[at, jnp.arange(len(at))]
 
     def dense(self, A: Parameters, size: int) -> Float[Array, "P P"]:
