@@ -1,6 +1,13 @@
 """One learning rate for root networks of every size: the rate of a dense A divided by P.
 
-DOC
+A step of Adam moves every entry of A by up to the rate, and so the norm of a P x P matrix by up to
+P times the rate: one rate for all parameters is too large for A in a wide root network long before
+it suits the others. With `rates=("A=1/P",)` the norm of A moves by at most the rate at every size.
+
+TABLE
+
+Command: wsrnn trials experiments/optim_rates.py --seeds 1 --rates 1e-4 3e-4 1e-3 3e-3 1e-2 3e-2 1e-1
+         wsrnn trials experiments/optim_rates.py --variant by_size  (the same rates)   the rule for A
 """
 
 from dataclasses import replace
