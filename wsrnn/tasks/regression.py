@@ -1,6 +1,7 @@
 """Families of functions for in-context regression.
 
-A new one is a subclass of `Prompts`: its random parameters, its values and their power.
+A new one is a subclass of `Prompts`: its random parameters, its values and their power. Longer than
+other files because it is a list: eight families that do not depend on one another, each read alone.
 """
 
 from dataclasses import dataclass
