@@ -55,6 +55,6 @@ class Lion(Rule):  # Chen et al. 2023
 
 
 root = Formula(fourier, inner=Mlp(width=24, depth=1), outputs=3)
-model = summing(root, Sines(), transition=Householder(), write=Matrix(scale=0.3))
+model = summing(root, Sines(), transition=Householder(), write=Matrix(scale=0.05))
 score, optim = PrefixError(prefixes=(0, 2, 5, 10)), OptimConfig(Lion(), learning_rate=1e-3)
 experiment = Experiment(Sinusoid(train_on="all"), model, score, optim, steps=1000)

@@ -225,7 +225,7 @@ def rebuild(folder: Path, record: dict[str, Any]) -> Experiment:
         if needed and code is None:
             if not is_executed(recipe.source, recipe.name):
                 what = f"its classes are in {recipe.name}.py" if kept(needed) else f"for {needed}"
-                log.info("executing the code kept in %s/%s: %s", folder, CONFIG, what)
+                log.warning("executing the code kept in %s/%s: %s", folder, CONFIG, what)
             code = execute(recipe.source, recipe.name)
 
     def module_of(name: str) -> ModuleType:

@@ -48,10 +48,15 @@ class Model(nnx.Module):
         times: Float[ArrayLike, "N T"],
         labels: tuple[Any, ...],
     ) -> tuple[Float[Array, ""], Any]:
-        """Return score(outputs, *labels): a scalar, and a tree of more numbers.
+        """Return score(model(inputs, times), *labels): a scalar and a pytree of more numbers.
 
-        Both must add up over sequences, so that a model may take a few sequences at a time, and
-        only the scalar is differentiated.
+        score: maps outputs [n, T, O] and labels of any n of the sequences to a scalar, which is
+            differentiated, and to a pytree, which is not (metrics; () for none). Both must be sums
+            over sequences, because a model may call it with a few sequences at a time.
+        labels: a tuple of arrays or pytrees with a leading axis N.
+
+        For a mean loss divide the result. Its gradient can be much cheaper than that of a loss on
+        `model(inputs, times)`: see `experiments/from_python.py`.
         """
         return score(self(inputs, times), *labels)
 

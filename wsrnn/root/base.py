@@ -17,55 +17,61 @@ class Readout(Protocol):
     def apply(
         self, theta: Float[Array, "*M L N"], z: Float[Array, "*M d_in N"]
     ) -> Float[Array, "*M d_out N"]:
-        """The outputs of the network with weights theta at z, one for each index of other axes.
+        """Return the outputs of networks with weights theta at inputs z.
 
-        N, such as time, is last and so contiguous: all operations are then long and elementwise in
-        it, where batched tiny matrix-vector products would be slow on every backend.
+        Axis -2 holds weights, inputs and outputs; there is one network and one evaluation for each
+        index of the other axes. N, such as time, is last and so contiguous: all operations are long
+        and elementwise in it, where batches of tiny matrix-vector products would be slow.
         """
         ...
 
 
 class Root(ABC):
-    """A kind of network whose weights are the state: its options are a frozen dataclass's fields.
+    """An architecture of root network, whose P weights are the hidden state theta.
 
-    The sizes of inputs and outputs are passed, for they are the task's. A new root is one class
-    with `blocks`, `init` and `apply`, in this package (then named in ``ROOTS``, which enrols it in
-    the tests) or in an experiment file; `Formula` makes one of a function alone.
+    A new root is one frozen dataclass with `blocks`, `init` and `apply`, in this package (then
+    named in ``ROOTS``, which enrols it in the tests) or in an experiment file; `Formula` makes one
+    of a function alone. Its fields are options of the architecture; the numbers of inputs and
+    outputs, d_in and d_out, belong to the task and are passed to every method.
     """
 
     reads_query_alone: ClassVar[bool] = False
-    """Whether z must be the query x_q and nothing else (linear solvers)."""
+    """Whether z_t must be the input alone, without time or encoding (linear solvers)."""
     predicts_scale: ClassVar[bool] = True
-    """Whether outputs may be scales as well as means."""
+    """Whether the outputs may include a scale for each mean."""
 
     @abstractmethod
     def blocks(self, d_in: int, d_out: int) -> tuple[int, ...]:
-        """The number of weights in each layer, in the order in which theta holds them."""
+        """The number of weights in each layer, in their order within theta; P is their sum."""
 
     @abstractmethod
     def init(self, key: Array, d_in: int, d_out: int) -> Float[Array, " Q"]:
-        """Draw the parameters that theta_0 is made of, see `initial`."""
+        """Draw the learned parameters of theta_0; they are theta_0, unless `initial` says else."""
 
     @abstractmethod
     def apply(
         self, theta: Float[Array, "*M L N"], z: Float[Array, "*M d_in N"], d_out: int
     ) -> Float[Array, "*M d_out N"]:
-        """See `Readout.apply`; rows of theta beyond the first P are ignored."""
+        """Evaluate networks of weights theta at z, each for every index of the last axis N.
+
+        See `Readout.apply` for the layout. Rows of theta beyond the first P must be ignored: they
+        are padding.
+        """
 
     def initial(self, parameters: Float[Array, " Q"], d_in: int, d_out: int) -> Float[Array, " P"]:
-        """theta_0 from its parameters: they themselves, unless overridden."""
+        """theta_0 [P] as a function of its learned parameters; by default the identity."""
         return parameters
 
     def written(self, d_in: int, d_out: int) -> int:
-        """How many weights, from the first on, tokens are added to: the nonzero rows of B."""
+        """The number of leading weights that B writes to; its other rows are zero."""
         return sum(self.blocks(d_in, d_out))
 
     def operations(self, d_in: int, d_out: int) -> int:
-        """Floating-point operations of one read: a multiply-add for each weight."""
+        """Floating-point operations of one evaluation; by default 2 P."""
         return 2 * sum(self.blocks(d_in, d_out))
 
     def check(self, d_in: int, d_out: int) -> None:
-        """Raise ValueError, with the cure, for sizes that it cannot have."""
+        """Raise ValueError, with the cure, for sizes that the root does not support."""
         return None
 
 

@@ -32,10 +32,12 @@ from wsrnn.root import ROOTS, Evidence, Mlp, Network, Root
 
 @dataclass(frozen=True)
 class WarpConfig(ModelConfig):
-    """A weight-space linear RNN. The defaults start A, B and theta_0 as the paper does.
+    """A weight-space linear RNN, theta_t = A theta_{t-1} + B u_t, y_t = root(theta_t, z_t).
 
-    A part is a dataclass with its own options; another part is another class, of the package or of
-    an experiment file.
+    The defaults initialise A and B as the paper does (arXiv 2506.01153): A = I, B = 0. A part is a
+    frozen dataclass with its own options; another kind of part is another class, of the package or
+    of an experiment file. ``config.build(d_in, d_out, rngs=rngs)`` makes the model. Raises
+    ValueError, naming the field and the cure, for parts that do not go together.
     """
 
     root: Annotated[Root, choice(lambda: ROOTS)] = field(default_factory=Mlp)
@@ -43,9 +45,9 @@ class WarpConfig(ModelConfig):
     transition: Annotated[Transition, choice(lambda: FORMS)] = field(default_factory=Dense)
     """The form of A."""
     lift: Annotated[Lift, choice(lambda: LIFTS)] | None = None
-    """A pointwise map of the tokens before B; None (the paper's) writes them as they are."""
+    """A map applied to each token before B; None, as in the paper, applies none."""
     start: Annotated[Start, choice(lambda: STARTS)] = field(default_factory=Learned)
-    """Where theta_0 comes from."""
+    """The initial hidden state theta_0: learned, or a function of the first input."""
     write: Annotated[WriteForm, choice(lambda: WRITES)] = field(default_factory=Matrix)
     """The form of B."""
     query: Query = field(default_factory=Query)
@@ -53,20 +55,22 @@ class WarpConfig(ModelConfig):
     features: Features | None = None
     """Learned features in place of x, in tokens and queries (layout read_before_write only)."""
     drive: Literal["difference", "value"] = "difference"
-    """u_t = x_t - x_{t-1} (the paper's; u_0 = 0, for phi has seen x_0), or u_t = x_t."""
+    """difference: u_t = x_t - x_{t-1} (the paper's; u_0 = 0, since theta_0 may depend on x_0).
+    value: u_t = x_t."""
     layout: Literal["standard", "read_before_write"] = "standard"
     """standard: step t writes token t, then reads. read_before_write: step t writes token t - 1 and
     reads at token t's leading channels (its query, without the d_out targets at the end), so that
     y_t is the prediction from t examples."""
     head: Head = field(default_factory=Head)
-    """What is done to the root's outputs."""
+    """A final activation of the root's outputs, and a predicted scale beside each mean."""
     residual: bool = False
-    """Add the current input to the mean, so that the root predicts a change (d_in = d_out only)."""
+    """Add x_t to the mean, so that the root predicts the change (d_in = d_out only)."""
     weight_clip: float | None = None
-    """Clip the weights to +-this after every step: not linear in the state, so scan only."""
+    """Clip the weights to this modulus after every step: nonlinear, so mode scan only."""
     mode: Mode = "auto"
-    """How the recurrence is executed, to the same result: step by step (scan), as a convolution
-    (conv), in logarithmic depth (parallel; not for a dense A), or as counted costs say (auto)."""
+    """How the recurrence is executed; results agree up to rounding. scan: step by step. conv: as a
+    convolution. parallel: in logarithmic depth (not for a dense A). auto: the one with the lowest
+    estimated cost."""
 
     modes = MODES
     generates = True

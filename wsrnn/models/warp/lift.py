@@ -21,20 +21,24 @@ LiftModule = Callable[[Float[Array, "*N D"]], Float[Array, "*N C"]]
 
 
 class Lift(ABC):
-    """A map of each token by itself. A new lift is one class, with `channels` and `build`."""
+    """A map of each token [D] to a lifted token [C], independent of the other tokens.
+
+    A new lift is one frozen dataclass with `channels` and `build`, in this package (then named in
+    ``LIFTS``) or in an experiment file. It acts before the recurrence, so all modes can execute it.
+    """
 
     sized: ClassVar[bool] = True
-    """Whether its number of channels is an option of its own, and not the token's."""
+    """Whether the number of channels is an option, rather than given by the token's size."""
 
     @abstractmethod
     def channels(self, d_in: int, d_out: int) -> int:
-        """How many channels it returns, for tokens of d_in channels that end in d_out targets."""
+        """C, the size of a lifted token; the last d_out of a token's d_in channels may be y_t."""
 
     @abstractmethod
     def build(self, d_in: int, d_out: int, *, rngs: nnx.Rngs) -> LiftModule:
-        """The lift as an nnx module, of which `nnx.Sequential` is one.
+        """Return a module from [*N, d_in] to [*N, C], such as an `nnx.Sequential`.
 
-        Raises ValueError, with the cure, for tokens that it cannot lift.
+        Raises ValueError, with the cure, for token sizes that it does not support.
         """
 
 

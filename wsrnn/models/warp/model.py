@@ -23,10 +23,18 @@ from wsrnn.root import Readout, Weights
 
 
 class Warp(Streaming):
-    """theta_t = A theta_{t-1} + B u_t, y_t = root(theta_t, z_t); `WarpConfig` describes the parts.
+    """theta_t = A theta_{t-1} + B u_t, y_t = root(theta_t, z_t) (arXiv 2506.01153).
 
-    With `channels` it writes tokens of that size, which it is given (`warp.stack`), instead of
-    lifted inputs.
+    theta_t [P], the hidden state, is the flat vector of a root network's weights; u_t is the change
+    of the input or the input itself, lifted or not; z_t is what the root is evaluated at, such as
+    the time. `WarpConfig` describes the parts, and its `build(d_in, d_out, rngs=rngs)` makes the
+    model.
+
+    Shapes: N sequences, T steps, d_in input channels, O outputs (d_out, or 2 d_out where the head
+    predicts a scale: the means, then the scales).
+
+    With `channels` the model writes tokens of that size, passed to its call, instead of inputs
+    (`warp.stack`).
     """
 
     def __init__(
@@ -90,16 +98,31 @@ class Warp(Streaming):
         mode: Mode | None = None,
         tokens: Float[Array, "N T C"] | None = None,
     ) -> Float[Array, "N T O"] | Float[Array, "N O"]:
-        """Return the prediction at every step, or at each sequence's one of `steps`.
+        """Return the outputs [N, T, O], or [N, O] where one step of each sequence is read.
 
-        `tokens` are written in place of lifted inputs. Cost: see `decode.read`.
+        inputs: x_t; integers become floats.
+        times: tau_t, one for each step, which the root reads where `query.time` is True. Training
+            data of the package has t / (T - 1), but any unit will do.
+        steps: "all", "last", or the index of one step for each sequence [N]. A single step costs
+            less than all of them, and inputs after it are ignored.
+        mode: the execution, in place of the config's; results agree up to rounding.
+        tokens: written in place of the lifted inputs.
+
+        y_t depends on x_0, ..., x_t only. Time and memory: see `decode.read`; to train on a loss of
+        all steps use `total`, which is faster. Raises ValueError for wrong shapes, naming those
+        expected, and for a mode that the form of A does not have.
         """
         inputs, times = check_sequences(self, inputs, times)
         y = self._read(self.network, inputs, times, steps, mode, tokens)
         return self._outputs(y, pick(inputs, steps))
 
     def total(self, score, inputs, times, labels):
-        """The score, with its gradients taken while the states are at hand: see `decode.fold`."""
+        """Return score(outputs, *labels), as `Model.total` does, for a loss of all steps.
+
+        The gradient is taken a few sequences at a time while their states are in memory, in modes
+        conv and parallel; differentiating a loss of `model(inputs, times)` would compute all states
+        twice, because it cannot keep N T P floats. See `decode.fold`.
+        """
         inputs, times = check_sequences(self, inputs, times)
 
         def scored(y, x, *labels):
@@ -117,7 +140,7 @@ class Warp(Streaming):
         times: Float[Array, "N T"],
         tokens: Float[Array, "N T C"] | None = None,
     ) -> tuple[Recurrence, Float[Array, "N T d_in"]]:
-        """What `decode` takes: A, B, drive and theta_0, and the queries z."""
+        """Return A, B, the drive u and theta_0 as one value, and the queries z, for `decode`."""
         B, x = self.write, self._featured(inputs)
         z = self._queries(x, times, jnp.arange(x.shape[1]))
         tokens = self._lifted(x) if tokens is None else tokens
@@ -130,11 +153,15 @@ class Warp(Streaming):
         x: Num[ArrayLike, "N D"] | None = None,
         step: Int[ArrayLike, ""] | int = 0,
     ) -> Float[Array, "N O"]:
-        """Evaluate networks of weights theta, as `states` returns them, at new times.
+        """Evaluate N root networks, of weights theta, at one point each: y [N, O].
 
-        `x` is the input that the root reads or that is added to its output, where the config says
-        so, and `step` the step's number for a positional encoding. Raises ValueError for a missing
-        x.
+        theta: weights, such as ``model.states(inputs, times)[:, t]`` or `State.theta`.
+        time: tau, a number for all or one for each network, in the unit of the training times.
+        x: the input, for a model whose root reads it (`query.inputs`) or that adds it to its
+            output (`residual`); ValueError where it is needed and missing.
+        step: the index of the step, for a positional encoding (`query.waves`).
+
+        The head is applied, as in the full call. For several times use `jax.vmap`.
         """
         theta = as_floats(theta)
         needed = self.config.query.inputs or self.config.residual
@@ -148,7 +175,10 @@ class Warp(Streaming):
         return self._outputs(self.network.apply(theta.T, z.T).T, x)
 
     def states(self, inputs, times, *, tokens=None):
-        """Theta at every step: N T P floats."""
+        """Return the hidden states theta [N, T, P], in one array of N T P floats.
+
+        theta[:, t] are the weights that y_t is read with; see `query` for other points.
+        """
         inputs, times = check_sequences(self, inputs, times)
         return self._read(Weights(), inputs, times, "all", None, tokens)
 

@@ -21,18 +21,26 @@ StartModule = Callable[[Float[Array, "N D"], Write], InitialState]
 
 
 class Start(ABC):
-    """A form of phi. A new one is one class, with `columns` and `build`."""
+    """phi, which gives the initial hidden state theta_0.
+
+    A new one is one frozen dataclass with `columns` and `build`, in this package (then named in
+    ``STARTS``) or in an experiment file. theta_0 is linear in some h [R]: theta_0 = S h with S
+    [P, R], so that the convolution treats it as R more input channels.
+    """
 
     sees_first: ClassVar[bool] = True
     """Whether theta_0 depends on x_0."""
 
     @abstractmethod
     def columns(self, d_in: int, size: int) -> int:
-        """R: theta_0 = S h with S [P, R]; the convolution carries as many more channels."""
+        """R, for d_in input channels and P = `size` weights."""
 
     @abstractmethod
     def build(self, network: Network, d_in: int, channels: int, *, rngs: nnx.Rngs) -> StartModule:
-        """The module from the first inputs and B to theta_0, for tokens of `channels` channels."""
+        """Return a module from x_0 [N, d_in] and B, which maps `channels` channels, to theta_0.
+
+        Raises ValueError, with the cure, for networks that it does not support.
+        """
 
 
 @dataclass(frozen=True)

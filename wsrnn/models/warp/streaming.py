@@ -16,7 +16,7 @@ from wsrnn.root import Network
 
 
 class State(NamedTuple):
-    """What streaming carries from step to step, of constant size."""
+    """What streaming carries from step to step: a pytree of constant size."""
 
     theta: Float[Array, "N P"]
     token: Float[Array, "N C"]  # the lifted token of the step before
@@ -48,11 +48,14 @@ class Streaming(Model):
         """B."""
 
     def start(self, x0: Num[ArrayLike, "N D"]) -> State:
-        """Return the state before the first step of sequences that begin with x0.
+        """Return the state before step 0 of N sequences whose first inputs are x0.
 
-        Then ``state, y_t = model.advance(state, x_t, time_t)`` for t = 0, 1, ..., x0 being the
-        first x_t, gives the outputs of the full call one by one, with memory that does not grow:
-        the weights adapt to the sequence with no gradient and no optimiser.
+            state = model.start(x[:, 0])
+            for t in range(T):
+                state, y_t = model.advance(state, x[:, t], times[:, t])
+
+        gives the outputs of the full call one by one, in memory that does not grow with T. The
+        first step is given x0 again: theta_0 may depend on it.
         """
         x0 = self._featured(as_floats(x0))
         theta = self.phi(x0, self.write).theta
@@ -62,7 +65,12 @@ class Streaming(Model):
     def advance(
         self, state: State, x: Num[ArrayLike, "N D"], time: Num[ArrayLike, " #N"] | float
     ) -> tuple[State, Float[Array, "N O"]]:
-        """Take one step of the recurrence and read it: the next state and y_t."""
+        """Take one step: return the next state and y_t [N, O].
+
+        x: x_t. time: tau_t, one number for all sequences or one for each. Always executed as a
+        recurrence, whatever the mode: one product with A, one with B and one evaluation of the root
+        (`sizes` counts the operations). Pure, so it can be jitted and scanned over.
+        """
         config, x = self.config, as_floats(x)
         featured = self._featured(x)
         token = self._lifted(featured)
@@ -85,11 +93,15 @@ class Streaming(Model):
         *,
         mode: Mode = "auto",
     ) -> Float[Array, "N T O"]:
-        """Return y_0 .. y_{T-1}, the inputs being `context` for L steps, then the model's means.
+        """Continue sequences autoregressively: return y_0, ..., y_{T-1} [N, T, O].
 
-        y_t predicts x_{t+1}, so the model continues the sequence by itself from step L on. Raises
-        ValueError for another mode than scan (predictions fed back are not linear in the state) and
-        for a model whose outputs are not its inputs.
+        context: the first L inputs; from step L on, the input is the mean predicted at the step
+            before, so the model must have been trained to predict x_{t+1} at step t.
+        times: tau_t of all T steps, T at least L.
+        mode: scan or auto, which are the same here.
+
+        Takes T calls of `advance`. Raises ValueError for another mode, because predictions that are
+        fed back make the recurrence nonlinear, and for a model with d_in other than d_out.
         """
         if mode not in ("scan", "auto"):
             raise ValueError(

@@ -23,28 +23,31 @@ Apply = Callable[[Float[Array, "*N P"]], Float[Array, "*N P"]]
 
 
 class Transition(ABC):
-    """A form of A: its options are the fields of a frozen dataclass, its parameters are passed.
+    """A form of the P x P matrix A in theta_t = A theta_{t-1} + B u_t.
 
-    A new form is one class with `init` and `apply`, in this package (then named in ``FORMS``, which
-    enrols it in every test of equality) or in an experiment file. All modes then run it but
-    `parallel`, which needs a cheap `square`.
+    A new form is one frozen dataclass with `init` and `apply`, in this package (then named in
+    ``FORMS``, which enrols it in every test of equality) or in an experiment file. Modes scan and
+    conv then execute it; parallel needs a cheap `square` too. The other methods have defaults that
+    are derived from `apply`, exact but slow. A form is stateless: its parameters are a dict of
+    arrays, made by `init` and passed to every method as `A`.
     """
 
     squaring: ClassVar[Literal["none", "product", "cheap"]] = "none"
-    """What `square` costs: there is none; 2 P^3 operations; or little more than `apply`."""
+    """The cost of `square`. none: not implemented. product: 2 P^3 operations. cheap: little more
+    than an `apply`."""
     contract: bool = False
-    """Whether `contracted` is called after every update."""
+    """Whether A is shrunk to a spectral radius of 1, by `contracted`, after every update."""
 
     @abstractmethod
     def init(self, key: Array, blocks: tuple[int, ...]) -> Parameters:
-        """Fresh parameters for a root network with so many weights in each layer; P is their sum.
+        """Draw parameters, for a root network of `blocks` weights in each layer; P is their sum.
 
-        Raises ValueError, with the cure, for sizes that the form cannot have.
+        Raises ValueError, with the cure, for sizes that the form does not support.
         """
 
     @abstractmethod
     def apply(self, A: Parameters, theta: Float[Array, "*N P"]) -> Float[Array, "*N P"]:
-        """A theta, for every leading axis."""
+        """A theta for each theta [P] of a batch [*N, P]; it must be linear in theta."""
 
     def prepared(self, A: Parameters) -> Apply:
         """`apply` for a loop: what does not depend on the state is computed here, before it."""
