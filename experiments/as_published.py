@@ -3,9 +3,10 @@
 Claim: with the paper's start (A = I, B = 0, difference drive, no lift) theta is linear in the
 tokens, so that no linear probe finds w in it, and a root of degree L in theta gives a polynomial of
 degree L in them. At A = I one example at most is usable: the error is at least 1 - 1/d. Once A has
-moved, a state of r (d + 1) numbers is worth r mixtures of examples: the floor is max(0, 1 - r/d).
-For a linear root of one hidden layer of H units it is (d + 1) / (min(n, H) + d + 1), whatever is
-learned; for this root, a relu network of two hidden layers of 12 units, no such law is known.
+moved, a state of r (d + 1) floats holds r mixtures of examples: the error is at least
+max(0, 1 - r/d). For a linear root with one hidden layer of H units the bound is
+(d + 1) / (min(n, H) + d + 1) for all parameters; for this root, a relu network of two hidden layers
+of 12 units, no such bound is known.
 
 Reached in 6,000 steps (batch 128, minutes on two CPU cores), error after n examples:
 

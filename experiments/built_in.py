@@ -8,13 +8,13 @@ iterations. Trained are the sizes of the steps (descent: 8 parameters) and the p
 Reached, error after n examples (1,000 steps, 40 s on two CPU cores):
 
                                         n=0       n=1       n=2       n=5      n=10      n=20
-    tied, no noise                   1.0000    0.8143    0.6165    0.1969    0.0406    0.0042
-    tied, noise 0.25                 1.0000    0.8159    0.6495    0.2356    0.0694    0.0191
-    cg, noise 0.25                   1.0000    0.8081    0.6429    0.2057    0.0526    0.0169
+    Descent, no noise                1.0000    0.8143    0.6165    0.1969    0.0406    0.0042
+    Descent, noise 0.25              1.0000    0.8159    0.6495    0.2356    0.0694    0.0191
+    ConjugateGradients, noise 0.25   1.0000    0.8081    0.6429    0.2057    0.0526    0.0169
     ridge, noise 0.25                1.0000    0.8081    0.6429    0.2057    0.0525    0.0169
 
-The tied root (noise 0.25) never diverges: at most 1.42 times ridge for n up to 20, and for inputs
-of 1/3, 1/2, 2, 3 times the size 1.10, 1.04, 1.72, 2.68 times ridge; cg stays within 1 %.
+Descent (noise 0.25) never diverges: at most 1.42 times ridge for n up to 20, and for inputs of 1/3,
+1/2, 2, 3 times the size 1.10, 1.04, 1.72, 2.68 times ridge; ConjugateGradients stays within 1 %.
 
 Command: wsrnn train experiments/built_in.py [--variant noise | cg]
 """

@@ -20,10 +20,10 @@ little flattered.
 What was seen on the way, in single runs that differ in more than one thing, so hints and no
 ablation: (1) `residual`, which adds the last known row to the output: without it a linear root with
 the drive "value" stood at 0.71 after 1,200 steps, with it and the drive "difference" at 0.50. (2) A
-linear root (depth 0, 32 waves of the step's number): with a relu root 8x1, P about 100, 0.66 after
-3,000 steps; 40x1 at a rate of 1e-3 diverged. (3) A as a random rotation of radius 0.995: a diagonal
-A of real decays, relu root and no residual, 1.15. (4) A low rate, for Adam moves every entry of A
-by about the rate: 1e-3, 2,500 steps, 0.525; 5e-4, 3,000 steps, 0.451.
+linear root (32 waves of the step's number): with a relu root 8x1, P about 100, 0.66 after 3,000
+steps; 40x1 at a rate of 1e-3 diverged. (3) A as a random rotation of radius 0.995: a diagonal A of
+real decays, relu root and no residual, 1.15. (4) A low rate, for Adam moves every entry of A by
+about the rate: 1e-3, 2,500 steps, 0.525; 5e-4, 3,000 steps, 0.451.
 
 Only `small` has been run. `m1` is ETTm1, a step being 15 minutes and the repeated day 96 steps.
 `paper` has the paper's root 148x1 (P = 2,382), loss, optimiser and rate; it needs an accelerator.

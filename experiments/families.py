@@ -1,9 +1,9 @@
 """Six families of tasks that are learned in context: WARP beside three peers, each as long.
 
-Every learner sees the same sequences, 2,000 steps of 64 of them, and predicts from what came
-before. The WARPs repeat one layer that learned outer products of the tokens sum up to; they have
-2,065 to 6,492 numbers (recall: 177,444), the peers 24,000 to 37,000. The learning rates are
-those that did well in `peers.py`.
+Every learner is trained for 2,000 steps of 64 sequences, the same for all, and predicts each target
+from the tokens before it. The WARPs repeat one layer, a sum of learned outer products of tokens;
+they have 2,065 to 6,492 parameters (recall: 177,444), the peers 24,000 to 37,000. The learning
+rates are those that did well in `peers.py`.
 
     sparse      d = 20, 3 weights that are not 0, 40 examples
     relu        two-layer networks of 100 units, d = 20, n = 100  WARP: with learned features of x
@@ -12,7 +12,7 @@ those that did well in `peers.py`.
     recall      4 of 64 keys and values, then 4 queries           WARP: two layers
     classes     4 new Gaussian classes in d = 16, n = 32
 
-Reached, error at the end of the sequence, beside the best algorithm that we know of:
+Reached, error at the end of the sequence, beside the best algorithm known to us:
 
                 WARP     GRU     Transformer  DeltaNet   beside
     sparse      0.0322   0.7668  0.5339       0.5089     lasso 0.0000, least squares 0.0000

@@ -1,10 +1,10 @@
 """The paper's Figure 5, in-context regression, drawn so that it can tell learning from copying.
 
 Claim: the published scatter of true against predicted values says little. The paper's code sums the
-labels along the tokens and draws the sum Y_N = Y_{N-1} + y_q, and whoever repeats Y_{N-1}, without
-a look at the query, explains 1 - 1 / N = 0.969 of its variance (N = 32). Here y_q itself is drawn,
-beside that carry and beside ridge; and lines for scalar keys have noisy labels, because without
-noise a single example tells w.
+labels along the tokens and draws the sum Y_N = Y_{N-1} + y_q, and a predictor that repeats Y_{N-1}
+and ignores the query explains 1 - 1 / N = 0.969 of its variance (N = 32). Here y_q itself is drawn,
+beside that baseline (carry) and ridge; lines for scalar keys have noisy labels, because without
+noise a single example determines w.
 
 Panels, under RUN/figures: a-sums, both readings of the cumulative sum on one prompt; b-lines, what
 is predicted for every query of six prompts, beside ridge (d = 1); c-scatter (d = 8).

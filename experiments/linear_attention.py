@@ -23,11 +23,11 @@ Reached, error on 100,000 fresh prompts (90 % intervals of about +-1 %):
               error          1.0000                                  0.1371
 
 The variant plateaus has 10,000 prompts in place of their 5,000, for of few prompts a model learns
-what is theirs alone: with 5,000 the last level lies 2.5 % above the law's (0.1395 on a million
-fresh prompts), with 10,000 0.8 %. The plateaus end at steps 521, 1,058, 2,149 and 4,912, as 1 / l^2
-lets expect of one start (with other seeds other heads lead, and a plateau may be too short to see).
-A step of plateaus takes 63 ms on two CPU cores that others use too, and one of merged 12 where they
-are free, most of it to draw the prompts again: 8 minutes and 40 seconds.
+those prompts alone: with 5,000 the last level lies 2.5 % above that of the distribution (0.1395 on
+a million fresh prompts), with 10,000 0.8 %. The plateaus end at steps 521, 1,058, 2,149 and 4,912,
+as 1 / l^2 lets expect of one start (with other seeds other heads lead, and a plateau may be too
+short to see). A step of plateaus takes 63 ms on two CPU cores that others use too, and one of
+merged 12 where they are free, most of it to draw the prompts again: 8 minutes and 40 seconds.
 
 Command: wsrnn train experiments/linear_attention.py [--variant plateaus | merged]
          wsrnn icl runs/linear_attention-plateaus --prompts 10000     (finds and draws them)

@@ -1,7 +1,7 @@
 """WARP and its peers on one task, matched by parameters in one table and by state in the other.
 
 Every model learns linear regression with noise 0.25, d = 5, from the same batches. The first table
-has models of 25,825 numbers, the variant `state` models that carry 256 floats from token to token
+has models of 25,825 parameters, the variant `state` models with 256 floats of recurrent state
 (a Transformer's keys and values of the 21 tokens; linear attention always carries 36); both to 5 %.
 Operations per token stand beside them. Three learning rates and three seeds are trained at once,
 and the rate whose validation loss is lowest on average is reported.
@@ -9,7 +9,7 @@ and the rate whose validation loss is lowest on average is reported.
 Error after n examples, mean of three seeds, least and most at n = 20 (4,096 fresh prompts; ridge
 0.2057 at n = 5, 0.0169 at n = 20). Models of one state, 1,500 steps of 64 prompts:
 
-                    numbers   state  ops/token     rate       n=5      n=20
+                 parameters   state  ops/token     rate       n=5      n=20
     looped warp         249     265      2,578     0.01    0.2520    0.0252  [0.0223, 0.0287]
     delta warp       17,287     256     34,956     0.01    0.3605    0.0675  [0.0674, 0.0676]
     warp              5,247     255     10,654     0.01    0.3752    0.1147  [0.0999, 0.1328]
@@ -24,11 +24,11 @@ Error after n examples, mean of three seeds, least and most at n = 20 (4,096 fre
     transformer         601     252      1,512     0.01    0.9685    0.9288  [0.8823, 0.9692]
 
 Of the state of WARP 47 floats never change, of the looped one's 73. Most are best at the highest
-rate that was tried; a Transformer of 601 numbers has no chance.
+rate that was tried; a Transformer of 601 parameters has no chance.
 
-Models of 25,825 numbers, 1,000 steps of 64 prompts:
+Models of 25,825 parameters, 1,000 steps of 64 prompts:
 
-                    numbers   state  ops/token     rate       n=5      n=20
+                 parameters   state  ops/token     rate       n=5      n=20
     delta warp       25,991     188     52,092    0.003    0.3595    0.0697  [0.0697, 0.0697]
     warp             25,825     673     52,482    0.003    0.4028    0.1394  [0.1369, 0.1426]
     deltanet         26,053   1,024     56,320     0.01    0.4777    0.1579  [0.1417, 0.1737]
@@ -74,7 +74,7 @@ experiment = Experiment(
     save_every=500,
 )
 before = {"layout": "read_before_write", "read_time": False}
-by_parameters = {  # 25,825 numbers and 5 % more or less
+by_parameters = {  # 25,825 parameters and 5 % more or less
     "warp": warp,
     "selective warp": SelectiveConfig(
         root=Mlp(width=12, depth=2), lift=LowRankLift(size=51), **before
@@ -91,9 +91,9 @@ by_parameters = {  # 25,825 numbers and 5 % more or less
     "ttt-linear": FastWeightsConfig(rule=Ttt(), width=44, depth=1, heads=2, **before),
     "transformer": TransformerConfig(width=32, depth=2, heads=2, **before),
 }
-by_state = {  # 256 floats that go from token to token, and 5 % more or less
+by_state = {  # 256 floats of recurrent state, and 5 % more or less
     "warp": summing(Residual(width=6, depth=4), LowRankLift(size=32), write=learned_B),
-    "looped warp": looped,  # 249 numbers: too few to be in the other table
+    "looped warp": looped,  # 249 parameters: too few for the other table
     "selective warp": SelectiveConfig(
         root=Mlp(width=36, depth=1), lift=LowRankLift(size=24), **before
     ),

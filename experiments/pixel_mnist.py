@@ -20,8 +20,8 @@ The settings were chosen among about 12 short runs that were looked at on the fi
 images; the other 9,000 had not been seen.
 
 Lesson (from single runs that differ in position inputs, P, rate and steps too): a better next pixel
-is not a better completion. `small` reads a *linear* root (depth 0; P = 258 by 256 sines and cosines
-of the position), so y is linear in the pixels seen, and a mean fed back is as good as a pixel. Its
+is not a better completion. `small` has a *linear* root (P = 258 by 256 sines and cosines of the
+position), so y is linear in the pixels seen, and a mean fed back is as good as a pixel. Its
 next-pixel error is 0.0403. A relu root 12x2 with a tanh head that reads the current pixel too comes
 to 0.0264 in 3,500 steps, but to 0.1077, 0.0901 and 0.0376 in completion: it has only seen true
 pixels, never its own grey ones (the paper mixes both in training, which no convolution can). A must

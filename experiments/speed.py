@@ -1,7 +1,7 @@
 """How fast: every execution of one model beside its plainest form and beside other models.
 
 The sequences are noise: nothing is learned here, `wsrnn bench` times value and gradient of the
-training loss (dA, dB and dtheta_0 included). What it printed is in the README.
+training loss (dA, dB and dtheta_0 included). What it printed is in experiments/speed.md.
 
 Command: wsrnn bench experiments/speed.py --textbook --peers
          wsrnn bench experiments/speed.py --variant n128 --textbook --model.mode auto
@@ -52,7 +52,7 @@ class Noise(Synthetic):
             )
 
     def steps(self, split):
-        """One step if it is the last."""
+        """The last step alone, or all."""
         return "last" if self.last else "all"
 
     def sample(self, rng, split):

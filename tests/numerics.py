@@ -28,7 +28,7 @@ class Reflections(Transition):
 
     def apply(self, A, theta):
         for v in A["v"]:
-            theta = theta - 2 / (v @ v) * (theta @ v)[..., None] * v
+            theta = theta - jnp.multiply.outer(2 / (v @ v) * (theta @ v), v)
         return theta
 
 

@@ -12,7 +12,7 @@ from wsrnn.recipe import Recipe
 @pytest.mark.parametrize("form", ["dense", "low_rank"])
 def test_float32_gradients_round_at_most_twice_as_much_as_the_textbook(form):
     """At T = 400."""
-    flags = ["--task.length", "400", "--model.width", "6", "--model.activation", "swish"]
+    flags = ["--task.length", "400", "--model.root.width", "6", "--model.root.activation", "swish"]
     variant = None if form == "dense" else form
     file = Path(__file__).parents[1] / "experiments" / "speed.py"
     experiment = Recipe.read(file, variant, [*flags, "--batch-size", "2"]).experiment()

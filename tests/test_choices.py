@@ -5,7 +5,8 @@ from typing import Annotated, Literal
 
 import pytest
 
-from wsrnn.choices import check_literals, choice, choice_of, name_of, own_classes
+from wsrnn.choices import choice, choice_of, name_of, own_classes
+from wsrnn.literals import check_literals
 
 
 class Base:

@@ -87,6 +87,22 @@ def test_help_lists_options_fields_and_classes(run, words):
     assert "--evaluation.prefixes" in out and "evaluation:loss-only" in out
 
 
+def test_help_lists_the_classes_of_inner_parts(run):
+    out = run("show", PARTS, "model.root:formula", "--help")[1]
+    for word in (
+        "* model.root:formula",
+        "  model.root:mlp",
+        "* model.root.inner:mlp",
+        "  model.transition:low-rank",
+        "* model.lift:none",
+        "  model.root:my-own",
+    ):
+        assert f" {word}" in out
+    assert "--model.root.outputs" in out and "--model.root.inner.width" in out
+    out = run("show", PARTS, "--help", "--variant", "pile")[1]
+    assert "  model.last.root:gated " in out and "--model.last.root.width" in out
+
+
 def test_help_for_a_run_shows_its_own_values(run, trained):
     code, out, _ = run("eval", trained, "--help")
     assert code == 0 and "usage: wsrnn eval DIR" in out and "--step" in out
@@ -144,7 +160,8 @@ def test_whole_parts_of_an_experiment_are_chosen_by_name(config):
 
 def test_options_and_fields_stand_in_any_order(config):
     groups = [["--variant", "poisoned"], ["--steps", "7"], ["evaluation:loss-only"],
-              ["--task.sound=5"], ["--model.head.bound", "2"]]  # fmt: skip
+              ["--task.sound=5"], ["model.head.final:clip"],
+              ["--model.head.final.bound", "2"]]  # fmt: skip
     first = config(TINY, *chain(*groups))
     assert (first["steps"], first["task.sound"]) == (7, 5)
     for i in range(1, len(groups)):
@@ -198,10 +215,14 @@ def test_every_experiment_and_variant_can_be_shown(run, path):
 
 
 def test_show_counts_what_a_model_really_holds(run):
-    code, out, _ = run("show", TINY, "--json", "--model.phi.form", "none")
+    code, out, _ = run("show", TINY, "--json", "model.start:learned")
     shown = json.loads(out)
     model = Recipe.read(TINY).experiment().build_model()
-    sizes = {"B": model.B[...].size, "A": model.A["A"][...].size, "phi": model.phi.theta[...].size}
+    sizes = {
+        "B": model.B[...].size,
+        "A": model.A["matrix"][...].size,
+        "phi": model.phi.theta[...].size,
+    }
     assert code == 0 and {k: shown["parameters"][k] for k in sizes} == sizes
     P, T, channels = 17, 4, 3 + 1  # the lifted tokens and the impulse of the start
     assert shown["sizes"]["P"] == P and shown["sizes"]["kernel bytes"] == 4 * P * T * channels
@@ -328,7 +349,7 @@ def test_bench_measures_every_mode_that_the_model_can_run(bench):
         return set(document["rows"])
 
     assert rows("--textbook") == {"scan", "conv", "textbook", "textbook, checkpoint"}
-    assert rows("--model.transition.form", "rotation") == {"scan", "conv", "parallel"}
+    assert rows("model.transition:rotation") == {"scan", "conv", "parallel"}
     assert rows("--model.weight-clip", "1") == {"scan"}
     assert len(rows("--model.mode=auto")) == 1
 
@@ -384,7 +405,7 @@ def check_errors(rows):
 
 
 def test_bench_of_errors_compares_every_mode_with_float64(run, tmp_path):
-    document = errors(run, TINY, tmp_path / "e", "--model.transition.form", "rotation")
+    document = errors(run, TINY, tmp_path / "e", "model.transition:rotation")
     assert set(document["rows"]) == {"scan", "conv", "parallel", "textbook"}
     check_errors(document["rows"])
 
@@ -428,7 +449,7 @@ def test_bench_of_errors_names_what_it_cannot_compare(run, tmp_path):
         (["bench", "--texbook"], ["did you mean --textbook?"]),
         (["bench", "--over", "evaluation", "loss-only", "loss"], ["--evaluation"]),
         (["show", "--mesh", "2"], ["--mesh holds several fields", "--mesh.data"]),
-        (["show", "--model.wdith", "2"], ["--model.width?"]),
+        (["show", "--model.root.wdith", "2"], ["--model.root.width?"]),
         (["bench", "--over", "--task.examples", "3"], ["without dashes"]),
         (["bench", "--over", "task.examples", "3", "3"], ["a value twice"]),
         (["bench", "--over", "seed", "1", "--over", "steps", "2"], ["one field"]),
@@ -447,11 +468,11 @@ def test_mistakes_are_found_before_anything_is_measured(run, tmp_path, words, pa
 def test_a_wrong_value_is_one_line_in_any_encoding():
     for encoding in ("utf-8", "latin-1"):
         result = subprocess.run(
-            [sys.executable, "-m", "wsrnn", "show", TINY, "--model.width", "x"],
+            [sys.executable, "-m", "wsrnn", "show", TINY, "--model.root.width", "x"],
             env=os.environ | {"PYTHONIOENCODING": encoding}, capture_output=True, text=True,
         )  # fmt: skip
         assert result.returncode == 2
-        assert result.stderr.startswith("wsrnn: --model.width: invalid"), result.stderr
+        assert result.stderr.startswith("wsrnn: --model.root.width: invalid"), result.stderr
         assert len(result.stderr.splitlines()) == 1 and "---" not in result.stderr
 
 
@@ -490,11 +511,14 @@ def text(path, content):
 MISTAKES = {
     "no command": ([], ["COMMAND"]),
     "unknown command": (["trian"], ["trian", "train"]),
-    "unknown flag": (["train", TINY, "--model.wdith", "3"], ["--model.wdith", "--model.width"]),
+    "unknown flag": (
+        ["train", TINY, "--model.root.wdith", "3"],
+        ["--model.root.wdith", "--model.root.width"],
+    ),
     "unknown option": (["train", TINY, "--uot", "x"], ["--uot", "did you mean --out?"]),
     "unknown option like a field": (
         ["show", TINY, "--width", "3"],
-        ["did you mean --model.width?"],
+        ["did you mean --model.root.width?"],
     ),
     "option of another command": (
         ["eval", TINY, "--init_from", "x"],
@@ -532,21 +556,24 @@ MISTAKES = {
     ),
     "a mode that the form of A cannot run": (
         ["train", TINY, "--model.mode", "parallel"],
-        ["mode parallel", "transition.form dense", "set mode auto, scan or conv"],
+        ["mode parallel", "transition Dense", "set mode auto, scan or conv"],
     ),
     "a rank that the form of A does not have": (
         ["train", TINY, "--model.transition.rank", "2"],
-        ["transition.rank", "for form low_rank only", "got 2 with form dense"],
+        [
+            "model.transition:dense has no rank",
+            "name a class that has it, model.transition:low-rank",
+        ],
     ),
     "a block that does not fit": (
-        ["show", TINY, *["--model.transition.form=block_diagonal", "--model.transition.block=3"]],
+        ["show", TINY, "model.transition:block-diagonal", "--model.transition.block=3"],
         ["transition.block 3 does not divide", "P = 17"],
     ),
     "a rank above P": (
-        ["show", TINY, "--model.transition.form=low_rank", "--model.transition.rank=18"],
+        ["show", TINY, "model.transition:low-rank", "--model.transition.rank=18"],
         ["P = 17", "got 18", "set transition.rank to at most 17"],
     ),
-    "loss without its head": (["train", TINY, "--model.head.uncertain", "True"], ["nll"]),
+    "loss without its head": (["train", TINY, "model.head.scale:scale"], ["nll"]),
     "batch and mesh": (
         ["train", TINY, "--batch-size", "9"],
         ["batch_size 9 is not divisible by the mesh's 8"],
@@ -579,6 +606,11 @@ MISTAKES = {
     "no prompts": (["train", TINY, "--evaluation.prompts", "0"], ["prompts must be at least 1"]),
     "seed too large": (["train", TINY, "--seed", "5000000000"], ["seed", "2^32"]),
     "noise that is no number": (["train", TINY, "--task.noise", "nan"], ["noise"]),
+    "no rates": (["trials", TINY, "--rates", "--steps", "3"], ["--rates takes one"]),
+    "a number or nothing": (
+        ["show", TINY, "--model.weight-clip", "x"],
+        ["['x'] is no {None}|FLOAT"],
+    ),
     "repeats": (["bench", TINY, "--repeats", "0"], ["--repeats"]),
     "values of no field": (["bench", TINY, "--over", "task.examples"], ["--over", "its values"]),
 }
@@ -611,15 +643,17 @@ def test_bad_output_folders(run, trained, tmp_path):
     (tmp_path / "full").mkdir()
     text(tmp_path / "full" / "thesis.tex", "x")
     refused(run("train", TINY, "--out", tmp_path / "full"), "not empty and not a run")
-    result = run("train", TINY, "--out", trained, "--model.width", "9")
-    refused(result, "another config", "model.width 4 -> 9", "choose another --out")
+    result = run("train", TINY, "--out", trained, "--model.root.width", "9")
+    refused(result, "another config", "model.root.width 4 -> 9", "choose another --out")
     assert (tmp_path / "full" / "thesis.tex").read_text() == "x"
 
 
 def test_checkpoints_that_are_not_there_or_do_not_fit(run, trained, tmp_path):
     refused(run("eval", trained, "--step", "7"), "no step 7", "12")
     refused(run("eval", trained, "--step", "newest"), "newest")
-    refused(run("eval", trained, "--model.width", "5"), "is [17, 17] there and [21, 21] in this")
+    refused(
+        run("eval", trained, "--model.root.width", "5"), "is [17, 17] there and [21, 21] in this"
+    )
     copy = tmp_path / "copy"
     shutil.copytree(trained, copy)
     shutil.rmtree(copy / "checkpoints")
@@ -724,10 +758,8 @@ def test_two_processes_do_not_train_in_one_folder(run, tmp_path):
 
 def test_mistakes_in_an_experiment_file(run, tmp_path):
     source = TINY.read_text()
-    broken = text(
-        tmp_path / "broken.py", source.replace("        width=4,\n", "        width=-4,\n")
-    )
-    line = 1 + source[: source.index("model=WarpConfig(")].count("\n")
+    broken = text(tmp_path / "broken.py", source.replace("root=Mlp(width=4,", "root=Mlp(width=-4,"))
+    line = 1 + source[: source.index("root=Mlp(width=4,")].count("\n")
     refused(run("train", broken), f"broken.py line {line}", "-4")
     refused(run("train", text(tmp_path / "empty.py", "x = 1\n")), "defines no `experiment")
     leaves = text(tmp_path / "leaves.py", "import sys\nsys.exit(0)\n")

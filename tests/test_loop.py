@@ -170,7 +170,7 @@ def test_a_mode_left_open_is_chosen_once_and_kept(tmp_path, monkeypatch):
     assert recipe().experiment().model.mode == "auto"
 
     def resolved():
-        return json.loads((run / "config.json").read_text())["config"]["model.mode"]
+        return json.loads((run / "config.json").read_text())["experiment"]["model"]["mode"]
 
     def prefers(mode):
         def plans(self, *args, **sizes):
@@ -253,8 +253,8 @@ def test_bad_steps_are_skipped_and_counted_and_too_many_stop_the_run(tmp_path):
 
 
 def test_a_changed_config_is_refused_with_the_difference(whole):
-    with pytest.raises(UserError, match=r"batch_size 8 -> 16; model\.width 4 -> 5"):
-        loop.fit(recipe("--model.width", "5", "--batch-size", "16"), whole)
+    with pytest.raises(UserError, match=r"batch_size 8 -> 16; model\.root\.width 4 -> 5"):
+        loop.fit(recipe("--model.root.width", "5", "--batch-size", "16"), whole)
     with pytest.raises(UserError, match="steps 12 -> 6"):
         loop.fit(recipe("--steps", "6"), whole)
 
@@ -274,8 +274,8 @@ def test_starting_from_another_run(whole, tmp_path, monkeypatch):
     before, _ = wsrnn.load(whole)
     after, _ = wsrnn.load(tmp_path / "run")
     np.testing.assert_allclose(before.B[...], after.B[...], atol=1e-7)
-    with pytest.raises(UserError, match=r"A\.A is \[17, 17\] there and \[21, 21\]"):
-        loop.fit(recipe("--model.width", "5"), tmp_path / "other", whole)
+    with pytest.raises(UserError, match=r"A\.matrix is \[17, 17\] there and \[21, 21\]"):
+        loop.fit(recipe("--model.root.width", "5"), tmp_path / "other", whole)
     assert not (tmp_path / "other").exists()
     # Where it started belongs to the run: it goes on without the flag, but not from elsewhere.
     loop.fit(gentle, tmp_path / "run")

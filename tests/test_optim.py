@@ -11,13 +11,13 @@ import numpy as np
 import optax
 import pytest
 from flax import nnx
-from wsrnn.record import read_metrics
 
 import wsrnn
 from wsrnn import data, loop, optim, trials
 from wsrnn.checkpoint import Checkpoints
 from wsrnn.errors import UserError
 from wsrnn.experiment import Recipe
+from wsrnn.metrics_log import read_metrics
 from wsrnn.optim import AdaBelief, Adam, AdamW, Constant, Cosine, OptimConfig, Rule, Schedule, Sgd
 from wsrnn.optim.groups import factors
 
@@ -158,7 +158,7 @@ def test_frozen_parameters_stay_and_the_others_train(tmp_path):
     [
         (("--optim.freeze", "phii.*"), r"optim\.freeze 'phii\.\*' .* 'phi\.\*'"),
         (("--optim.freeze", "lift.hidden.kernal"), r"nearest is 'lift\.hidden\.kernel'"),
-        (("--optim.rates", "Aa=1/P"), r"optim\.rates 'Aa' matches no parameter.* 'A(\.A)?'"),
+        (("--optim.rates", "Aa=1/P"), r"optim\.rates 'Aa' matches no parameter.* 'A(\.matrix)?'"),
         (("--optim.rates", "A=1/Q"), r"'A=1/Q' is not PATTERN=FACTOR"),
         (("--optim.rates", "A"), r"'A' is not PATTERN=FACTOR"),
         (("--optim.rates", "A=0"), r"0 is optim\.freeze"),
@@ -375,7 +375,7 @@ def test_a_run_of_all_parts_does_not_depend_on_the_mesh(tmp_path, split_all):
         loop.fit(recipe(*flags, *on_mesh, *more), tmp_path / "run")
     np.testing.assert_allclose(losses(tmp_path / "run"), losses(tmp_path / "reference"), rtol=1e-4)
     found = [wsrnn.load(tmp_path / name, "last")[0] for name in ("run", "reference")]
-    assert found[0].A["A"].shape == (17, 17)
+    assert found[0].A["matrix"].shape == (17, 17)
     same(*(nnx.as_pure(nnx.state(model)) for model in found), 1e-4)
 
 
@@ -383,7 +383,7 @@ def test_averages_and_moments_lie_in_parts_and_padding_stays_zero(split_all):
     experiment = recipe(*ALL[:2], "lift=0.5", "--optim.average", "0.9").experiment().resolve()
     own = replace(experiment.optim, rule=Noisy())  # which moves what has no gradient
     state, _ = train(replace(experiment, optim=own), (2, 4), 3)
-    for array in (state.params["A"]["A"], state.average.params["A"]["A"]):
+    for array in (state.params["A"]["matrix"], state.average.params["A"]["matrix"]):
         assert array.shape == (20, 17)
         assert {part.data.shape for part in array.addressable_shards} == {(5, 17)}
         np.testing.assert_array_equal(array[17:], 0)

@@ -420,7 +420,7 @@ def test_the_processes_have_their_kernel():
         (lambda: LinearRegression(cumsum="tokens"), "layout joint_masked"),
         (
             lambda: LinearRegression(cumsum="sum"),
-            "cumsum 'sum' is unknown: use none, tokens, legacy",
+            "cumsum 'sum' is unknown",
         ),
         (lambda: OutlierRegression(outliers=1.0), "between 0 and 1"),
         (lambda: OutlierRegression(d=1, dummy="orthogonal"), "raise d"),

@@ -313,7 +313,7 @@ def test_contracting_brings_the_radius_to_1_and_leaves_smaller_ones_alone(form, 
 def test_the_transpose_is_the_adjoint(form, x64):
     A, x, y = generic(form), normal(1, 4, P), normal(2, 4, P)
     np.testing.assert_allclose((A.apply(x) * y).sum(1), (x * A.T.apply(y)).sum(1), rtol=1e-12)
-    np.testing.assert_array_equal(A.T.dense(P), A.dense(P).T)
+    close(A.T.dense(P), A.dense(P).T, 1e-14)
 
 
 @pytest.mark.parametrize("form", FORM_NAMES)
@@ -355,9 +355,7 @@ def test_spectral_radius_of_matrices_that_commute_with_their_transpose(radius):
 @pytest.mark.parametrize("form", [form for form in FORM_NAMES if starts(form) != [None]])
 def test_every_start_is_what_its_name_says_or_is_refused(form, start, unchecked):
     if start not in starts(form):
-        with pytest.raises(
-            ValueError, match=f"{form}.start '{start}' is unknown: use identity|ort"
-        ):
+        with pytest.raises(ValueError, match=f"{form}.start '{start}' is unknown"):
             transition(form, P, start=start)
         return
     for radius in (1.0, 0.7):
@@ -394,7 +392,7 @@ def test_options_that_do_not_fit_are_refused(unchecked):
     for form, options in [(Dense, {"radius": 0.0}), (LowRank, {"rank": 0})]:
         with pytest.raises(ValueError, match=f"{form.__name__}.{next(iter(options))} must be"):
             form(**options)
-    with pytest.raises(ValueError, match="'orthogonol' is unknown: did you mean 'orthogonal'"):
+    with pytest.raises(ValueError, match="'orthogonol' is unknown: did you mean orthogonal"):
         Dense(start="orthogonol")
 
 

@@ -1,5 +1,6 @@
 """Root networks against an independent forward pass in numpy."""
 
+from dataclasses import dataclass
 from itertools import pairwise
 
 import jax
@@ -19,11 +20,13 @@ from wsrnn.root import (
     Mlp,
     Network,
     Residual,
+    Root,
 )
 
 LAYERED = {"linear": Linear(), "one": Mlp(5, 1), "two": Mlp(4, 2, "tanh")}
 layered = pytest.mark.parametrize("root", LAYERED.values(), ids=LAYERED)
-every_root = pytest.mark.parametrize("root", [*[root() for root in ROOTS], Formula(lambda o, z: o)])
+EXAMPLES = [root() for root in ROOTS if root is not Residual] + [Residual(4, 2, "tanh", repeats=3)]
+every_root = pytest.mark.parametrize("root", [*EXAMPLES, Formula(lambda o, z: o)])
 
 FORMULAS = {
     "relu": lambda x: np.where(x > 0, x, 0),
@@ -196,7 +199,7 @@ def test_layers_and_keys_are_drawn_independently(start):
         lambda: Mlp(width=0),
         lambda: Mlp(depth=0),
         lambda: Residual(width=0),
-        lambda: Residual(repeats=0),
+        lambda: Residual(width=4, repeats=0),
         lambda: Descent(steps=0),
         lambda: ConjugateGradients(steps=0),
         lambda: Evidence(priors=0),
@@ -210,7 +213,7 @@ def test_sizes_that_make_no_network_are_refused(build):
 
 @pytest.mark.parametrize("root", [Mlp, Residual])
 def test_an_unknown_activation_is_refused_with_the_nearest(root, unchecked):
-    with pytest.raises(ValueError, match="activation 'gelu' is unknown: did you mean 'relu'"):
+    with pytest.raises(ValueError, match="activation 'gelu' is unknown: did you mean relu"):
         root(activation="gelu")
 
 
@@ -256,3 +259,66 @@ def test_a_formula_is_applied_to_the_inner_outputs_at_every_read(x64):
 def test_a_formula_that_cannot_work_is_refused_when_the_network_is_made(formula, cure):
     with pytest.raises(ValueError, match=cure):
         Network(Formula(formula, inner=Mlp(4, 1), outputs=2), 3, 1)
+
+
+@dataclass(frozen=True)
+class Polynomial(Root):
+    """A root of a user's own: y = sum_k theta_k z^k, of one input and one output."""
+
+    degree: int = 2
+    wrong: str = ""
+
+    def blocks(self, d_in, d_out):
+        return (self.degree + 1,)
+
+    def init(self, key, d_in, d_out):
+        return jnp.zeros(self.degree + 1 + (self.wrong == "start"))
+
+    def apply(self, theta, z, d_out):
+        if self.wrong == "one read":
+            return theta[: self.degree + 1] @ z
+        powers = jnp.concatenate([z**k for k in range(self.degree + 1)], -2)
+        y = (theta[..., : self.degree + 1, :] * powers).sum(-2, keepdims=True)
+        return y[..., 0, :] if self.wrong == "outputs" else y
+
+
+def test_a_root_of_ones_own_is_a_polynomial(x64):
+    theta, z = normal(1, 2, 3, 5), normal(2, 2, 1, 5)
+    y = Network(Polynomial(), 1, 1).apply(theta, z)
+    expected = theta[:, 0] + theta[:, 1] * z[:, 0] + theta[:, 2] * z[:, 0] ** 2
+    close(y[:, 0], expected, 1e-12)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "cure"),
+    [
+        ("outputs", r"return y \[2, 1, 3\] .* got \[3\] and \[2, 3\]"),
+        ("start", r"start at a theta \[3\] .* got \[4\]"),
+        ("one read", "whose last axis is that of the reads"),
+    ],
+)
+def test_a_root_of_wrong_shapes_is_refused_when_the_network_is_made(wrong, cure):
+    with pytest.raises(ValueError, match=cure):
+        Network(Polynomial(wrong=wrong), 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("d", "noise", "width", "repeats", "spread"),
+    [(5, 0.25, 8, 16, 1.0), (1, 1.0, 4, 16, 1.0), (10, 0.25, 13, 23, 4.0), (20, 0.25, 23, 32, 4.0),
+     (5, 0.01, 8, 24, 4.0)],
+)  # fmt: skip
+def test_open_sizes_of_a_residual_root_follow_the_task(d, noise, width, repeats, spread):
+    root = Residual(repeats=None, spread=None).sized(d, 1, noise)
+    assert (root.width, root.repeats, root.spread) == (width, repeats, spread)
+    assert Residual(width=3).sized(d, 1, noise) == Residual(width=3)
+    with pytest.raises(ValueError, match="only an experiment fills in"):
+        Network(Residual(repeats=None, spread=None), d, 1)
+
+
+def test_gains_start_spread_around_their_usual_size():
+    gains = [
+        Network(Residual(4, repeats=5, spread=spread), 3, 1).init(jax.random.key(0))[-5:]
+        for spread in (1.0, 4.0)
+    ]
+    np.testing.assert_allclose(gains[0], 5**-0.5, rtol=1e-6)
+    np.testing.assert_allclose(gains[1] / gains[0], [1 / 4, 1 / 2, 1, 2, 4], rtol=1e-5)

@@ -335,8 +335,8 @@ def test_a_warp_folds_over_classes_at_every_step():
 @pytest.mark.parametrize(
     ("make", "cure"),
     [
-        (lambda: LinearSystem(layout="rows"), "layout 'rows' is unknown: use states, pairs"),
-        (lambda: NewClasses(layout="rows"), "use read_before_write, joint_masked"),
+        (lambda: LinearSystem(layout="rows"), "layout 'rows' is unknown"),
+        (lambda: NewClasses(layout="rows"), "one of read_before_write, joint_masked"),
         (lambda: LinearSystem(length=0), "length of at least 1"),
         (lambda: LinearSystem(radius=0.0), "radius must be above 0"),
         (lambda: LinearSystem(d=3, observed=4), "within 1 and d = 3"),

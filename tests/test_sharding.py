@@ -52,7 +52,7 @@ def test_a_checkpoint_continues_on_another_mesh(tmp_path, split_all):
     for steps, mesh in ((4, (2, 3)), (8, (2, 1)), (12, (1, 4))):
         loop.fit(recipe("--steps", str(steps), *flags, *on_mesh(*mesh)), tmp_path / "run")
         model, _ = wsrnn.load(tmp_path / "run", "last")
-        assert model.A["A"].shape == (17, 17)
+        assert model.A["matrix"].shape == (17, 17)
     np.testing.assert_allclose(losses(tmp_path / "run"), losses(tmp_path / "reference"), rtol=1e-4)
     started = tmp_path / "started"
     loop.fit(recipe("--steps", "4", *flags, *on_mesh(1, 3)), started, tmp_path / "run")
@@ -68,12 +68,12 @@ def speed(mesh, *flags, N=12, T=24):
     return loop.compose(experiment, mesh), loop.to_devices(batch, mesh)
 
 
-@pytest.mark.parametrize("form", ["dense", "block_diagonal"])
+@pytest.mark.parametrize("form", ["dense", "block-diagonal"])
 @pytest.mark.parametrize("read", ["all", "last"])
 @pytest.mark.parametrize("mode", ["conv", "scan"])
 def test_split_parameters_have_the_same_gradients(form, read, mode, split_all):
-    flags = ("--model.width", "4", "--model.depth", "2", "--model.mode", mode)
-    flags += ("--model.transition.form", form, "--task.last", str(read == "last"))
+    flags = ("--model.root.width", "4", "--model.root.depth", "2", "--model.mode", mode)
+    flags += (f"model.transition:{form}", "--task.last", str(read == "last"))
     found = []
     for mesh in (
         (1, 1),
@@ -146,9 +146,9 @@ def test_a_hundred_thousand_weights_fit_a_small_machine(form):
 
 def test_a_dense_A_takes_its_share_of_the_bytes_on_each_device():
     program, _ = speed((1, 8), "--model.transition.start", "identity", N=16)
-    assert program.layouts.params["A"]["A"].shape == (1273, 1273)
+    assert program.layouts.params["A"]["matrix"].shape == (1273, 1273)
     state = program.init()
-    A = state.params["A"]["A"]
+    A = state.params["A"]["matrix"]
     moments = [x for x in jax.tree.leaves(state.opt_state) if x.shape == A.shape]
     assert len(moments) == 2
     for array in (A, *moments):

@@ -230,8 +230,8 @@ def test_what_cannot_be_is_refused(make, cure):
 class Mean(Model):
     """Predicts the mean of the labels before: the last token's y must play no part."""
 
-    def __call__(self, inputs, times, *, at):
-        return inputs[:, :-1, -1:].mean(1) + 0 * at[:, None]
+    def __call__(self, inputs, times, *, steps):
+        return inputs[:, :-1, -1:].mean(1) + 0 * steps[:, None]
 
 
 def test_ratios_of_a_model_that_is_one_of_the_baselines(csv):

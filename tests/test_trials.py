@@ -111,7 +111,7 @@ def test_continued_equals_uninterrupted(tmp_path, monkeypatch, draw):
         (("--rates", "-1"), "above 0"),
         (("--rates", "1e39"), "finite"),
         (("--seeds", "0"), "at least 1 seed"),
-        (("--seeds", "x"), "invalid int"),
+        (("--seeds", "x"), "invalid"),
         (("--rates", "0.1", "--optim.learning-rate", "0.2"), "give one of them"),
         (("--max-skipped", "3"), "leave out --max-skipped"),
     ],

@@ -705,7 +705,7 @@ def test_a_part_that_cannot_work_is_refused_with_the_cure(part, options, cure):
     ],
 )
 def test_a_misspelt_choice_is_refused_with_the_nearest(part, field, value, nearest, unchecked):
-    with pytest.raises(ValueError, match=f"{field} '{value}' is unknown: did you mean '{nearest}'"):
+    with pytest.raises(ValueError, match=f"{field} '{value}' is unknown: did you mean {nearest}"):
         part(**{field: value})
 
 

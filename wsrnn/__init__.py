@@ -2,10 +2,10 @@
 
 recurrence/ root/ decode.py
     the mathematics: theta_t = A theta_{t-1} + B u_t, y_t = root(theta_t, z_t)
-models/ tasks/ evaluations/
-    what grows, a file for each
+models/ tasks/ evaluations/ optim/
+    the parts that users add to: one part, one file
 step.py loop.py experiment.py cli.py
-    one compiled step, the loop around it, a run as one value, the command line
+    one compiled step, the training loop, the configuration of a run, the command line
 
 ``wsrnn.fit(experiment, "runs/a")`` trains an `Experiment`, in Python or from a file;
 ``wsrnn.load("runs/a")`` returns the trained model and the experiment of a run.

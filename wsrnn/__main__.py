@@ -1,4 +1,4 @@
-"""``python -m wsrnn``."""
+"""``python -m wsrnn``: the command line of `cli`, nothing else."""
 
 from wsrnn.cli import entry
 

@@ -1,4 +1,8 @@
-"""Checkpoints, through orbax: atomic, written in the background, the last two and the best kept."""
+"""Checkpoints, through orbax: atomic, written in the background, the last few and the best kept.
+
+A checkpoint holds a `step.TrainState` and the shapes of its arrays without padding, so that it
+restores on any mesh. Keep the names in that tree: earlier runs are read by them.
+"""
 
 import math
 from contextlib import contextmanager

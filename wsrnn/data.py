@@ -1,4 +1,7 @@
-"""Batches as a pure function of the step, for any number of workers and processes."""
+"""Batches as a pure function of the step, for any number of workers and processes.
+
+Keep it so: a run resumes by slicing the data at its step, and no iterator state is saved.
+"""
 
 import os
 from collections.abc import Callable, Iterator

@@ -1,9 +1,9 @@
-"""The hot path: run the recurrence over a batch and read the root network from its states.
+"""The hot path: run the recurrence over a batch and evaluate the root network at its states.
 
 The states of a batch, N T P floats, are never held at once outside the mode `scan`: what all
 sequences share is computed once, then a few sequences at a time are unrolled and read. `read`
-returns the outputs; `fold` goes on to a sum of scores of them and takes the gradients while the
-states are at hand, so that they are computed once and never again.
+returns the outputs; `fold` returns a sum of scores of them and takes the gradients in the same
+pass, so that the states are computed once.
 """
 
 from collections.abc import Callable
@@ -13,12 +13,12 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 from jax.custom_derivatives import SymbolicZero
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, ArrayLike, Float, Int
 
 from wsrnn.recurrence import Mode, Plan, Recurrence, Trajectories, WholeScan, plan
 from wsrnn.root import Readout
 
-Steps = Literal["all", "last"] | Int[Array, " N"]
+Steps = Literal["all", "last"] | Int[ArrayLike, " N"]
 """Which steps are read: every one, the last, or one of each sequence by its index in 0..T-1."""
 
 
@@ -46,9 +46,9 @@ def read(
             f"clipping the weights is not linear in the state: mode {mode} cannot, use scan"
         )
     N, T, _ = recurrence.u.shape
-    at = jnp.full(N, T - 1) if isinstance(steps, str) and steps == "last" else steps
-    one = not isinstance(at, str)
+    one = not isinstance(steps, str) or steps == "last"
     if one:
+        at = jnp.full(N, T - 1) if isinstance(steps, str) else jnp.asarray(steps)
         z = jnp.take_along_axis(z, at[:, None, None], 1)[:, 0]
         # What comes after the step that is read may be anything, also not a number.
         seen = (jnp.arange(T)[None] <= at[:, None])[..., None]

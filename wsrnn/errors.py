@@ -1,4 +1,4 @@
-"""The exceptions that the command line prints as one line."""
+"""The exceptions that the command line prints as one line: what is wrong, where, and the cure."""
 
 
 class UserError(ValueError):

@@ -1,4 +1,7 @@
-"""An experiment as one value."""
+"""The configuration of a run: one frozen value.
+
+A field is read in one place. The default of a new one must leave earlier runs as they were.
+"""
 
 import math
 from dataclasses import dataclass, field, replace
@@ -9,8 +12,9 @@ from flax import nnx
 from jaxtyping import Array
 
 from wsrnn import catalog
-from wsrnn.choices import check_literals, choice
+from wsrnn.choices import choice
 from wsrnn.evaluations import Evaluation, LossOnly
+from wsrnn.literals import check_literals
 from wsrnn.models import Model, ModelConfig
 from wsrnn.optim import OptimConfig
 from wsrnn.recurrence import Plan
@@ -86,7 +90,8 @@ class Experiment:
                 f"the tokens of {type(self.task).__name__} hold the answers, which the model would "
                 "read: set model.layout read_before_write"
             )
-        self.evaluation.check(self.task, self.model)
+        task = self.task.sized()
+        self.evaluation.check(task, self.model)
         if (self.task.loss == "nll") != self.model.uncertain:
             raise ValueError(
                 f"task.loss {self.task.loss} does not go with model.head.uncertain "
@@ -96,7 +101,15 @@ class Experiment:
     def build_model(self, key: Array | None = None) -> Model:
         """A fresh model for the task, drawn from the seed, or from a random key."""
         rngs = nnx.Rngs(self.seed if key is None else key)
-        return self.model.build(self.task.d_in, self.task.d_out, rngs=rngs)
+        sized = self.sized()
+        return sized.model.build(sized.task.d_in, sized.task.d_out, rngs=rngs)
+
+    def sized(self) -> "Experiment":
+        """The experiment with every size that is None filled in by the rule of its class."""
+        task = self.task.sized()
+        return replace(
+            self, task=task, model=self.model.sized(task), evaluation=self.evaluation.sized(task)
+        )
 
     def parameter_count(self) -> int:
         """The number of trainable parameters; makes no arrays."""
@@ -106,18 +119,18 @@ class Experiment:
     def resolve(self, recorded: dict[str, Any] | None = None) -> "Experiment":
         """Fill in what is left open, as `recorded` when the run began.
 
-        That is the end of the schedule and, where it is auto, the execution of the model.
+        That are sizes, the end of the schedule and, where it is auto, the model's execution.
         """
-        recorded, filled = recorded or {}, self
-        if self.optim.decay_steps is None:
-            end = recorded.get("optim.decay_steps", self.steps)
-            filled = replace(filled, optim=replace(self.optim, decay_steps=end))
-        if getattr(self.model, "mode", None) == "auto":
+        recorded, filled = recorded or {}, self.sized()
+        if filled.optim.decay_steps is None:
+            end = recorded.get("optim.decay_steps", filled.steps)
+            filled = replace(filled, optim=replace(filled.optim, decay_steps=end))
+        if getattr(filled.model, "mode", None) == "auto":
             mode = recorded.get("model.mode")
             # What is recorded must not depend on the devices that happen to be here now.
-            if mode not in {plan.mode for plan in self.plans(devices=1)}:  # none, or now changed
-                mode = min(self.plans(), key=lambda plan: plan.seconds).mode
-            filled = replace(filled, model=replace(self.model, mode=mode))
+            if mode not in {plan.mode for plan in filled.plans(devices=1)}:  # none, or now changed
+                mode = min(filled.plans(), key=lambda plan: plan.seconds).mode
+            filled = replace(filled, model=replace(filled.model, mode=mode))
         return filled
 
     def plans(self, devices: int | None = None) -> list[Plan]:

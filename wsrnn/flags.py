@@ -8,15 +8,18 @@ that nothing takes is answered with what was probably meant.
 
 import contextlib
 import dataclasses
+import inspect
 import io
 import re
+import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Annotated, Any, TypeVar
 
 import tyro
 
-from wsrnn.choices import choice_of, hints, name_of, nearest, own_classes
+from wsrnn.choices import choice_of, name_of, own_classes
 from wsrnn.errors import UserError
+from wsrnn.literals import hints, nearest
 
 T = TypeVar("T")
 
@@ -68,9 +71,13 @@ def apply_flags(experiment: T, words: Sequence[str], own: Sequence[type] = ()) -
 
 
 def help_text(options: type, experiment: Any, words: Sequence[str], own: Sequence[type]) -> str:
-    """The options of a command, the fields of an experiment with the classes among the words, and
-    the classes that its parts may be given as."""
+    """The options of a command, the fields of an experiment, the classes that its parts may have.
+
+    With the classes among the words in their places.
+    """
     kind = type(experiment)
+    classes = [word for word in words if is_class_word(word, names(kind))]
+    experiment = apply_flags(experiment, classes, own)
     both = dataclasses.make_dataclass(
         "Both",
         [
@@ -78,22 +85,28 @@ def help_text(options: type, experiment: Any, words: Sequence[str], own: Sequenc
             ("experiment", Annotated[(kind, tyro.conf.arg(name=""), VALUES)]),
         ],
     )
-    output = io.StringIO()
-    classes = [w for w in classes_first(words, names(kind)) if is_class_word(w, names(kind))]
-    with (
-        own_classes((*own, *_classes(experiment))),
-        contextlib.redirect_stdout(output),
-        contextlib.suppress(SystemExit),
-    ):
-        tyro.cli(
-            both,
-            default=both(options(), experiment),
-            args=[*classes, "--help"],
-            config=(ANYWHERE,),
-        )
+    output, default = io.StringIO(), both(options(), experiment)
+    with own_classes((*own, *_classes(experiment))):
+        with contextlib.redirect_stdout(output), contextlib.suppress(SystemExit):
+            tyro.cli(both, default=default, args=["--help"], config=(ANYWHERE,))
+        choices = _choices(experiment)
     lines = output.getvalue().rstrip().splitlines()
     titles = [line.strip(" ╭─╮") for line in lines]
-    return "\n".join(lines[titles.index("options") :])  # without tyro's usage
+    # Without tyro's usage, and with the classes of inner parts, which tyro does not list.
+    lines = lines[titles.index("options") : titles.index("subcommands")]
+    lines += ["Classes, those in place marked with *:"]
+    for path, named in choices.items():
+        now = type(_at(experiment, path))
+        lines.append("")
+        for name, kind in named.items():
+            lines.append(f" {'*' if kind is now else ' '} {f'{path}:{name}':34} {_summary(kind)}")
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def _summary(kind: type) -> str:
+    """The first sentence of a class's docstring, cut to a line."""
+    text = "" if kind is type(None) else inspect.getdoc(kind) or ""
+    return textwrap.shorten(text.partition("\n\n")[0], 62, placeholder=" ...")
 
 
 def explain(word: str, experiment: Any, options: Sequence[str] = ()) -> str:
@@ -107,6 +120,8 @@ def explain(word: str, experiment: Any, options: Sequence[str] = ()) -> str:
     if within := [field for field in valid if field.startswith(name + ".")]:
         return f"{word} holds several fields: name one of them, such as {within[0]}"
     place, _, field = name.removeprefix("--").rpartition(".")
+    if place and (deeper := [f for f in valid if re.fullmatch(rf"--{place}\..*\.{field}", f)]):
+        return f"unknown flag {word}: did you mean {' or '.join(deeper)}?"
     others = [
         f"{place}:{other}"
         for other, kind in _choices(experiment).get(place, {}).items()
@@ -195,4 +210,7 @@ def _without_box(text: str) -> str:
     lines = text.strip("\n").splitlines()[1:]  # without the title
     parts = re.split("[─-]{9,}", " ".join(line.strip("│| ╭╮╰╯") for line in lines))
     message = next(part.strip() for part in (*parts, text) if part.strip())
+    message = re.sub(
+        r"no type matching (\S+) could .* from (\[.*?\])\. .*", r"\2 is no \1", message
+    )
     return re.sub(r"^Error parsing (?:(-\S+: )|\S+: )", r"\1", message)

@@ -1,6 +1,6 @@
 """Training from start to finish: time, disk and logs; no arithmetic.
 
-The order is law: evaluate, save, fetch the next batch, dispatch, and only then log the step before,
+Keep the order: evaluate, save, fetch the next batch, dispatch, and only then log the previous step,
 so that the device never waits for the host.
 """
 

@@ -1,4 +1,7 @@
-"""Losses and metrics as masked sums: added over batches and devices, divided once."""
+"""Losses and metrics as masked sums: added over batches and devices, divided once.
+
+A new loss is a function here and its name in ``LOSSES``; it must be such a sum.
+"""
 
 from typing import NamedTuple
 

@@ -1,4 +1,7 @@
-"""How an experiment is made from a file: a variant, a member of its sweep, flags."""
+"""How an experiment is made from a file: a variant, a member of its sweep, flags.
+
+The text of the file is kept with the run; it is executed at most once in a process.
+"""
 
 import dataclasses
 import functools
@@ -14,10 +17,10 @@ from types import ModuleType
 import cloudpickle
 from flax import nnx
 
-from wsrnn.choices import nearest
 from wsrnn.errors import UserError
 from wsrnn.experiment import Experiment
 from wsrnn.flags import apply_flags
+from wsrnn.literals import nearest
 from wsrnn.tree import flatten
 
 MODULE = "wsrnn_experiment_"  # and the file's name: the module that its classes belong to
@@ -106,7 +109,7 @@ def _experiment(recipe: Recipe) -> Experiment:
         base = recipe.variant_of(module)
         if recipe.member:
             base = module.sweep(base)[recipe.member]
-        experiment = apply_flags(base, recipe.flags, recipe.classes())
+        experiment = apply_flags(base, recipe.flags, recipe.classes()).sized()
         model = nnx.eval_shape(experiment.build_model)  # whether it fits the task
         experiment.optim.check(nnx.as_pure(nnx.state(model)))
     except UserError as error:

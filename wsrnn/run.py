@@ -1,4 +1,4 @@
-"""A run folder: what rebuilds its experiment, and what was trained.
+"""A run folder: the record that rebuilds its experiment, and its checkpoints.
 
 `config.json` records the experiment as a tree of classes and fields (`tree`), the versions that
 wrote it, where the parameters came from, and for the record how it was made: the file's text, its

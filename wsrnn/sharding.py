@@ -1,4 +1,4 @@
-"""Devices as a mesh, and where each array lies on it."""
+"""The device mesh, and the sharding and padding of each array on it."""
 
 import math
 from dataclasses import dataclass

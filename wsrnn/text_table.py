@@ -1,4 +1,4 @@
-"""Tables of text for a terminal."""
+"""Plain-text tables for a terminal."""
 
 from collections.abc import Iterable, Mapping, Sequence
 

@@ -1,4 +1,4 @@
-"""bench: time the executions of a model, or compare how each rounds."""
+"""bench: time the executions of a model, or compare their rounding errors."""
 
 import dataclasses
 import os

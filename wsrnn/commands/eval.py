@@ -1,4 +1,4 @@
-"""eval: judge a run's checkpoint on the test split."""
+"""eval: test results of a checkpoint next to baselines."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""icl: study what a run on prompts learns in context."""
+"""icl: the in-context learning study of a run on prompts; measured in `wsrnn.icl`."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""predict: outputs of a run for a user's own data."""
+"""predict: a trained model's outputs for a user's own file; the readers are in `wsrnn.predict`."""
 
 from dataclasses import dataclass
 from pathlib import Path

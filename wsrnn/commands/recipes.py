@@ -1,4 +1,4 @@
-"""What commands share: the recipe that their words name, checkpoints, folders."""
+"""Shared by the commands: experiment files with flags, checkpoints, output folders."""
 
 import dataclasses
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""show: what an experiment consists of."""
+"""show: config, sizes, parameters and counted costs of an experiment; allocates no arrays."""
 
 from dataclasses import dataclass
 

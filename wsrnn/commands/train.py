@@ -1,4 +1,4 @@
-"""train: make a run, or a run of each sibling of a file."""
+"""train: train or resume a run, or one for each sibling that a file's `sweep` returns."""
 
 import dataclasses
 import logging

@@ -1,4 +1,4 @@
-"""trials: seeds and learning rates of every sibling as one program."""
+"""trials: seeds and learning rates of every sibling, trained as one compiled program."""
 
 from dataclasses import dataclass
 
@@ -19,8 +19,8 @@ class Options:
     """One of the file's `variants`, such as small or paper."""
     seeds: int = 3
     """How many seeds."""
-    rates: tuple[float, ...] = ()
-    """Learning rates; none are each experiment's own."""
+    rates: tuple[float, ...] | None = None
+    """Learning rates; None is each experiment's own."""
     out: str | None = None
     """Folder; None is runs/trials-FILE[-VARIANT]."""
     data_dir: str | None = None
@@ -32,6 +32,8 @@ class Options:
 def run(options: Options, file: str | None, flags: list[str]) -> Outcome:
     """Train seeds and rates of every sibling at once, and compare."""
     given = {flag.partition("=")[0].replace("_", "-") for flag in flags}
+    if options.rates == ():
+        raise UserError("--rates takes one learning rate or several")
     if options.rates and "--optim.learning-rate" in given:
         raise UserError("--rates takes the place of --optim.learning-rate: give one of them")
     if "--max-skipped" in given:
@@ -42,7 +44,7 @@ def run(options: Options, file: str | None, flags: list[str]) -> Outcome:
     out = run_folder(recipe, options, "trials-")
     members = recipe.members()
     check_siblings(out, [member.member or member.name for member in members])
-    document = run_trials(members, out, options.seeds, options.rates)
+    document = run_trials(members, out, options.seeds, options.rates or ())
     if document is None:
         return {"stopped": True}, f"stopped; the same command continues {out}", 130
     return document, f"\n{document['text']}\n{where(out)}", 0

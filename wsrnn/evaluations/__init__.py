@@ -49,6 +49,10 @@ class Evaluation(ABC):
         """Raise UserError if data or packages are missing; called when a run begins."""
         return None
 
+    def sized(self, task: Task) -> "Evaluation":
+        """The evaluation with every size that is None filled in from the task's sizes."""
+        return self
+
     def check(self, task: Task, model: ModelConfig) -> None:
         """Raise ValueError if it does not fit the task or model; called before training."""
         return None

@@ -1,4 +1,4 @@
-"""A learner with nothing to learn: ridge regression as a WARP, to test the rest against."""
+"""A baseline without training: ridge regression as a WARP with built-in conjugate gradients."""
 
 from flax import nnx
 

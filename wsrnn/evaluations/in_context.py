@@ -27,14 +27,23 @@ class PrefixError(Evaluation):
 
     prompts: int = 4096
     """Fresh prompts; every row of the table sees the same ones."""
-    prefixes: tuple[int, ...] = (0, 5, 10, 15, 20)
-    """Columns of the table; the figure shows every prefix."""
+    prefixes: tuple[int, ...] | None = None
+    """Columns of the table; the figure shows every prefix. None is five, from the task's least to
+    all of its examples."""
     built_in: bool = False
     """Add a WARP with nothing to learn: its root solves least squares by conjugate gradients."""
 
     def __post_init__(self):
-        if self.prompts < 1 or not self.prefixes:
+        if self.prompts < 1 or self.prefixes == ():
             raise ValueError("evaluation.prompts must be at least 1 and prefixes not empty")
+
+    def sized(self, task):
+        """With prefixes at the quarters of the examples where they are open."""
+        if self.prefixes is not None or not isinstance(task, Prompts):
+            return self
+        first, last = task.prefixes[0], task.prefixes[-1]
+        quarters = {first + i * (last - first) // 4 for i in range(5)}
+        return replace(self, prefixes=tuple(sorted(quarters)))
 
     def check(self, task, model):
         """Prompts must be read after as many examples."""
@@ -49,7 +58,7 @@ class PrefixError(Evaluation):
                 f"{type(task).__name__} has one to read in each: set another evaluation"
             )
         read = task.prefixes
-        if not all(n in read for n in self.prefixes):
+        if not all(n in read for n in self.prefixes or ()):
             raise ValueError(
                 f"evaluation.prefixes {list(self.prefixes)} must lie within {read[0]} and the "
                 f"task's {read[-1]} examples"

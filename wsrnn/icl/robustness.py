@@ -1,4 +1,4 @@
-"""Robustness: prompts from other distributions than in training, and prompts that were changed."""
+"""Robustness: prompts from other distributions than in training, and corrupted prompts."""
 
 from collections.abc import Sequence
 from dataclasses import replace

@@ -1,7 +1,8 @@
 """Models: one model, one file. This file is their contract.
 
-`warp` holds WARP and what is built of it, `peers` the models that it is compared with, `head` what
-both do to their outputs.
+`warp` holds WARP and the models built of it, `peers` the models that it is compared with, `head`
+the output layer of both. A new model, here or in an experiment file, is a `ModelConfig` with
+`build` and a `Model` with `__call__`.
 """
 
 from abc import ABC, abstractmethod
@@ -100,6 +101,10 @@ class ModelConfig(ABC):
     ) -> list[Plan]:
         """Return the executions of its mode, of every mode where that is auto, with their costs."""
         return []
+
+    def sized(self, task: Any) -> "ModelConfig":
+        """The config with every size that is None filled in from the task's."""
+        return self
 
     @abstractmethod
     def build(self, d_in: int, d_out: int, *, rngs: nnx.Rngs) -> Model:

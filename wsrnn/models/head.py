@@ -1,4 +1,4 @@
-"""What is done to a model's last outputs: a final activation, a predicted scale."""
+"""The output layer of a model: a final activation, a predicted scale."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass

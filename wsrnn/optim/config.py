@@ -1,4 +1,4 @@
-"""The optimisation of a run as one value, and the optax transformation that it builds."""
+"""The configuration of optimisation, and the optax transformation that it builds."""
 
 from contextlib import suppress
 from dataclasses import dataclass, field

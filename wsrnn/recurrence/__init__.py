@@ -1,5 +1,10 @@
 """The recurrence theta_t = A theta_{t-1} + B u_t and its exact executions.
 
+Modes, equal in values and gradients: `scan`, step by step; `conv`, the kernel A^t [B, theta_0] once
+for all sequences, then a causal convolution of a few at a time (or powers of A where one step is
+read); `parallel`, logarithmic depth, for every form of A but `Dense`; `auto`, the least counted
+cost.
+
 From the bottom up: `transition` and `write` are A and B; `scan`, `kernel`, `convolution` and `last`
 compute states; `costs` counts what that takes; `methods` are the executions made of them; `plan`
 chooses one. `problem` is the value that all of them take. `delta` is the delta rule, and `split` a

@@ -1,4 +1,7 @@
-"""What an execution costs: counted operations and bytes, and the rates of machines."""
+"""The cost of an execution: counted operations and bytes, and the rates of machines.
+
+The rates are rough and only their ratios decide; correct them where a machine of yours differs.
+"""
 
 from typing import Any, NamedTuple
 

@@ -1,4 +1,4 @@
-"""The delta rule, gated or not: a matrix that is corrected towards what each token says of it.
+"""The delta rule, gated or not: a matrix state that each token corrects towards its value.
 
 Not linear with constant coefficients, so no convolution; but products of I - beta k k^T have a
 compact form (the WY representation), and steps are taken a chunk at a time in matrix products (Yang

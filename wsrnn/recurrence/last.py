@@ -1,4 +1,4 @@
-"""One state of each sequence, and no other: no transform, no trajectory."""
+"""One state of each sequence, by powers of A: neither a transform nor the trajectory."""
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int

@@ -1,7 +1,7 @@
 """The ways to execute a recurrence, each with its cost and its choices, and how it is set up.
 
-A new way is one class here and one line in `plan.candidates`. All of them give the same states;
-what is counted decides which one runs and never what it returns.
+A new method is one class here and one line in `plan.candidates`. All of them compute the same
+states: counted costs decide which one runs, never the result.
 """
 
 from abc import ABC, abstractmethod

@@ -1,4 +1,4 @@
-"""What a recurrence is made of, for a batch: one value that goes through every layer."""
+"""A recurrence over a batch as one value, `Recurrence(A, B, u, start)`, which every layer takes."""
 
 from typing import NamedTuple
 

@@ -1,6 +1,6 @@
 """Root networks: small networks whose weights are the state of the recurrence. One root, one file.
 
-`base` is their contract, `layers` what those of kernels and biases share. A new root here is one
+`base` is their contract, `layers` is shared by those of linear layers. A new root here is one
 file and its name in ``ROOTS``, which enrols it in the tests and makes it a choice on the command
 line; `formula` makes a root of any function.
 """

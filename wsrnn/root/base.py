@@ -1,8 +1,8 @@
-"""The contract of a root network, and the contraction that reading one consists of."""
+"""The contract of a root network, and the batched contraction with its adjoint that layers use."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from typing import ClassVar, Protocol, runtime_checkable
 
 import jax
@@ -39,6 +39,14 @@ class Root(ABC):
     """Whether z_t must be the input alone, without time or encoding (linear solvers)."""
     predicts_scale: ClassVar[bool] = True
     """Whether the outputs may include a scale for each mean."""
+
+    def sized(self, query: int, targets: int, noise: float) -> "Root":
+        """The root with every size that is None filled in by its rule.
+
+        From the channels of the query x and the targets y of a token, and the variance of the noise
+        on y, where the task has one.
+        """
+        return self
 
     @abstractmethod
     def blocks(self, d_in: int, d_out: int) -> tuple[int, ...]:
@@ -90,6 +98,7 @@ class Network:
                 f"{self.d_out}"
             )
         self.root.check(self.d_in, self.d_out)
+        _check_shapes(self.root, self.d_in, self.d_out)
 
     @property
     def blocks(self) -> tuple[int, ...]:
@@ -124,6 +133,31 @@ class Network:
     ) -> Float[Array, "*M d_out N"]:
         """See `Readout.apply`."""
         return self.root.apply(theta, z, self.d_out)
+
+
+@lru_cache(maxsize=256)
+def _check_shapes(root: Root, d_in: int, d_out: int) -> None:
+    """Raise ValueError for a root whose parameters or outputs do not have the promised shapes."""
+    name, reads = type(root).__name__, 3
+    size = sum(root.blocks(d_in, d_out))
+
+    def read(key, z):
+        theta = root.initial(root.init(key, d_in, d_out), d_in, d_out)
+        return theta, root.apply(jnp.zeros((2, size, reads), theta.dtype), z, d_out)
+
+    given = jax.random.key(0), jax.ShapeDtypeStruct((2, d_in, reads), jnp.float32)
+    asked = f"theta [2, {size}, {reads}] and z [2, {d_in}, {reads}]"
+    try:
+        theta, y = jax.eval_shape(read, *given)
+    except (TypeError, ValueError, IndexError) as error:
+        raise ValueError(
+            f"root {name} fails for {asked}, whose last axis is that of the reads: {error}"
+        ) from error
+    if (theta.shape, y.shape) != ((size,), (2, d_out, reads)):
+        raise ValueError(
+            f"root {name} must start at a theta [{size}] and return y [2, {d_out}, {reads}] for "
+            f"{asked}, got {list(theta.shape)} and {list(y.shape)}: see wsrnn.root.Root"
+        )
 
 
 class Weights:

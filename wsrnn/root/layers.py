@@ -1,4 +1,4 @@
-"""What roots of kernels and biases share: the flat layout of their layers, and reading them."""
+"""Shared by roots of linear layers: the flat layout of kernels and biases, and their evaluation."""
 
 from abc import abstractmethod
 from dataclasses import dataclass, field

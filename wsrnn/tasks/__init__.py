@@ -53,6 +53,10 @@ class Task(ABC):
         """Return `dataset` in whole batches of `size`, for a task that can make them at once."""
         return self.dataset(split, seed).batch(size, drop_remainder=True)
 
+    def sized(self) -> "Task":
+        """The task with every size that is None filled in by its rule."""
+        return self
+
     def steps(self, split: Split) -> Literal["all", "last"]:
         """Which steps of a split are scored: "all" that the mask selects, or the "last" one alone.
 

@@ -1,4 +1,4 @@
-"""Few-shot classification: Gaussian clouds whose labels only the examples of the prompt tell."""
+"""Few-shot classification: Gaussian classes, from the labelled examples of a prompt."""
 
 from abc import abstractmethod
 from dataclasses import dataclass, field
@@ -7,8 +7,9 @@ from typing import Any, Literal
 
 import numpy as np
 
+from wsrnn.literals import check_literals
 from wsrnn.tasks import Batch, Split, clock
-from wsrnn.tasks.drawn import Drawn, Raw, check_choices, choose
+from wsrnn.tasks.drawn import Drawn, Raw, choose
 
 Layout = Literal["read_before_write", "joint_masked"]
 
@@ -30,7 +31,7 @@ class FewShot(Drawn):
     loss: str = field(default="cross_entropy", init=False)
 
     def __post_init__(self):
-        check_choices(self, layout=Layout)
+        check_literals(self)
         if min(self.d, self.examples) < 1:
             raise ValueError(
                 f"{type(self).__name__} needs d and examples of at least 1, "

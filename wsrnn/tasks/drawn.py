@@ -1,13 +1,13 @@
-"""Tasks built, many examples at once, from declared raw numbers.
+"""Tasks whose examples are built, many at once, from declared random numbers.
 
-What a task draws and what it makes of it are two things. The raw numbers come from numpy in grain's
-workers, or from jax inside a compiled step (`wsrnn.data.in_step`); the building is one function in
-the array API for both, so that there is one law and one set of tests.
+Sampling and building are separate. The random numbers come from numpy in grain's workers, or from
+jax inside a compiled step (`wsrnn.data.in_step`); `build` is one function in the array API for
+both, so that there is one distribution and one set of tests.
 """
 
 from abc import abstractmethod
 from functools import lru_cache
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple
 
 import grain
 import numpy as np
@@ -121,14 +121,6 @@ def draw(raw: Raw, rng: np.random.Generator, count: int) -> np.ndarray:
             return rng.random(shape, np.float32)
         case "below":
             return rng.integers(raw.high, size=shape)
-
-
-def check_choices(task: Task, **choices: Any) -> None:
-    """Raise ValueError for a field, given with its Literal, that holds none of its values."""
-    for name, choice in choices.items():
-        if (value := getattr(task, name)) not in get_args(choice):
-            known = ", ".join(map(str, get_args(choice)))
-            raise ValueError(f"{type(task).__name__}.{name} {value!r} is unknown: use {known}")
 
 
 def choose(log_p: np.ndarray, uniform: Any, count: int, xp: Any) -> Any:

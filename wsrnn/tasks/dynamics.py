@@ -1,12 +1,13 @@
-"""Linear systems never seen before, each to be identified from its own states."""
+"""New linear systems, each to be identified from its own states."""
 
 from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
 
+from wsrnn.literals import check_literals
 from wsrnn.tasks import Batch, clock
-from wsrnn.tasks.drawn import Drawn, Raw, check_choices
+from wsrnn.tasks.drawn import Drawn, Raw
 
 Layout = Literal["states", "pairs"]
 
@@ -35,7 +36,7 @@ class LinearSystem(Drawn):
     loss: str = field(default="mse", init=False)
 
     def __post_init__(self):
-        check_choices(self, layout=Layout)
+        check_literals(self)
         if min(self.d, self.length) < 1 or not 0 <= self.noise < float("inf"):
             raise ValueError(
                 "LinearSystem needs d and length of at least 1 and noise of at least 0, "

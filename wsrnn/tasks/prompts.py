@@ -1,19 +1,20 @@
-"""In-context learning: prompts of examples of a function never seen before, in one vocabulary.
+"""In-context learning: prompts of examples of a new function, shared by all families of functions.
 
 A prompt is n examples (x_i, y_i) and a query x_q whose y_q is to be predicted. A family of
-functions says what it draws and writes `values`; points, noise, layout, shifts, pools and
-curriculum are the same for all.
+functions defines its random parameters (`function`) and `values`; points, noise, layout, shifts,
+pools and curriculum are the same for all.
 """
 
 from abc import abstractmethod
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
+from wsrnn.literals import check_literals
 from wsrnn.tasks import Batch, Split, clock
-from wsrnn.tasks.drawn import Drawn, Raw, check_choices, draw
+from wsrnn.tasks.drawn import Drawn, Raw, draw
 from wsrnn.tasks.shifts import SHIFTS, ShiftName
 
 Layout = Literal["read_before_write", "joint_masked", "interleaved"]
@@ -67,8 +68,8 @@ class Prompts(Drawn):
 
     d: int = 5
     """Dimension of x."""
-    examples: int = 20
-    """The most examples that come before a query."""
+    examples: int | None = 20
+    """The most examples that come before a query; None is 4 d."""
     noise: float = 0.0
     """Variance of the noise on the labels in the prompt; targets are free of it."""
     layout: Layout = "read_before_write"
@@ -96,7 +97,8 @@ class Prompts(Drawn):
 
     def __post_init__(self):
         name = type(self).__name__
-        if self.d < 1 or self.examples < 1 or not 0 <= self.noise < float("inf"):
+        few = self.examples is not None and self.examples < 1
+        if self.d < 1 or few or not 0 <= self.noise < float("inf"):
             raise ValueError(
                 f"{name} needs d and examples of at least 1 and noise of at least 0, "
                 f"got {self.d}, {self.examples} and {self.noise}"
@@ -110,7 +112,7 @@ class Prompts(Drawn):
                 f"{name}.prompts repeats its first {self.prompts}, which a curriculum would never "
                 "let grow: set one of them"
             )
-        check_choices(self, layout=Layout, cumsum=Cumsum, train_on=TrainOn, shift=ShiftName)
+        check_literals(self)
         if self.train_on == "all" and self.layout == "joint_masked":
             raise ValueError(
                 f"{name} in layout joint_masked has one query to train on: set train_on any or "
@@ -121,6 +123,10 @@ class Prompts(Drawn):
                 f"{name}.cumsum {self.cumsum} sums over a prompt with one query at its end: set "
                 "layout joint_masked"
             )
+
+    def sized(self):
+        """With 4 d examples where their number is open."""
+        return self if self.examples is not None else replace(self, examples=4 * self.d)
 
     @property
     @abstractmethod

@@ -6,8 +6,9 @@ from typing import Literal
 
 import numpy as np
 
+from wsrnn.literals import check_literals
 from wsrnn.tasks import Batch, clock
-from wsrnn.tasks.drawn import Drawn, Raw, check_choices, choose
+from wsrnn.tasks.drawn import Drawn, Raw, choose
 
 Layout = Literal["read_before_write", "joint_masked"]
 
@@ -36,7 +37,7 @@ class VectorRecall(Drawn):
     loss: str = field(default="mse", init=False)
 
     def __post_init__(self):
-        check_choices(self, layout=Layout)
+        check_literals(self)
         sizes = (self.d, self.d_value, self.pairs, self.queries)
         if min(sizes) < 1 or not 0 <= self.noise < float("inf"):
             raise ValueError(

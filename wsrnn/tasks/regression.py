@@ -1,11 +1,15 @@
-"""Families of functions for in-context regression; each says what it draws and its values."""
+"""Families of functions for in-context regression.
+
+A new one is a subclass of `Prompts`: its random parameters, its values and their power.
+"""
 
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import numpy as np
 
-from wsrnn.tasks.drawn import Raw, check_choices
+from wsrnn.literals import check_literals
+from wsrnn.tasks.drawn import Raw
 from wsrnn.tasks.prompts import Prompt, Prompts
 
 Spectrum = Literal["white", "k", "1/k"]
@@ -34,7 +38,7 @@ class LinearRegression(Prompts):
 
     def __post_init__(self):
         super().__post_init__()
-        check_choices(self, spectrum=Spectrum, weights=Weights)
+        check_literals(self)
         if self.sparse is not None and not 1 <= self.sparse <= self.d:
             raise ValueError(f"sparse must lie within 1 and d = {self.d}, got {self.sparse}")
         if self.uniform is not None and (self.uniform <= 0 or self.spectrum != "white"):
@@ -119,7 +123,7 @@ class OutlierRegression(LinearRegression):
 
     def __post_init__(self):
         super().__post_init__()
-        check_choices(self, dummy=Dummy)
+        check_literals(self)
         if self.train_on == "longest" and self.layout != "joint_masked":
             raise ValueError(
                 "OutlierRegression is scored at every point that is no dummy: set train_on all"

@@ -1,4 +1,4 @@
-"""How test prompts may differ from those of training (Garg et al. 2022, section 4, and more).
+"""Distribution shifts of test prompts (Garg et al. 2022, section 4, and more).
 
 A shift is a transform of the points, a scale of the values, noise on the labels, or examples of a
 second function. Those of the query change the last point alone: read their error at the last step.

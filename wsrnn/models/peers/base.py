@@ -1,4 +1,4 @@
-"""What the models that WARP is compared with share: their inputs, readout and operation counts."""
+"""Shared by the models that WARP is compared with: inputs, readout and operation counts."""
 
 from abc import abstractmethod
 from dataclasses import dataclass, field

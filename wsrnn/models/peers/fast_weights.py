@@ -1,9 +1,9 @@
-"""Fast weights: each layer carries a matrix that every token corrects (Schmidhuber 1992).
+"""Fast weights: the state of each layer is a matrix that every token updates (Schmidhuber 1992).
 
 `Delta` is DeltaNet (Yang et al. 2024, arXiv 2406.06484) or, gated, gated DeltaNet (2025, arXiv
-2412.06464), `Ttt` is TTT-linear (Sun et al. 2024, arXiv 2407.04620). All read the tokens through
-the same pre-norm layers, without the short convolutions of the published ones: those bind
-neighbouring tokens, and a token here holds x and y together.
+2412.06464), `Ttt` is TTT-linear (Sun et al. 2024, arXiv 2407.04620). All have the same pre-norm
+layers, without the short convolutions of the published ones: those bind neighbouring tokens, and a
+token here holds x and y together.
 """
 
 from abc import ABC, abstractmethod

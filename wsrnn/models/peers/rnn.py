@@ -1,8 +1,8 @@
 """GRU (Cho et al. 2014) and LSTM (Hochreiter & Schmidhuber 1997): gated recurrent networks.
 
 One step costs one product of the hidden state with the matrices of all gates side by side, 2 g H^2
-operations for g gates of width H (3 for a GRU, 4 for an LSTM). What the inputs add to the gates is
-one product over all steps before the scan, what is read of the states one after it.
+operations for g gates of width H (3 for a GRU, 4 for an LSTM). The input projections of all steps
+are one product before the scan, the readout is one after it.
 """
 
 from collections.abc import Callable

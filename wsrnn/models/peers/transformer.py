@@ -1,7 +1,7 @@
 """A causal Transformer (Vaswani et al. 2017): pre-norm, rotary positions (Su et al. 2021).
 
 A token costs 2 operations for each weight and 4 T H of attention in each layer, half of which the
-causal mask would throw away: queries are taken in blocks, each against the keys up to its end.
+causal mask discards: queries are taken in blocks, each against the keys up to its end.
 """
 
 from dataclasses import dataclass

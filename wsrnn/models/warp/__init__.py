@@ -1,11 +1,14 @@
-"""WARP: its parts, one noun a file, the model that they make, and what is built of it.
+"""WARP: its parts, one a file, the model composed of them, and the models built of it.
 
-config      WarpConfig: which parts there are, and which go together; `summing`
+config      WarpConfig: the parts, and which combinations are valid; `summing`
 lift features start write query     the parts beside `wsrnn.root` and `wsrnn.recurrence`
 model streaming     the model in one call, and one step at a time
 stack       layers of it
 selective   an A_t that depends on the token: no convolution
-textbook    the plainest execution, to compare with
+textbook    the plainest execution, a reference for tests and benchmarks
+
+A new lift, start or write is one class in its file and its name in the tuple there, or a class of
+an experiment file.
 """
 
 from wsrnn.models.head import Clip, DynamicTanh, Head, Scale, Tanh

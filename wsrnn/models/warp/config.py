@@ -1,6 +1,10 @@
-"""What a WARP is made of: its parts, and which of them go together."""
+"""The configuration of a WARP: its parts, and which combinations are valid.
 
-from dataclasses import dataclass, field
+A part checks its own fields; what only a combination can violate stands in `_check_parts`, and
+nowhere else.
+"""
+
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Literal
 
 import jax
@@ -136,6 +140,16 @@ class WarpConfig(ModelConfig):
         """Whether step t is read before its token is written, from the query part alone."""
         return self.layout == "read_before_write"
 
+    def sized(self, task):
+        """Sizes of the root by the task's, then those of the lift by the root's."""
+        query = task.d_in - task.d_out * self.reads_before_writing
+        root = self.root.sized(query, task.d_out, getattr(task, "noise", 0.0))
+        config = replace(self, root=root)
+        if self.lift is None:
+            return config
+        written = config.network(task.d_in, task.d_out).written
+        return replace(config, lift=self.lift.sized(written))
+
     def token(self, d_in: int) -> int:
         """Channels of a token whose x has given way to its features."""
         return d_in + (self.features.added if self.features else 0)
@@ -165,7 +179,7 @@ class WarpConfig(ModelConfig):
         if not isinstance(self.write, Direct):
             return channels
         # What is learned has no part that could be left out.
-        exact = self.lift is not None and self.lift.sized and channels != network.written
+        exact = self.lift is not None and self.lift.resizable and channels != network.written
         if exact or channels < network.written:
             raise ValueError(
                 f"write Direct adds channels to the first {network.written} weights, and the lift "

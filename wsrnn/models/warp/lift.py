@@ -4,9 +4,10 @@ A state that is linear in raw tokens cannot hold products such as x y; one linea
 can.
 """
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import jax
@@ -27,8 +28,12 @@ class Lift(ABC):
     ``LIFTS``) or in an experiment file. It acts before the recurrence, so all modes can execute it.
     """
 
-    sized: ClassVar[bool] = True
+    resizable: ClassVar[bool] = True
     """Whether the number of channels is an option, rather than given by the token's size."""
+
+    def sized(self, written: int) -> "Lift":
+        """The lift with a size that is None filled in, for a root with so many written weights."""
+        return self
 
     @abstractmethod
     def channels(self, d_in: int, d_out: int) -> int:
@@ -98,14 +103,24 @@ class LowRankLift(Lift):
 class Outer(Lift):
     """V = (U x + a) (V x + b)^T, row by row: what linear attention adds to its state."""
 
-    size: int = 24
-    """Rows and columns of the outer product: size^2 channels."""
+    size: int | None = None
+    """Rows and columns of the outer product, size^2 channels; None is as many as the written
+    weights of the root are the square of."""
 
     def __post_init__(self):
-        check_positive(self, "size")
+        if self.size is not None:
+            check_positive(self, "size")
+
+    def sized(self, written):
+        """The root of the written weights, rounded down."""
+        return self if self.size is not None else replace(self, size=math.isqrt(written))
 
     def channels(self, d_in, d_out):
-        """All products."""
+        """All products; ValueError for an open size."""
+        if self.size is None:
+            raise ValueError(
+                "lift Outer has a size of None, which only an experiment fills in: set it"
+            )
         return self.size**2
 
     def build(self, d_in, d_out, *, rngs):
@@ -133,7 +148,7 @@ class Products(nnx.Module):
 class Bilinear(Lift):
     """(x x^T, y x^T, x, y) of a token (x, y) with d_out targets y. Nothing is learned."""
 
-    sized = False
+    resizable = False
 
     def channels(self, d_in, d_out):
         """Products with every entry of x, and the token."""
@@ -166,7 +181,7 @@ class ProductsWithX(nnx.Module):
 class Moments(Lift):
     """(a_i a_j for i <= j, 1) of a token a: every product once, and a count. Nothing is learned."""
 
-    sized = False
+    resizable = False
 
     def channels(self, d_in, d_out):
         """An upper triangle and 1."""

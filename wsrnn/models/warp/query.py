@@ -1,4 +1,4 @@
-"""What the root network is evaluated at."""
+"""z_t, the input of the root network: time, positional encoding, current input."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""The plainest honest execution of WARP: the yardstick of the fast ones, in benchmarks and tests.
+"""The plainest execution of WARP, the reference for the fast ones in benchmarks and tests.
 
 One `lax.scan` over time, the batch as one matrix product with a dense A at each step, the root
 network as matrix-vector products under `vmap`, everything differentiated automatically, all

@@ -1,4 +1,4 @@
-"""B: how channels are added to the weights."""
+"""B in a model: its forms and their initialisation; `recurrence.write` applies it."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass

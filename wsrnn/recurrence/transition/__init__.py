@@ -1,4 +1,9 @@
-"""The forms of A: what multiplies the state at every step. One form, one file.
+"""The forms of A, the matrix that multiplies the state at every step. One form, one file.
+
+Parameters, for P weights of the root: `Dense` P^2 (the paper's), `Identity` 0, `Scalar` 1,
+`Diagonal` P, `Rotation` P (a decay and an angle for each pair), `Shift` 0 (a delay line),
+`BlockDiagonal` sum p^2 (a block for each layer of the root), `LowRank` 2 P r (I + U V^T, never
+formed).
 
 A new form here is one file and its name in ``FORMS``, which enrols it in every test of equality and
 makes it a choice on the command line. `base` is the contract: forms know it, and not one another,
