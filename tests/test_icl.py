@@ -156,7 +156,7 @@ def test_the_command_writes_a_study(tmp_path, capsys):
     code, _, err = call(capsys, "icl", run, "--prompts", "9")
     assert code == 2 and "--prompts must be at least 100" in err
     noise = TINY.parents[1] / "experiments" / "speed.py"
-    flags = ["--task.length", "8", "--model.width", "4", "--steps", "1", "--batch-size", "8"]
+    flags = ["--task.length", "8", "--model.root.width", "4", "--steps", "1", "--batch-size", "8"]
     assert call(capsys, "train", noise, "--out", tmp_path / "other", *flags)[0] == 0
     code, _, err = call(capsys, "icl", tmp_path / "other")
     assert code == 2 and "a study needs prompts" in err and "Traceback" not in err

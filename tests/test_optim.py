@@ -16,10 +16,10 @@ import wsrnn
 from wsrnn import data, loop, optim, trials
 from wsrnn.checkpoint import Checkpoints
 from wsrnn.errors import UserError
-from wsrnn.experiment import Recipe
 from wsrnn.metrics_log import read_metrics
 from wsrnn.optim import AdaBelief, Adam, AdamW, Constant, Cosine, OptimConfig, Rule, Schedule, Sgd
 from wsrnn.optim.groups import factors
+from wsrnn.recipe import Recipe
 
 TINY = Path(__file__).with_name("tiny.py")
 # All at once: groups of rates, frozen and decayed parameters, accumulation, an average.

@@ -715,7 +715,7 @@ def test_a_misspelt_choice_is_refused_with_the_nearest(part, field, value, neare
         ({"transition": BlockDiagonal(block=4)}, "4 does not divide .* P = 14 .* a divisor"),
         ({"transition": LowRank(rank=15)}, "P = 14 needs a rank of 1 to P, got 15"),
         ({"transition": LowRank()}, "of 1 to P, got 16: set transition.rank to at most 14"),
-        ({"root": Residual(), "start": Impulse()}, "B writes only a part of the weights of Resid"),
+        ({"root": Residual(4), "start": Impulse()}, "B writes only a part of the weights of Resid"),
         ({"write": Direct()}, "first 14 weights, and the lift has 3: set write Matrix"),
         ({"write": Direct(), "lift": Outer(size=4)}, "lift has 16"),
     ],
