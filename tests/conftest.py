@@ -1,5 +1,6 @@
 """Eight simulated devices and strict numerics, decided before jax is imported."""
 
+import gc
 import os
 from importlib.metadata import version
 
@@ -21,6 +22,7 @@ import pytest
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+gc.set_threshold(100_000, 20, 50)  # tracing makes many objects and little garbage
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -32,6 +34,13 @@ def _compilation_cache(tmp_path_factory):
     jax.config.update("jax_compilation_cache_dir", str(folder / "compiled"))
     os.environ["JAX_COMPILATION_CACHE_DIR"] = str(folder / "compiled")
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _forget_programs():
+    """Those of one file are of no use to the next, and would fill the memory."""
+    yield
+    jax.clear_caches()
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from experiment_files import FILES
 from numerics import close
 
 import wsrnn
@@ -19,7 +20,6 @@ from wsrnn.recipe import Recipe
 
 TINY = Path(__file__).with_name("tiny.py")
 PARTS = Path(__file__).with_name("parts.py")
-EXPERIMENTS = sorted((Path(__file__).parents[1] / "experiments").glob("*.py"))
 
 
 @pytest.fixture
@@ -171,7 +171,7 @@ def test_options_and_fields_stand_in_any_order(config):
 
 
 def test_a_field_takes_several_words(config):
-    tables = next(path for path in EXPERIMENTS if path.stem == "real_tables")
+    tables = FILES["real_tables"]
     shown = config(tables, "--evaluation.tables", "a.csv", "b.py", "--evaluation.draws", "3")
     assert shown["evaluation.tables"] == ["a.csv", "b.py"] and shown["evaluation.draws"] == 3
     shown = config(TINY, "--evaluation.prefixes", "1", "2", "3", "model:warp", "--steps", "2")
@@ -203,7 +203,7 @@ def test_the_default_experiment_is_the_main_job(run):
     assert shown["config"]["model.mode"] == "conv"
 
 
-@pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", FILES.values(), ids=FILES)
 def test_every_experiment_and_variant_can_be_shown(run, path):
     for variant in [None, *Recipe.read(path).variants()]:
         code, out, _ = run("show", path, "--json", *(["--variant", variant] if variant else []))
@@ -242,7 +242,7 @@ def test_the_main_job_can_be_tried_in_a_few_steps(run, tmp_path):
 
 
 def test_a_sweep_trains_siblings_and_compares_them(run, tmp_path):
-    modes = Path(__file__).parents[1] / "experiments" / "modes.py"
+    modes = FILES["modes"]
     flags = (
         "--steps",
         "4",
@@ -338,21 +338,29 @@ def bench(run, tmp_path):
     return call
 
 
-def test_bench_measures_every_mode_that_the_model_can_run(bench):
-    def rows(*flags):
-        document, folder = bench(*flags)
-        assert document["machine"]["product"] > 0 and document["peak_mib"] > 50
-        assert json.loads((folder / "bench.json").read_text()) == document
-        assert (folder / "bench.png").read_bytes()[:4] == b"\x89PNG"
-        for row in document["rows"].values():
-            assert row["step_ms"] > 0 and row["tokens_per_s"] > 0 and row["temporary_mib"] > 0
-            assert row["parameters"] > 0 and row["operations"] > 0 and row["fraction"] > 0
-        return set(document["rows"])
+@pytest.mark.parametrize(
+    ("flags", "rows"),
+    [
+        (["--textbook"], ["scan", "conv", "textbook", "textbook, checkpoint"]),
+        (["model.transition:rotation"], ["scan", "conv", "parallel"]),
+        (["--model.weight-clip", "1"], ["scan"]),
+        (["--model.mode=conv"], ["conv"]),
+    ],
+)
+def test_bench_measures_every_mode_that_the_model_can_run(bench, flags, rows):
+    document, folder = bench(*flags)
+    assert document["machine"]["product"] > 0 and document["peak_mib"] > 50
+    assert json.loads((folder / "bench.json").read_text()) == document
+    assert (folder / "bench.png").read_bytes()[:4] == b"\x89PNG"
+    assert [*document["rows"]] == rows
+    for row in document["rows"].values():
+        assert row["step_ms"] > 0 and row["tokens_per_s"] > 0 and row["temporary_mib"] > 0
+        assert row["parameters"] > 0 and row["operations"] > 0 and row["fraction"] > 0
 
-    assert rows("--textbook") == {"scan", "conv", "textbook", "textbook, checkpoint"}
-    assert rows("model.transition:rotation") == {"scan", "conv", "parallel"}
-    assert rows("--model.weight-clip", "1") == {"scan"}
-    assert len(rows("--model.mode=auto")) == 1
+
+def test_bench_of_the_mode_that_auto_chooses_has_its_row_alone(bench):
+    document, _ = bench("--model.mode=auto")
+    assert [*document["rows"]] == [document["auto"]]
 
 
 @pytest.mark.parametrize("flag", ["--textbook", "--errors"])
@@ -627,7 +635,7 @@ def test_mistakes_get_one_clear_line(run, tmp_path, monkeypatch, mistake):
 
 def test_missing_data_is_found_out_before_anything_is_written(run, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    pixels = next(path for path in EXPERIMENTS if path.stem == "pixel_mnist")
+    pixels = FILES["pixel_mnist"]
     result = run("train", pixels, "--data-dir", tmp_path / "none", "--out", "r")
     refused(result, "train-images-idx3-ubyte", str(tmp_path / "none"), "get it from", "--data-dir")
     assert not (tmp_path / "r").exists()
@@ -733,7 +741,7 @@ def test_a_task_that_fails_is_one_line_with_its_place(run, tmp_path):
     ],
 )
 def test_wrong_values_for_a_class_of_the_file_are_one_line(run, tmp_path, flags, words):
-    speed = TINY.parents[1] / "experiments" / "speed.py"
+    speed = FILES["speed"]
     refused(run("train", speed, *flags, "--out", tmp_path / "r"), *words)
     assert not (tmp_path / "r").exists()
 
@@ -742,7 +750,7 @@ def test_batches_are_drawn_in_the_step_only_for_tasks_that_can(run, tmp_path):
     refused(run("train", TINY, "--draw", "step", "--workers", "2"), "set workers 0")
     result = run("train", TINY, "--variant", "poisoned", "--draw", "sometimes")
     refused(result, "draw")
-    speed = TINY.parents[1] / "experiments" / "speed.py"
+    speed = FILES["speed"]
     result = run("train", speed, "--draw", "step", "--out", tmp_path / "r")
     refused(result, "Noise is not", "set draw host")
     assert not (tmp_path / "r").exists()

@@ -84,6 +84,7 @@ def regimes(form, T):
         if can(form, radius=radius):
             options["radius"] = radius
         A = transition(form, P, key=1, **options)
+        A = LinearMap(FORM[form], A.parameters)  # one form, one program
         found[f"{start} of radius {radius:.3f}"] = A
         if start != "orthogonal" and form in ("Dense", "Scalar", "Diagonal", "BlockDiagonal"):
             found[f"{start} of radius {radius:.3f} with signs"] = jax.tree.map(signed, A)

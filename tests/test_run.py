@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from experiment_files import FILES
 from tiny import experiment as tiny
 
 import wsrnn
@@ -25,7 +26,6 @@ from wsrnn.run import read_record, reopen
 
 TINY = Path(__file__).with_name("tiny.py")
 ROOT = TINY.parents[1]
-EXPERIMENTS = sorted((ROOT / "experiments").glob("*.py"))
 SHORT = replace(tiny, steps=2, eval_every=2)
 
 
@@ -39,7 +39,7 @@ def back(value):
     return tree.from_tree(json.loads(json.dumps(tree.to_tree(value), allow_nan=False)), module_of)
 
 
-@pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", FILES.values(), ids=FILES)
 def test_every_variant_of_every_experiment_survives_the_tree(path):
     module = Recipe.read(path).module()
     sweep = getattr(module, "sweep", lambda experiment: {})

@@ -2,6 +2,7 @@
 
 import time
 from dataclasses import dataclass
+from functools import cache
 from statistics import median
 from typing import Any
 
@@ -28,8 +29,9 @@ class Timing:
     fraction_copied: float | None  # counted bytes, of those that copying moves in this time
 
 
+@cache
 def machine() -> Machine:
-    """Measure the peak rates that rows are compared with."""
+    """The peak rates that rows are compared with, measured once in a process."""
     a, long = jnp.full((2048, 2048), 1 / 2048), jnp.ones(2**24)
     work = {  # large, so that the time to launch it does not count
         "product": lambda: jax.lax.fori_loop(
