@@ -207,7 +207,7 @@ def test_what_comes_after_the_step_that_is_read_may_be_anything(form, mode):
     def loss(recurrence, z):
         return decode.read(recurrence, ROOT, z, mode=mode, steps=at).sum()
 
-    gradients = jax.grad(loss, (0, 1))
+    gradients = jax.jit(jax.grad(loss, (0, 1)))
     broken = recurrence._replace(u=recurrence.u.at[:, 5:].set(np.nan))
     close(gradients(broken, z), gradients(recurrence, z), 1e-5)
 

@@ -256,7 +256,10 @@ def test_both_convolutions_are_the_plain_sum_with_its_gradients(block, channels,
         return trajectories.join(trajectories.states(v, h), T)
 
     def derivatives(f):
-        return jax.value_and_grad(lambda *args: (weights * f(*args)).sum(), (0, 1, 2))(kernel, v, h)
+        def loss(*args):
+            return (weights * f(*args)).sum()
+
+        return jax.jit(jax.value_and_grad(loss, (0, 1, 2)))(kernel, v, h)
 
     close(spectral(kernel, v, h), plain(kernel, v, h), 1e-12)
     close(blocked(kernel, v, h), plain(kernel, v, h), 1e-12)
