@@ -19,7 +19,7 @@ from wsrnn.models.warp import WarpConfig
 from wsrnn.recurrence import Identity
 from wsrnn.root import Mlp
 from wsrnn.step import measure
-from wsrnn.tasks import check_examples
+from wsrnn.tasks.check import check_examples
 from wsrnn.tasks.classes import BurstyClasses, NewClasses
 from wsrnn.tasks.drawn import choose
 from wsrnn.tasks.dynamics import LinearSystem

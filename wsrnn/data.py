@@ -46,6 +46,16 @@ def train_stream(
     return iter(ds)
 
 
+def train_batch(
+    task: Task, batch_size: int, seed: int, step: int, draw: str, process: tuple[int, int]
+) -> Batch:
+    """This process's part of the training batch of one step, made once more, to be looked at."""
+    if draw == "host":
+        return next(train_stream(task, batch_size, seed, start=step, process=process))
+    assert isinstance(task, Drawn)  # nothing else is drawn inside the step
+    return jax.device_get(batches_in_step(task, batch_size, seed)(jnp.asarray(step)))
+
+
 def batches_in_step(task: Drawn, batch_size: int, seed: int) -> Callable[[Int[Array, ""]], Batch]:
     """Return the function from a step to its global training batch, for use inside that step."""
     examples = in_step(task, "train", seed)

@@ -27,7 +27,8 @@ from wsrnn.progress import Progress, StepTimer, StopFlag
 from wsrnn.recipe import Recipe
 from wsrnn.run import CHECKPOINTS, has_checkpoint, open_checkpoints, prepare_run, refuse_trials
 from wsrnn.sharding import Layout, to_global
-from wsrnn.tasks import SPLITS, Batch, check_examples
+from wsrnn.tasks import SPLITS, Batch, Split
+from wsrnn.tasks.check import check_examples, fault
 from wsrnn.tasks.drawn import Drawn
 from wsrnn.tensorboard import TensorBoard
 from wsrnn.tree import flatten
@@ -140,6 +141,17 @@ def _train(experiment, program, mesh, state, start, checkpoints, record, monitor
     timer = StepTimer(tokens, experiment.log_every, start)
     with StopFlag() as stopping, Progress(experiment.steps, start) as show:
 
+        def cause(number: int, skipped: int) -> str:
+            """Why the last `skipped` steps were not finite: their data, or else the rate."""
+            for k in range(number - skipped, number):
+                batch = data.train_batch(
+                    experiment.task, experiment.batch_size, experiment.seed,
+                    k, experiment.draw, process,
+                )  # fmt: skip
+                if wrong := fault(experiment.task, "train", batch):
+                    return f"the batch of step {k + 1} has {wrong}"
+            return "the data of these steps are finite: lower --optim.learning-rate"
+
         def settle() -> None:
             """Write down the step before; by now the device has finished it or is about to."""
             nonlocal pending
@@ -152,8 +164,7 @@ def _train(experiment, program, mesh, state, start, checkpoints, record, monitor
             if skipped >= experiment.max_skipped:
                 raise RunError(
                     f"stopped at step {number}: {skipped} steps in a row had no finite loss or "
-                    "gradient; checkpoints hold the last good parameters; lower "
-                    "--optim.learning-rate or look at the data"
+                    f"gradient; checkpoints hold the last good parameters; {cause(number, skipped)}"
                 )
             speed = timer.at(number)
             show(number, f"loss {values['loss']:.4g}", speed)
@@ -189,7 +200,7 @@ def _train(experiment, program, mesh, state, start, checkpoints, record, monitor
                 if final and record.skipped_in_a_row == number:
                     raise RunError(
                         f"no step of {number} had a finite loss and gradient: nothing was learned; "
-                        "lower --optim.learning-rate or look at the data"
+                        + cause(number, min(number, experiment.max_skipped))
                     )
                 break
             state, measures = program.train_step(state, next(batches))
@@ -203,7 +214,20 @@ def _validate(experiment, program, mesh, params, process) -> dict[str, float]:
         experiment.task, "valid", experiment.batch_size, experiment.seed,
         batches=experiment.eval_batches, process=process,
     )  # fmt: skip
-    return evaluate(program.eval_step, mesh, params, stream)
+    values = evaluate(program.eval_step, mesh, params, stream)
+    if not np.isfinite(values["loss"]):
+        refuse_bad_data(experiment, "valid", experiment.eval_batches)
+    return values
+
+
+def refuse_bad_data(experiment: Experiment, split: Split, batches: int | None) -> None:
+    """Raise RunError if the data that made a loss infinite are themselves at fault."""
+    stream = data.eval_stream(
+        experiment.task, split, experiment.batch_size, experiment.seed, batches=batches
+    )
+    for number, batch in enumerate(stream):
+        if wrong := fault(experiment.task, split, batch):
+            raise RunError(f"the {split} loss is not finite: batch {number} has {wrong}")
 
 
 def evaluate(eval_step: Callable, mesh, params: Any, stream: Iterator[Batch]) -> dict[str, float]:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, ArrayLike, Float, Int
+from jaxtyping import Array, ArrayLike, Bool, Float, Int
 
 
 class Mean(NamedTuple):
@@ -49,14 +49,23 @@ def nll(
 def cross_entropy(
     outputs: Float[Array, "*N O"], targets: Int[Array, "*N"], mask: Float[Array, "*N"]
 ) -> Measures:
-    """Cross-entropy in nats of logits, and accuracy, over masked steps or sequences."""
-    log_p = jnp.take_along_axis(jax.nn.log_softmax(outputs), targets[..., None], -1)[..., 0]
+    """Cross-entropy in nats of logits, and accuracy, over masked steps or sequences.
+
+    Not a number where the mask counts a class outside of 0..O-1.
+    """
+    at = jnp.where(targets < 0, outputs.shape[-1], targets)  # for a negative one is no other class
+    log_p = jnp.take_along_axis(jax.nn.log_softmax(outputs), at[..., None], -1, mode="fill")[..., 0]
     return {"loss": _mean(-log_p, mask), "accuracy": _mean(outputs.argmax(-1) == targets, mask)}
 
 
 def last_valid(mask: Float[Array, "N T"]) -> Int[Array, " N"]:
     """The last step that counts in each sequence; the last of all where none does."""
     return mask.shape[1] - 1 - jnp.argmax(mask[:, ::-1] > 0, 1)
+
+
+def visible(mask: Float[Array, "N T"]) -> Bool[Array, "N T"]:
+    """The steps of each sequence up to the last that counts; none where none does."""
+    return jax.lax.cummax(mask, 1, reverse=True) > 0
 
 
 LOSSES = {"mse": mse, "nll": nll, "cross_entropy": cross_entropy}

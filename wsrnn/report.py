@@ -81,12 +81,15 @@ def test_loss(model: Model, experiment: Experiment) -> dict[str, float]:
     task = experiment.task
     graphdef, params = nnx.split(model)
     params = jax.device_put(nnx.as_pure(params), replicated(mesh))
+    batches = experiment.eval_batches if task.endless else None
     stream = data.eval_stream(
-        task, "test", experiment.batch_size, experiment.seed,
-        batches=experiment.eval_batches if task.endless else None,
-    )  # fmt: skip
+        task, "test", experiment.batch_size, experiment.seed, batches=batches
+    )
     step = eval_step(graphdef, mesh, layouts(params, mesh), task.loss, task.steps("test"))
-    return loop.evaluate(step, mesh, params, stream)
+    values = loop.evaluate(step, mesh, params, stream)
+    if not math.isfinite(values["loss"]):
+        loop.refuse_bad_data(experiment, "test", batches)
+    return values
 
 
 def _show(

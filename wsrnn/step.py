@@ -12,7 +12,7 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, ArrayLike, Float, Int
 
-from wsrnn.metrics import LOSSES, Measures, last_valid
+from wsrnn.metrics import LOSSES, Measures, last_valid, visible
 from wsrnn.models import Model
 from wsrnn.optim import OptimConfig
 from wsrnn.sharding import AXES, Layout, layouts, replicated, specs
@@ -257,17 +257,22 @@ def measure(
 ) -> tuple[Float[Array, ""], Measures]:
     """Return the sum of a loss over a batch, and it and other metrics as masked sums.
 
-    Where `steps` is "last" the model is evaluated at each sequence's last valid step alone.
+    Where `steps` is "last" the model is evaluated at each sequence's last valid step alone. What
+    comes after that step has no influence, whatever it is.
     """
+    # Not only outputs that nobody scores: 0 times what is not a number would be their gradient.
+    seen = visible(batch.mask)
+    inputs = jnp.where(seen[..., None], batch.inputs, 0)
+    times = jnp.where(seen, batch.times, 0)
 
     def scores(outputs, targets, mask):
         sums = LOSSES[loss](outputs, targets, mask)
         return sums["loss"].total, sums
 
     if steps == "all":
-        return model.total(scores, batch.inputs, batch.times, (batch.targets, batch.mask))
+        return model.total(scores, inputs, times, (batch.targets, batch.mask))
     at = last_valid(batch.mask)
-    outputs = model(batch.inputs, batch.times, steps=at)
+    outputs = model(inputs, times, steps=at)
     mask = jnp.take_along_axis(batch.mask, at[:, None], 1)[:, 0]
     targets = batch.targets
     if targets.ndim > 1:

@@ -33,7 +33,8 @@ from wsrnn.recipe import Recipe
 from wsrnn.run import CHECKPOINTS, CONFIG, TRIALS, Run, prepare_run
 from wsrnn.sharding import MeshConfig
 from wsrnn.step import TrainState
-from wsrnn.tasks import SPLITS, Batch, check_examples
+from wsrnn.tasks import SPLITS, Batch
+from wsrnn.tasks.check import check_examples
 from wsrnn.tasks.drawn import Drawn
 from wsrnn.tensorboard import TensorBoard
 from wsrnn.trials_table import compare

@@ -3,14 +3,11 @@
 No task starts a jax backend, so that grain's workers may unpickle one and never touch a device.
 """
 
-import traceback
 from abc import ABC, abstractmethod
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple
 
 import grain
 import numpy as np
-
-from wsrnn.errors import UserError
 
 Loss = Literal["mse", "nll", "cross_entropy"]
 Split = Literal["train", "valid", "test"]
@@ -25,6 +22,8 @@ class Batch(NamedTuple):
     times: Any  # [N, T] float32 in [0, 1]
     targets: Any  # [N, T, O] float32; classes [N, T] int32, or [N] where one step is read
     mask: Any  # [N, T] float32: where the loss counts
+    # Targets where the mask is 0, and everything after a sequence's last step that counts, may be
+    # anything, also not a number: neither loss nor gradient depends on them.
     latents: dict  # what the example was drawn from, for baselines and probes
 
 
@@ -80,40 +79,6 @@ class Synthetic(Task):
         stream = np.random.SeedSequence([seed, SPLITS.index(split)]).generate_state(1)[0]
         draws = grain.MapDataset.range(ENDLESS).seed(int(stream))
         return draws.random_map(lambda _, rng: self.sample(rng, split))
-
-
-def check_examples(task: Task, split: Split, seed: int) -> None:
-    """Compare a split's first example with what its task promises; UserError names what differs."""
-    name = type(task).__name__
-    if task.loss not in get_args(Loss):
-        raise UserError(f"{name}.loss is {task.loss!r}: use one of {', '.join(get_args(Loss))}")
-    try:
-        example = task.dataset(split, seed)[0]
-    except UserError:
-        raise
-    except Exception as error:
-        place = traceback.extract_tb(error.__traceback__)[-1]
-        raise UserError(
-            f"{name} cannot make its first {split} example: {type(error).__name__}: {error} "
-            f"({place.filename} line {place.lineno})"
-        ) from error
-    targets: tuple[int, ...] = (task.length, task.d_out)
-    if task.loss == "cross_entropy":
-        single = np.ndim(example.targets) == 0 and task.steps(split) == "last"
-        targets = () if single else (task.length,)
-    promised = {
-        "inputs": (task.length, task.d_in),
-        "times": (task.length,),
-        "targets": targets,
-        "mask": (task.length,),
-    }
-    for field, shape in promised.items():
-        found = np.shape(getattr(example, field))
-        if found != shape:
-            raise UserError(
-                f"an example of {name} ({split}) has {field} {list(found)}, its length, d_in, "
-                f"d_out and loss promise {list(shape)}"
-            )
 
 
 def clock(length: int) -> np.ndarray:
