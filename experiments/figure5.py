@@ -31,7 +31,6 @@ Command: wsrnn train experiments/figure5.py [--variant published | lines | publi
 from dataclasses import dataclass, replace
 
 import numpy as np
-from matplotlib.figure import Figure
 
 from wsrnn import data, estimators, figures
 from wsrnn.evaluations import Evaluation, Result, in_batches
@@ -116,7 +115,7 @@ def sums(x, y):
             [np.cumsum(x, 1), np.cumsum(y)[:, None]], 1
         ),
     }
-    figure = Figure(figsize=(7, 1.5 + 0.5 * matrix.shape[1]), layout="constrained", dpi=120)
+    figure = figures.new_figure(7, 1.5 + 0.5 * matrix.shape[1])
     names = [f"x {k}" for k in range(1, x.shape[1] + 1)] + ["y"]
     for axes, (title, view) in zip(figure.subplots(3, 1, sharex=True), views.items(), strict=True):
         most = np.abs(view).max()
@@ -135,7 +134,7 @@ def lines(model, tokens, slopes, penalty):
     grid = np.linspace(-1, 1, 41, dtype=np.float32)
     columns = min(3, len(tokens))
     rows = -(-len(tokens) // columns)
-    figure = Figure(figsize=(3.2 * columns, 2.7 * rows + 0.6), layout="constrained", dpi=120)
+    figure = figures.new_figure(3.2 * columns, 2.7 * rows + 0.6)
     panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
     for axes, prompt, slope in zip(panels, tokens, slopes, strict=False):
         asked = np.repeat(prompt[None], len(grid), 0)
@@ -158,7 +157,7 @@ def lines(model, tokens, slopes, penalty):
 
 def scatter(answers, rows, truth, before, drawn, title):
     """Predicted against true: y_q by the model and by ridge, Y_N by copying and by the model."""
-    figure = Figure(figsize=(8, 8), layout="constrained", dpi=120)
+    figure = figures.new_figure(8, 8)
     panels = [("this model", "y_q"), ("ridge", "y_q"), ("carry", "Y_N"), ("this model", "Y_N")]
     for axes, (name, what) in zip(figure.subplots(2, 2).ravel(), panels, strict=True):
         error, *r2 = rows[name]

@@ -1,4 +1,4 @@
-"""What a user's task returns: a mistake is named with its field, place and cure, whenever it comes."""
+"""What a task of the user's own returns: a mistake is named with field, place and cure."""
 
 from dataclasses import dataclass, replace
 
@@ -158,9 +158,7 @@ def test_what_is_masked_has_no_influence_whatever_it_is(name, steps, loss):
 
 def run(task, out, **changes):
     model = WarpConfig(Mlp(width=2, depth=1))
-    made = replace(
-        tiny, task=task, model=model, evaluation=LossOnly(), max_skipped=3, **changes
-    )
+    made = replace(tiny, task=task, model=model, evaluation=LossOnly(), max_skipped=3, **changes)
     return wsrnn.fit(made, out)
 
 

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib.figure import Figure
+
+from wsrnn.figures import Figure
 
 
 def write_json(path: Path, document: Any) -> None:

@@ -4,6 +4,7 @@ A checkpoint holds a `step.TrainState` and the shapes of its arrays without padd
 restores on any mesh. Keep the names in that tree: earlier runs are read by them.
 """
 
+import logging
 import math
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,20 +26,21 @@ class Checkpoints:
     def __init__(self, folder: Path, *, keep: int = 2, read_only: bool = False):
         self.folder = Path(folder).absolute()
         keep_best = policies.BestN(get_metric_fn=_loss, reverse=True, n=1)
-        self._manager = ocp.CheckpointManager(
-            self.folder,
-            item_handlers=ocp.StandardCheckpointHandler(),
-            options=ocp.CheckpointManagerOptions(
-                best_fn=_loss,
-                best_mode="min",
-                preservation_policy=policies.AnyPreservationPolicy(
-                    [policies.LatestN(keep), keep_best]
+        with _without_warnings():  # that what is only read will not be written
+            self._manager = ocp.CheckpointManager(
+                self.folder,
+                item_handlers=ocp.StandardCheckpointHandler(),
+                options=ocp.CheckpointManagerOptions(
+                    best_fn=_loss,
+                    best_mode="min",
+                    preservation_policy=policies.AnyPreservationPolicy(
+                        [policies.LatestN(keep), keep_best]
+                    ),
+                    enable_background_delete=False,
+                    create=not read_only,
+                    read_only=read_only,
                 ),
-                enable_background_delete=False,
-                create=not read_only,
-                read_only=read_only,
-            ),
-        )
+            )
 
     def __enter__(self):
         return self
@@ -171,6 +173,18 @@ class Checkpoints:
                     f"checkpoint {self.folder}/{step} does not fit: {name} is "
                     f"{saved[name]} there and {shape} in this experiment"
                 )
+
+
+@contextmanager
+def _without_warnings():
+    """Let absl, the logger of orbax, tell errors alone."""
+    logger = logging.getLogger("absl")
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
 
 
 def _loss(metrics: dict) -> float:

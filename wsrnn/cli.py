@@ -116,7 +116,8 @@ def _run(argv: list[str]) -> int:
     positional, words = _positional(name, words, shows_help)
     logging.basicConfig(stream=sys.stderr, format="%(message)s", force=True)
     logging.getLogger("wsrnn").setLevel(logging.INFO)
-    logging.getLogger("absl").setLevel(logging.CRITICAL)  # orbax narrates, and repeats its errors
+    for library in ("absl", "asyncio"):  # orbax narrates, and repeats its errors
+        logging.getLogger(library).setLevel(logging.CRITICAL)
     from wsrnn import flags
     from wsrnn.artifacts import to_json
     from wsrnn.experiment import Experiment

@@ -5,11 +5,10 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
-from matplotlib.figure import Figure
 
 from wsrnn.errors import UserError
 from wsrnn.evaluations import in_batches
-from wsrnn.figures import finish, new_figure
+from wsrnn.figures import Figure, finish, new_figure
 from wsrnn.files import numbers, read_csv
 from wsrnn.models import Model
 from wsrnn.tasks import clock

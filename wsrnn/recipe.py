@@ -22,6 +22,7 @@ from wsrnn.errors import UserError
 from wsrnn.experiment import Experiment
 from wsrnn.flags import apply_flags
 from wsrnn.literals import nearest
+from wsrnn.sharding import check_backend
 from wsrnn.tree import flatten
 
 MODULE = "wsrnn_experiment_"  # and the file's name: the module that its classes belong to
@@ -104,6 +105,7 @@ class Recipe:
 
 @functools.lru_cache(64)
 def _experiment(recipe: Recipe) -> Experiment:
+    check_backend()  # before the file is executed, which may use jax, and blamed
     module = recipe.module()
     sibling = f"sibling {recipe.member}: " if recipe.member else ""  # flags go to all of them
     try:

@@ -12,13 +12,12 @@ import jax
 import numpy as np
 from flax import nnx
 from jaxtyping import Float
-from matplotlib.figure import Figure
 
 from wsrnn import data, loop
 from wsrnn.artifacts import save_figures, slug, write_json
 from wsrnn.evaluations import Result
 from wsrnn.experiment import Experiment
-from wsrnn.figures import finish, new_figure
+from wsrnn.figures import Figure, finish, new_figure
 from wsrnn.metrics_log import read_metrics, training_seconds
 from wsrnn.models import Model
 from wsrnn.run import load_step, read_record
@@ -82,9 +81,7 @@ def test_loss(model: Model, experiment: Experiment) -> dict[str, float]:
     graphdef, params = nnx.split(model)
     params = jax.device_put(nnx.as_pure(params), replicated(mesh))
     batches = experiment.eval_batches if task.endless else None
-    stream = data.eval_stream(
-        task, "test", experiment.batch_size, experiment.seed, batches=batches
-    )
+    stream = data.eval_stream(task, "test", experiment.batch_size, experiment.seed, batches=batches)
     step = eval_step(graphdef, mesh, layouts(params, mesh), task.loss, task.steps("test"))
     values = loop.evaluate(step, mesh, params, stream)
     if not math.isfinite(values["loss"]):

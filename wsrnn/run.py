@@ -31,6 +31,7 @@ from wsrnn.experiment import Experiment
 from wsrnn.flags import apply_flags
 from wsrnn.models import Model
 from wsrnn.recipe import MODULE, Recipe, execute, is_executed
+from wsrnn.sharding import check_backend
 
 log = logging.getLogger("wsrnn")
 
@@ -43,6 +44,10 @@ BEFORE_TREES = "1ea37aa"  # the last commit whose runs hold no tree
 # Fields that cannot change what a run computes: free to differ when it is continued.
 FREE = re.compile(
     r"mesh\.|optim\.accumulate$|workers$|(eval|save|log)_every$|keep$|task\.data_dir$|evaluation(\.|$)"
+)
+# Flags that change nothing of a run that is only evaluated.
+TRAINING = re.compile(
+    r"--(steps|((eval|save|log)-every)|keep|draw|workers|max-skipped|(optim|mesh)\..*)(=|$)|optim\..*:"
 )
 
 
@@ -257,7 +262,11 @@ def rebuild(folder: Path, record: dict[str, Any]) -> Experiment:
 
 def reopen(folder: Path | str, flags: Sequence[str] = ()) -> Experiment:
     """Return the experiment of a run, with flags on top; UserError for either's mistakes."""
+    check_backend()
     folder = Path(folder)
+    for word in flags:
+        if TRAINING.match(word.replace("_", "-")):
+            raise UserError(f"{word.partition('=')[0]} is of training, which is over: leave it out")
     record = read_record(folder)
     experiment = rebuild(folder, record)
     try:

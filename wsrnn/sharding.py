@@ -67,6 +67,19 @@ class MeshConfig:
         return Mesh(grid, AXES, axis_types=(AxisType.Auto,) * 2)
 
 
+def check_backend() -> None:
+    """UserError where jax cannot start on the platform that it is told to use."""
+    try:
+        jax.devices()
+    except Exception as error:  # RuntimeError, and AssertionError of a plugin that is missing
+        platform = jax.config.jax_platforms or "any device"
+        reason = str(error).strip().partition("\n")[0] or "no such device or plugin is here"
+        raise UserError(
+            f"jax cannot start on {platform} ({reason}): set $JAX_PLATFORMS to what this machine "
+            "has, such as cpu, or install jax for it, such as with the extra [cuda]"
+        ) from None
+
+
 def replicated(mesh: Mesh) -> NamedSharding:
     """A whole copy on every device."""
     return NamedSharding(mesh, PartitionSpec())

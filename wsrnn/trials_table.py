@@ -10,10 +10,9 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float
-from matplotlib.figure import Figure
 
 from wsrnn.artifacts import save_figures, write_json
-from wsrnn.figures import LINES, finish, new_figure
+from wsrnn.figures import LINES, Figure, finish, new_figure
 from wsrnn.tensorboard import TensorBoard
 from wsrnn.text_table import text_table
 

@@ -1,9 +1,6 @@
 """Pictures of a benchmark: bars, or curves over the values of a field."""
 
-from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullLocator
-
-from wsrnn.figures import GREYS, LINES, OURS, finish, new_figure
+from wsrnn.figures import GREYS, LINES, OURS, Figure, finish, log_ticks, new_figure
 
 
 def draw_costs(times: dict[str, float], memory: dict[str, float], title: str) -> Figure:
@@ -48,10 +45,9 @@ def draw_scaling(
             )  # fmt: skip
         axes.set(xlabel=field, ylabel=label, xscale="log", yscale="log")
         axes.set_xticks([float(value) for value in values], values)
-        axes.xaxis.set_minor_locator(NullLocator())
-        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.minorticks_off()
+        log_ticks(axes.yaxis)
         axes.yaxis.set_major_formatter("{x:,.6g}")
-        axes.yaxis.set_minor_locator(NullLocator())
         axes.grid(color="#eeeeee")
         finish(axes, legend=False)
     figure.axes[0].legend(frameon=False, fontsize=8)

@@ -12,8 +12,8 @@ from functools import partial
 import jax
 import numpy as np
 from flax import nnx
-from matplotlib.figure import Figure
 
+from wsrnn.figures import Figure
 from wsrnn.models import Model, ModelConfig
 from wsrnn.tasks import Task
 from wsrnn.text_table import text_table

@@ -5,11 +5,10 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float
-from matplotlib.figure import Figure
 
 from wsrnn import data
 from wsrnn.evaluations import Evaluation, Result, in_batches
-from wsrnn.figures import new_figure
+from wsrnn.figures import Figure, new_figure
 
 RIDGE = 1e-3  # variance added to every known pixel, for those that are black in every image
 

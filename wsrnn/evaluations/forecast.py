@@ -4,11 +4,10 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float
-from matplotlib.figure import Figure
 
 from wsrnn import data
 from wsrnn.evaluations import Evaluation, Result, in_batches
-from wsrnn.figures import OURS, finish, new_figure
+from wsrnn.figures import OURS, Figure, finish, new_figure
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,9 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float
-from matplotlib.figure import Figure
 
 from wsrnn.evaluations import in_batches
-from wsrnn.figures import GREYS, OURS, finish, new_figure
+from wsrnn.figures import GREYS, OURS, Figure, finish, new_figure
 from wsrnn.models import Model
 from wsrnn.tasks import Batch
 from wsrnn.tasks.prompts import Prompts

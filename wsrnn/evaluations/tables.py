@@ -6,13 +6,11 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float
-from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullLocator
 
 from wsrnn.bootstrap import ALL, Interval, nested_medians
 from wsrnn.errors import UserError
 from wsrnn.evaluations import Evaluation, Result, in_batches
-from wsrnn.figures import LINES, finish, new_figure
+from wsrnn.figures import LINES, Figure, finish, log_ticks, new_figure
 from wsrnn.models import Model
 from wsrnn.progress import Progress
 from wsrnn.tasks import clock
@@ -195,8 +193,7 @@ def draw_ratios(
         axes.axvline(1, color="#999999", lw=1, zorder=0)
         axes.set(xscale="log", xlabel=f"{name}   (90 % interval)")
         axes.xaxis.set_major_formatter("{x:g}")
-        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axes.xaxis.set_minor_locator(NullLocator())
+        log_ticks(axes.xaxis)
         axes.grid(axis="x", color="#eeeeee")
         finish(axes, ncols=4, loc="lower left", bbox_to_anchor=(0, 1))
     figure.axes[0].set_yticks(list(height.values()), list(height), fontsize=8)

@@ -5,10 +5,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
-from matplotlib.figure import Figure
 
 from wsrnn.evaluations.prefix_errors import predictions, prompt_arrays
-from wsrnn.figures import GREYS, LINES, OURS, finish, new_figure
+from wsrnn.figures import GREYS, LINES, OURS, Figure, finish, new_figure
 from wsrnn.icl import plateaus
 from wsrnn.icl.errors import final_error
 from wsrnn.metrics_log import read_metrics

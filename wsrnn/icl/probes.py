@@ -11,11 +11,10 @@ import jax
 import numpy as np
 from flax import nnx
 from jaxtyping import Float
-from matplotlib.figure import Figure
 
 from wsrnn.evaluations import in_batches
 from wsrnn.evaluations.prefix_errors import prompt_arrays
-from wsrnn.figures import LINES, OURS, new_figure
+from wsrnn.figures import LINES, OURS, Figure, new_figure
 from wsrnn.models import Model
 from wsrnn.tasks import Batch
 from wsrnn.tasks.prompts import Prompts

@@ -4,11 +4,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
-from matplotlib.figure import Figure
 
 from wsrnn import data, estimators
 from wsrnn.evaluations.prefix_errors import predictions, prompt_arrays
-from wsrnn.figures import OURS, finish, new_figure
+from wsrnn.figures import OURS, Figure, finish, new_figure
 from wsrnn.icl.errors import final_error
 from wsrnn.models import Model
 from wsrnn.tasks import Batch

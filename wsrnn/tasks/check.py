@@ -63,7 +63,7 @@ def fault(task: Task, split: Split, batch: Batch) -> str | None:
         if values.shape != (*lead, *shape):
             return (
                 f"{field} {list(values.shape)}; its length, d_in, d_out and loss promise "
-                f"{list((*lead, *shape))}"
+                f"{[*lead, *shape]}"
             )
         if values.dtype.kind not in "biuf":
             return f"{field} of type {values.dtype}: return real numbers"
