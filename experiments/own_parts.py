@@ -16,7 +16,7 @@ from wsrnn.tasks.regression import Sinusoid
 
 def fourier(o, z):
     """y = o_0 + sum_k o_k sin(k z) + o_{K+k} cos(k z), o being outputs of the inner network."""
-    waves = z * jnp.arange(1, len(o) // 2 + 1)
+    waves = z * jnp.arange(1.0, len(o) // 2 + 1, dtype=z.dtype)
     return o[:1] + o[1:] @ jnp.concatenate([jnp.sin(waves), jnp.cos(waves)])
 
 

@@ -121,6 +121,7 @@ def _run(argv: list[str]) -> int:
     from wsrnn import flags
     from wsrnn.artifacts import to_json
     from wsrnn.experiment import Experiment
+    from wsrnn.precision import in_float32
 
     command = importlib.import_module(f"wsrnn.commands.{name}")
     fields = flags.names(Experiment)
@@ -132,7 +133,7 @@ def _run(argv: list[str]) -> int:
     for word in words:
         if word.startswith("--") and flags.head(word) not in fields:
             raise UserError(_not_an_option(word, name, positional[0], options))
-    document, text, code = command.run(options, *positional, words)
+    document, text, code = in_float32(command.run)(options, *positional, words)
     print(to_json(document) if options.json else text)
     return code
 

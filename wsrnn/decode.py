@@ -159,7 +159,8 @@ def _fold_forward(score, root, at_once, shared, each):
 def _fold_backward(score, root, at_once, gradients, cotangent):
     if isinstance(cotangent[0], SymbolicZero):
         return None, None
-    return jax.tree.map(lambda g: cotangent[0] * g, gradients)
+    scale = cotangent[0]
+    return jax.tree.map(lambda g: scale.astype(g.dtype) * g, gradients)
 
 
 _fold.defvjp(_fold_forward, _fold_backward, symbolic_zeros=True)

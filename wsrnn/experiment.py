@@ -17,6 +17,7 @@ from wsrnn.evaluations import Evaluation, LossOnly
 from wsrnn.literals import check_literals
 from wsrnn.models import Model, ModelConfig
 from wsrnn.optim import OptimConfig
+from wsrnn.precision import in_float32
 from wsrnn.recurrence import Plan
 from wsrnn.sharding import MeshConfig
 from wsrnn.tasks import Task
@@ -98,6 +99,7 @@ class Experiment:
                 f"{self.model.uncertain}: nll needs an uncertain model and only it can use one"
             )
 
+    @in_float32
     def build_model(self, key: Array | None = None) -> Model:
         """A fresh model for the task, drawn from the seed, or from a random key."""
         rngs = nnx.Rngs(self.seed if key is None else key)

@@ -23,6 +23,7 @@ from wsrnn.errors import RunError, UserError
 from wsrnn.experiment import Experiment
 from wsrnn.metrics import Measures
 from wsrnn.metrics_log import MetricsLog
+from wsrnn.precision import in_float32
 from wsrnn.progress import Progress, StepTimer, StopFlag
 from wsrnn.recipe import Recipe
 from wsrnn.run import CHECKPOINTS, has_checkpoint, open_checkpoints, prepare_run, refuse_trials
@@ -53,6 +54,7 @@ def compose(experiment: Experiment, mesh: jax.sharding.Mesh) -> step.Program:
     return step.program(experiment.build_model, optim, mesh, task.loss, steps, drawn)
 
 
+@in_float32
 def fit(
     experiment: Experiment | Recipe, out: Path | str, init_from: Path | str | None = None
 ) -> dict[str, Any]:

@@ -55,7 +55,8 @@ def cross_entropy(
     """
     at = jnp.where(targets < 0, outputs.shape[-1], targets)  # for a negative one is no other class
     log_p = jnp.take_along_axis(jax.nn.log_softmax(outputs), at[..., None], -1, mode="fill")[..., 0]
-    return {"loss": _mean(-log_p, mask), "accuracy": _mean(outputs.argmax(-1) == targets, mask)}
+    right = (outputs.argmax(-1).astype(targets.dtype) == targets).astype(mask.dtype)
+    return {"loss": _mean(-log_p, mask), "accuracy": _mean(right, mask)}
 
 
 def last_valid(mask: Float[Array, "N T"]) -> Int[Array, " N"]:

@@ -30,6 +30,7 @@ from wsrnn.errors import UserError
 from wsrnn.experiment import Experiment
 from wsrnn.flags import apply_flags
 from wsrnn.models import Model
+from wsrnn.precision import in_float32
 from wsrnn.recipe import MODULE, Recipe, execute, is_executed
 from wsrnn.sharding import check_backend
 
@@ -296,6 +297,7 @@ def load(
     return model, experiment
 
 
+@in_float32
 def load_step(
     run: Path | str, step: str | int = "best", flags: Sequence[str] = ()
 ) -> tuple[Model, Experiment, int]:

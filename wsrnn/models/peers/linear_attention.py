@@ -99,12 +99,12 @@ class LinearAttention(Model):
             n, products = jnp.arange(T)[None], self._before(tokens)
         else:
             n = jnp.full(N, T - 1) if isinstance(steps, str) else jnp.asarray(steps)
-            shown = tokens * (jnp.arange(T)[None] < n[:, None])[..., None]
+            shown = jnp.where((jnp.arange(T)[None] < n[:, None])[..., None], tokens, 0)
             products = jnp.einsum("nte,ntf->nef", shown, shown)
             tokens = pick(tokens, n)
         query = tokens.at[..., -self.d_out :].set(0)
         products = products + query[..., :, None] * query[..., None, :]
-        products = products / jnp.maximum(n, 1)[..., None, None]
+        products = products / jnp.maximum(n, 1).astype(products.dtype)[..., None, None]
         asked = jnp.einsum("hed,...d->...he", self.key_query(), query[..., : -self.d_out])
         found = jnp.einsum("...ef,...hf->...he", products, asked)
         return jnp.einsum("hoe,...he->...o", self.value[...], found)

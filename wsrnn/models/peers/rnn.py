@@ -126,8 +126,9 @@ class Layer(nnx.Module):
         """The hidden state after every step, from zero."""
         equations, _, carried = CELLS[self.cell]
         inputs = self.inputs(x)
-        start = jnp.zeros((x.shape[1], len(self.U[...])), inputs.dtype)
-        return unroll(equations, self.U[...], (start,) * carried, inputs)
+        dtype = jnp.result_type(inputs, self.U[...])
+        start = jnp.zeros((x.shape[1], len(self.U[...])), dtype)
+        return unroll(equations, self.U[...], (start,) * carried, inputs.astype(dtype))
 
 
 class Rnn(Peer):

@@ -138,7 +138,8 @@ class Block(nnx.Module):
     def __call__(self, u: Float[Array, "T N H"], mode: Mode) -> Float[Array, "T N H"]:
         """The next block's inputs."""
         eigenvalues = jax.lax.complex(-jnp.exp(self.log_rate[...]), self.frequency[...])
-        log_a = eigenvalues * jnp.exp(self.log_step[...])
+        step = jnp.exp(self.log_step[...])
+        log_a = jax.lax.complex(eigenvalues.real * step, eigenvalues.imag * step)
         held = (jnp.exp(log_a) - 1) / eigenvalues
         v = self.norm(u)
         B = times(jnp.split(self.B[...], 2, 1), (held.real[None], held.imag[None]))

@@ -24,8 +24,8 @@ class Waves:
 
     def __call__(self, step: Int[Array, "*T"]) -> Float[Array, "*T count"]:
         """sin and cos of step / base^(2 i / count), in turns."""
-        wavelengths = self.base ** (jnp.arange(0, self.count, 2) / self.count)
-        angles = jnp.multiply.outer(step, 1 / wavelengths)
+        frequencies = 1 / self.base ** (jnp.arange(0.0, self.count, 2) / self.count)
+        angles = jnp.multiply.outer(step.astype(frequencies.dtype), frequencies)
         waves = jnp.stack([jnp.sin(angles), jnp.cos(angles)], -1)
         return waves.reshape(*angles.shape[:-1], -1)
 

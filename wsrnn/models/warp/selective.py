@@ -76,7 +76,8 @@ class DeltaWarp(Peer):
             k, q = self.psi(k), self.psi(q)
         norm = jnp.sqrt(jnp.square(k).sum(-1, keepdims=True) + 1e-12)
         # The first step has no token before it, of which nothing may be made.
-        beta = 2 * jax.nn.sigmoid(self.rate(token)[..., 0]) * (jnp.arange(x.shape[1]) > 0)[None]
+        rate = 2 * jax.nn.sigmoid(self.rate(token)[..., 0])
+        beta = jnp.where((jnp.arange(x.shape[1]) > 0)[None], rate, 0)
         log_decay = None
         if self.decay is not None:
             log_decay = -jax.nn.softplus(self.decay(token)[..., 0] - 4.6)

@@ -111,6 +111,8 @@ class Streaming(Model):
             raise ValueError(f"only a model that predicts its inputs can feed them back: "
                              f"d_in is {self.d_in}, d_out {self.d_out}")  # fmt: skip
         context, times = as_floats(context), as_floats(times)
+        first = jax.eval_shape(lambda x: self.advance(self.start(x), x, 0.0)[1], context[:, 0])
+        context = context.astype(first.dtype)  # outputs take the place of inputs
         length = context.shape[1]
         padded = jnp.pad(context, ((0, 0), (0, times.shape[1] - length), (0, 0)))
 
