@@ -18,8 +18,8 @@ from jaxtyping import Array, ArrayLike, Float, Int
 from wsrnn.recurrence import Mode, Plan, Recurrence, Trajectories, WholeScan, plan
 from wsrnn.root import Readout
 
-Steps = Literal["all", "last"] | Int[ArrayLike, " N"]
-"""Which steps are read: every one, the last, or one of each sequence by its index in 0..T-1."""
+Steps = Literal["all", "last"] | Int[ArrayLike, "*N"]
+"""Which steps are read: every one, the last, or one of each sequence by its index."""
 
 
 def read(
@@ -33,8 +33,9 @@ def read(
 ) -> Float[Array, "N T O"] | Float[Array, "N O"]:
     """Return y_t = root(theta_t, z_t) at `steps`.
 
-    Indices of steps are not checked, for they may be traced. `bound` clips every weight to +-bound
-    after every step, which only `scan` can do: it is not linear in the state.
+    Indices of steps are [N], within 0..T-1 and not checked (`models.check_steps` does). `bound`
+    clips every weight to +-bound after every step, which only `scan` can do: it is not linear in
+    the state.
 
     Cost of `scan` with a dense A: T steps, and N T P floats held when differentiated. Cost of the
     other modes: see `recurrence.methods`; memory for a few sequences' states, which the backward

@@ -10,10 +10,11 @@ from collections.abc import Callable
 from dataclasses import Field
 from typing import Any, ClassVar, Literal
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jaxtyping import Array, ArrayLike, Complex, Float, Num
+from jaxtyping import Array, ArrayLike, Complex, Float, Int, Num
 
 from wsrnn.decode import Steps
 from wsrnn.recurrence import Plan
@@ -42,7 +43,10 @@ class Model(nnx.Module):
         steps: Steps = "all",
         mode: str | None = None,
     ) -> Float[Array, "N T O"] | Float[Array, "N O"]:
-        """Return a prediction at "all" steps, or at each sequence's "last" or its own of `steps`.
+        """Return a prediction at "all" steps, or at one of each sequence: "last", or an index.
+
+        An index is one for all sequences or one for each [N]; negative ones count from the end, and
+        one that is out of range is a ValueError where it is known before compilation.
 
         Step t sees no input later than t. `mode` overrides the execution that the config names.
         An uncertain model returns the means and then the scales: 2 O outputs.
@@ -131,9 +135,13 @@ class ModelConfig(ABC):
         """
 
 
-def as_floats(x: ArrayLike) -> Array:
-    """The array; integers become floats, so that what is computed beside them is not rounded."""
+def as_floats(x: Num[ArrayLike, "..."]) -> Array:
+    """The array, of any byte order; integers become floats, so that nothing beside is rounded."""
+    if isinstance(x, np.ndarray | np.generic) and not x.dtype.isnative:
+        x = x.astype(x.dtype.newbyteorder("="))
     x = jnp.asarray(x)
+    if x.dtype.kind == "c":
+        raise ValueError(f"models read real numbers, got {x.dtype}: give real and imaginary part")
     return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
 
@@ -142,17 +150,38 @@ def check_sequences(
 ) -> tuple[Float[Array, "N T D"], Float[Array, "N T"]]:
     """The arrays as floats; ValueError for shapes that the model cannot take."""
     inputs, times = as_floats(inputs), as_floats(times)
-    sound = inputs.ndim == 3 and inputs.shape[1] and inputs.shape[2] == model.d_in
+    sound = inputs.ndim == 3 and inputs.shape[2] == model.d_in and inputs.size
     if not sound or times.shape != inputs.shape[:2]:
         raise ValueError(
-            f"inputs must be [N, T, {model.d_in}] and times [N, T], T at least 1, "
+            f"inputs must be [N, T, {model.d_in}] and times [N, T], N and T at least 1, "
             f"got {list(inputs.shape)} and {list(times.shape)}"
         )
     return inputs, times
 
 
+def check_steps(steps: Steps, N: int, T: int) -> Literal["all", "last"] | Int[Array, " N"]:
+    """The words as they are, indices as one of 0..T-1 for each sequence.
+
+    Raises ValueError for another word, type or shape, and for an index out of range, unless it is
+    traced.
+    """
+    if isinstance(steps, str):
+        if steps not in ("all", "last"):
+            raise ValueError(f"steps {steps!r} is unknown: use all, last or the index of a step")
+        return steps
+    at = steps if isinstance(steps, jax.core.Tracer) else np.asarray(steps)
+    if at.dtype.kind not in "iu" or at.shape not in ((), (N,)):
+        raise ValueError(
+            f"steps must be all, last, an integer or {N} of them, one for each sequence; got "
+            f"{at.dtype} {list(at.shape)}"
+        )
+    if isinstance(at, np.ndarray) and (at.min() < -T or at.max() >= T):
+        raise ValueError(f"steps must lie within {-T} and {T - 1} for T = {T}, got {at}")
+    return jnp.broadcast_to(jnp.where(at < 0, at + T, at), (N,))
+
+
 def pick(x: Float[Array, "N T d"], steps: Steps) -> Float[Array, "N T d"] | Float[Array, "N d"]:
-    """Of an array over time: all steps, or those of `steps`."""
+    """Of an array over time: all steps, or those of `steps`, as `check_steps` returns them."""
     if isinstance(steps, str):
         return x if steps == "all" else x[:, -1]
     return jnp.take_along_axis(x, jnp.asarray(steps)[:, None, None], 1)[:, 0]

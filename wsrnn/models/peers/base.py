@@ -11,7 +11,7 @@ from jaxtyping import Array, ArrayLike, Float, Num
 
 from wsrnn.decode import Steps
 from wsrnn.literals import check_literals
-from wsrnn.models import Model, ModelConfig, check_sequences, pick
+from wsrnn.models import Model, ModelConfig, check_sequences, check_steps, pick
 from wsrnn.models.head import Head
 
 
@@ -110,6 +110,7 @@ class Peer(Model):
         if mode is not None and mode not in self.config.modes:
             known = " or ".join(self.config.modes) or "None, the only execution of this model"
             raise ValueError(f"mode {mode!r} is unknown: use {known}")
+        steps = check_steps(steps, *times.shape)
         h = pick(self.hidden(self._features(inputs, times), mode), steps)
         return self.head(h if self.readout is None else self.readout(h))
 

@@ -22,7 +22,7 @@ from flax import nnx
 from jaxtyping import Array, ArrayLike, Float, Num
 
 from wsrnn.decode import Steps
-from wsrnn.models import Model, ModelConfig, check_sequences, pick
+from wsrnn.models import Model, ModelConfig, check_sequences, check_steps, pick
 
 
 @dataclass(frozen=True)
@@ -93,6 +93,7 @@ class LinearAttention(Model):
         """Return the prediction at every step, or at `steps`; the times play no part."""
         tokens, _ = check_sequences(self, inputs, times)
         N, T, _ = tokens.shape
+        steps = check_steps(steps, N, T)
         if mode is not None:
             raise ValueError(f"mode {mode!r} is unknown: linear attention has one execution only")
         if isinstance(steps, str) and steps == "all":

@@ -15,7 +15,7 @@ from jaxtyping import Array, ArrayLike, Float, Int, Num
 
 from wsrnn import decode
 from wsrnn.decode import Steps
-from wsrnn.models import as_floats, check_sequences, pick
+from wsrnn.models import as_floats, check_sequences, check_steps, pick
 from wsrnn.models.warp.config import WarpConfig
 from wsrnn.models.warp.streaming import Streaming
 from wsrnn.recurrence import Dense, LinearMap, Recurrence, Rows, Write
@@ -103,8 +103,8 @@ class Warp(Streaming):
         inputs: x_t; integers become floats.
         times: tau_t, one for each step, which the root reads where `query.time` is True. Training
             data of the package has t / (T - 1), but any unit will do.
-        steps: "all", "last", or the index of one step for each sequence [N]. A single step costs
-            less than all of them, and inputs after it are ignored.
+        steps: "all", "last", or an index, see `Model.__call__`. A single step costs less than all
+            of them, and inputs after it are ignored.
         mode: the execution, in place of the config's; results agree up to rounding.
         tokens: written in place of the lifted inputs.
 
@@ -113,6 +113,7 @@ class Warp(Streaming):
         expected, and for a mode that the form of A does not have.
         """
         inputs, times = check_sequences(self, inputs, times)
+        steps = check_steps(steps, *times.shape)
         y = self._read(self.network, inputs, times, steps, mode, tokens)
         return self._outputs(y, pick(inputs, steps))
 
@@ -169,8 +170,12 @@ class Warp(Streaming):
             raise ValueError(
                 f"this model's root reads the input too: give query x [N, {self.d_in}]"
             )
-        x = jnp.zeros((len(theta), self.d_in), theta.dtype) if x is None else as_floats(x)
-        time = jnp.broadcast_to(jnp.asarray(time, theta.dtype), (len(theta),))
+        if theta.ndim != 2 or theta.shape[1] != self.network.size or not len(theta):
+            raise ValueError(
+                f"theta must be [N, {self.network.size}], N at least 1, got {list(theta.shape)}"
+            )
+        x = jnp.zeros((len(theta), self.d_in), theta.dtype) if x is None else x
+        x, time = self._check_step(x, time, len(theta))
         z = self._queries(self._featured(x), time, jnp.asarray(step))
         return self._outputs(self.network.apply(theta.T, z.T).T, x)
 

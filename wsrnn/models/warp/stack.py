@@ -7,10 +7,9 @@ binds neighbouring tokens. Every layer is a linear recurrence and keeps its conv
 
 from dataclasses import dataclass, field
 
-import jax.numpy as jnp
 from flax import nnx
 
-from wsrnn.models import Model, ModelConfig
+from wsrnn.models import Model, ModelConfig, check_sequences
 from wsrnn.models.warp.config import WarpConfig
 from wsrnn.models.warp.model import Warp
 from wsrnn.models.warp.query import Query
@@ -91,15 +90,15 @@ class Stack(Model):
 
     def __call__(self, inputs, times, *, steps="all", mode=None):
         """Return the prediction at every step, or at `steps`; `mode` is the last layer's."""
+        inputs, times = check_sequences(self.last, inputs, times)
         tokens = self._tokens(inputs, times)
         return self.last(inputs, times, steps=steps, mode=mode, tokens=tokens)
 
     def _tokens(self, inputs, times):
         """What the last layer writes."""
-        tokens = jnp.asarray(inputs)
         for layer in self.below:
-            tokens = layer(tokens, times)
-        return tokens
+            inputs = layer(inputs, times)
+        return inputs
 
     @property
     def contracts(self):
@@ -114,6 +113,7 @@ class Stack(Model):
 
     def states(self, inputs, times):
         """Theta of the last layer."""
+        inputs, times = check_sequences(self.last, inputs, times)
         return self.last.states(inputs, times, tokens=self._tokens(inputs, times))
 
     def eigenvalues(self):

@@ -57,7 +57,7 @@ class Streaming(Model):
         gives the outputs of the full call one by one, in memory that does not grow with T. The
         first step is given x0 again: theta_0 may depend on it.
         """
-        x0 = self._featured(as_floats(x0))
+        x0 = self._featured(self._check_step(x0)[0])
         theta = self.phi(x0, self.write).theta
         tokens = self._lifted(x0)
         return State(theta, self._before(tokens), jnp.zeros_like(tokens), jnp.zeros((), jnp.int32))
@@ -71,7 +71,8 @@ class Streaming(Model):
         recurrence, whatever the mode: one product with A, one with B and one evaluation of the root
         (`sizes` counts the operations). Pure, so it can be jitted and scanned over.
         """
-        config, x = self.config, as_floats(x)
+        config = self.config
+        x, time = self._check_step(x, time, len(state.theta))
         featured = self._featured(x)
         token = self._lifted(featured)
         u = token - state.token if config.drive == "difference" else token
@@ -81,7 +82,6 @@ class Streaming(Model):
         theta = carried + self.write.apply(written)
         if config.weight_clip is not None:
             theta = jnp.clip(theta, -config.weight_clip, config.weight_clip)
-        time = jnp.broadcast_to(jnp.asarray(time, x.dtype), (len(x),))
         z = self._queries(featured, time, state.step)
         y = self._outputs(self.network.apply(theta.T, z.T).T, x)
         return State(theta, token, u, state.step + 1), y
@@ -100,8 +100,9 @@ class Streaming(Model):
         times: tau_t of all T steps, T at least L.
         mode: scan or auto, which are the same here.
 
-        Takes T calls of `advance`. Raises ValueError for another mode, because predictions that are
-        fed back make the recurrence nonlinear, and for a model with d_in other than d_out.
+        Takes T calls of `advance`. Raises ValueError for wrong shapes, for another mode, because
+        predictions that are fed back make the recurrence nonlinear, and for a model with d_in other
+        than d_out.
         """
         if mode not in ("scan", "auto"):
             raise ValueError(
@@ -111,6 +112,14 @@ class Streaming(Model):
             raise ValueError(f"only a model that predicts its inputs can feed them back: "
                              f"d_in is {self.d_in}, d_out {self.d_out}")  # fmt: skip
         context, times = as_floats(context), as_floats(times)
+        known = context.ndim == times.ndim + 1 == 3 and context.shape[2] == self.d_in
+        if not (known and len(context) == len(times) and context.size) or (
+            context.shape[1] > times.shape[1]
+        ):
+            raise ValueError(
+                f"context must be [N, L, {self.d_in}] and times [N, T], N and L at least 1, T at "
+                f"least L, got {list(context.shape)} and {list(times.shape)}"
+            )
         first = jax.eval_shape(lambda x: self.advance(self.start(x), x, 0.0)[1], context[:, 0])
         context = context.astype(first.dtype)  # outputs take the place of inputs
         length = context.shape[1]
@@ -127,6 +136,19 @@ class Streaming(Model):
         return jnp.swapaxes(y, 0, 1)
 
     # What a step and the full call share.
+
+    def _check_step(
+        self, x: Num[ArrayLike, "..."], time: Num[ArrayLike, "..."] = 0.0, N: int | None = None
+    ) -> tuple[Float[Array, "N D"], Float[Array, " N"]]:
+        """One step's inputs and times as floats; ValueError for shapes that do not fit."""
+        x, time = as_floats(x), as_floats(time)
+        N = len(x) if N is None and x.ndim else N
+        if x.shape != (N, self.d_in) or not N or time.shape not in ((), (1,), (N,)):
+            raise ValueError(
+                f"a step's input must be [{N or 'N'}, {self.d_in}], N at least 1, and its time one "
+                f"for all or for each sequence, got {list(x.shape)} and {list(time.shape)}"
+            )
+        return x, jnp.broadcast_to(time.astype(x.dtype), (N,))
 
     def _featured(self, x: Float[Array, "*N D"]) -> Float[Array, "*N C"]:
         return x if self.features is None else self.features(x)
