@@ -66,8 +66,9 @@ class Model(nnx.Module):
             over sequences, because a model may call it with a few sequences at a time.
         labels: a tuple of arrays or pytrees with a leading axis N.
 
-        For a mean loss divide the result. Its gradient can be much cheaper than that of a loss on
-        `model(inputs, times)`: see `experiments/from_python.py`.
+        It has a gradient, which is reverse mode once; for others differentiate a loss on the call
+        in mode scan. For a mean loss divide the result. Its gradient can be much cheaper than that
+        of a loss on `model(inputs, times)`: see `experiments/from_python.py`.
         """
         return score(self(inputs, times), *labels)
 

@@ -1,25 +1,33 @@
-"""The recurrence step by step, with an adjoint that adds up the gradient of A once."""
+"""The recurrence step by step, as one operation with derivatives of its own, of any order."""
 
 import jax
 import jax.numpy as jnp
+from jax.extend.core import Primitive
+from jax.interpreters import ad, batching, mlir
 from jaxtyping import Array, Float
 
 from wsrnn.recurrence.transition import LinearMap
 
 
-@jax.custom_vjp
-def linear_scan(A: LinearMap, drive: Float[Array, "T *N P"]) -> Float[Array, "T *N P"]:
+def linear_scan(
+    A: LinearMap, drive: Float[Array, "T *N P"], reverse: bool = False
+) -> Float[Array, "T *N P"]:
     """Return theta_t = A theta_{t-1} + drive_t for all t, theta_{-1} being 0.
 
-    Automatic differentiation would add a P x P outer product to dA at every step. The adjoint runs
-    lambda_t = A^T lambda_{t+1} + g_t backwards, which is ddrive, and then takes
-    dA = sum_t lambda_{t+1} theta_t^T, the pullback of one application of A to all states.
+    With `reverse` from the end: theta_t = A theta_{t+1} + drive_t.
+
+    Differentiating the loop would add a P x P outer product to dA at every step. The derivative is
+    the same recurrence, dtheta_t = A dtheta_{t-1} + (dA theta_{t-1} + ddrive_t), and its transpose
+    runs in A^T the other way: the gradient of A is taken once, of one application of A to all
+    states.
     """
-    return _run(A, drive)
+    leaves, tree = jax.tree.flatten(A)
+    return linear_scan_p.bind(*leaves, drive, tree=tree, reverse=reverse)
 
 
-def _run(A, drive, reverse=False):
-    apply = A.prepared()
+def _run(*operands, tree, reverse):
+    *leaves, drive = operands
+    apply = jax.tree.unflatten(tree, leaves).prepared()
 
     def step(theta, drive_t):
         theta = apply(theta) + drive_t
@@ -28,23 +36,41 @@ def _run(A, drive, reverse=False):
     return jax.lax.scan(step, jnp.zeros_like(drive[0]), drive, reverse=reverse)[1]
 
 
-def _forward(A, drive):
-    theta = _run(A, drive)
-    return theta, (A, theta)
+def _tangent(primals, tangents, *, tree, reverse):
+    *leaves, _ = primals
+    *dleaves, ddrive = map(ad.instantiate_zeros, tangents)
+    theta = linear_scan_p.bind(*primals, tree=tree, reverse=reverse)
+    if not all(type(tangent) is ad.Zero for tangent in tangents[:-1]):
+        before, after = (slice(1, None), slice(-1)) if reverse else (slice(-1), slice(1, None))
+        A, dA = jax.tree.unflatten(tree, leaves), jax.tree.unflatten(tree, dleaves)
+        _, moved = jax.jvp(lambda A: A.apply(theta[before]), (A,), (dA,))
+        ddrive = ddrive.at[after].add(moved)
+    return theta, linear_scan_p.bind(*leaves, ddrive, tree=tree, reverse=reverse)
 
 
-def _backward(residuals, g):
-    A, theta = residuals
-    adjoint = adjoints(A, g)
-    return pull_transition(A, theta, adjoint), adjoint
+def _transposed(g, *operands, tree, reverse):
+    """With respect to the drive, in which alone it is linear."""
+    *leaves, _ = operands
+    adjoint = linear_scan(jax.tree.unflatten(tree, leaves).T, g, not reverse)
+    return [*[None] * len(leaves), adjoint]
 
 
-linear_scan.defvjp(_forward, _backward)
+def _batched(operands, axes, **options):
+    return jax.vmap(lambda *operands: _run(*operands, **options), axes)(*operands), 0
+
+
+linear_scan_p = Primitive("linear_scan")
+linear_scan_p.def_impl(jax.jit(_run, static_argnames=("tree", "reverse")))
+linear_scan_p.def_abstract_eval(lambda *operands, **_: operands[-1])
+mlir.register_lowering(linear_scan_p, mlir.lower_fun(_run, multiple_results=False))
+ad.primitive_jvps[linear_scan_p] = _tangent
+ad.primitive_transposes[linear_scan_p] = _transposed
+batching.primitive_batchers[linear_scan_p] = _batched
 
 
 def adjoints(A: LinearMap, g: Float[Array, "T *N P"]) -> Float[Array, "T *N P"]:
     """lambda_t = A^T lambda_{t+1} + g_t."""
-    return _run(A.T, g, reverse=True)
+    return linear_scan(A.T, g, reverse=True)
 
 
 def pull_transition(

@@ -7,6 +7,8 @@ from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
+from jax.extend.core import Primitive
+from jax.interpreters import ad, batching, mlir
 from jaxtyping import Array, Float
 
 
@@ -182,17 +184,20 @@ def check_positive(config: object, *names: str, least: int = 1) -> None:
         )
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(2,))
 def contraction(
     W: Float[Array, "*M out in N"], a: Float[Array, "*M _ N"], axis: int
 ) -> Float[Array, "*M _ N"]:
     """Return sum_i W[:, i] a[i] (axis -2) or sum_o W[o] a[o] (axis -3), elementwise in the rest.
 
     On CPUs one term after another: each is a long vector operation, where XLA's reduction over a
-    middle axis runs five to ten times slower and is computed again by everything that uses it.
-    Backwards it is an outer product and the sum over the other axis; differentiating the loop would
-    pass over W once more for each of its terms. So it has no forward mode.
+    middle axis runs five to ten times slower and is computed again by everything that uses it. An
+    operation of its own, because differentiating the loop would pass over W once more for each of
+    its terms: the gradient is an outer product, and the sum over the other axis.
     """
+    return contraction_p.bind(W, a, axis=axis)
+
+
+def _contracted(W, a, *, axis):
     if W.shape[axis] == 1:
         return jnp.squeeze(W, axis) * a
 
@@ -210,10 +215,26 @@ def contraction(
     return jax.lax.platform_dependent(W, a, cpu=terms, default=reduction)
 
 
-def _contraction_backward(axis, inputs, g):
-    W, a = inputs
+def _gradient_of_W(g, W, a, *, axis):
     out, into = (g, a) if axis == -2 else (a, g)
-    return out[..., :, None, :] * into[..., None, :, :], contraction(W, g, -5 - axis)
+    return out[..., :, None, :] * into[..., None, :, :]
 
 
-contraction.defvjp(lambda W, a, axis: (contraction(W, a, axis), (W, a)), _contraction_backward)
+def _gradient_of_a(g, W, a, *, axis):
+    return contraction(W, g, -5 - axis)
+
+
+def _batched(operands, axes, *, axis):
+    return jax.vmap(partial(_contracted, axis=axis), axes)(*operands), 0
+
+
+contraction_p = Primitive("contraction")
+contraction_p.def_impl(jax.jit(_contracted, static_argnames="axis"))
+contraction_p.def_abstract_eval(
+    lambda W, a, *, axis: jax.core.ShapedArray(
+        W.shape[:axis] + W.shape[W.ndim + axis + 1 :], W.dtype
+    )
+)
+mlir.register_lowering(contraction_p, mlir.lower_fun(_contracted, multiple_results=False))
+ad.defbilinear(contraction_p, _gradient_of_W, _gradient_of_a)
+batching.primitive_batchers[contraction_p] = _batched

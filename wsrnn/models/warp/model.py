@@ -108,9 +108,11 @@ class Warp(Streaming):
         mode: the execution, in place of the config's; results agree up to rounding.
         tokens: written in place of the lifted inputs.
 
-        y_t depends on x_0, ..., x_t only. Time and memory: see `decode.read`; to train on a loss of
-        all steps use `total`, which is faster. Raises ValueError for wrong shapes, naming those
-        expected, and for a mode that the form of A does not have.
+        Mode scan has derivatives of any order, forwards and backwards; the other modes have
+        gradients (reverse mode, once). y_t depends on x_0, ..., x_t only. Time and memory: see
+        `decode.read`; to train on a loss of all steps use `total`, which is faster. Raises
+        ValueError for wrong shapes, naming those expected, and for a mode that the form of A does
+        not have.
         """
         inputs, times = check_sequences(self, inputs, times)
         steps = check_steps(steps, *times.shape)
