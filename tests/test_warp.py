@@ -34,7 +34,7 @@ from wsrnn.models.warp import (
 )
 from wsrnn.models.warp.textbook import TextbookConfig
 from wsrnn.recurrence import MODES, BlockDiagonal, Dense, LowRank, Rotation
-from wsrnn.root import ConjugateGradients, Descent, Evidence, Linear, Mlp, Residual
+from wsrnn.root import ConjugateGradients, Descent, Evidence, Formula, Linear, Mlp, Residual
 
 N, T, D, O = 3, 33, 3, 2  # noqa: E741
 
@@ -633,7 +633,8 @@ def test_generate_is_refused_by_a_model_that_does_not_predict_its_inputs():
         ({"weight_clip": -1.0, "mode": "scan"}, "above 0"),
         ({"weight_clip": 1.0, "mode": "conv"}, "set mode scan or auto"),
         ({"mode": "parallel"}, "set mode auto, scan or conv, or another form"),
-        ({"root": Descent()}, "multiplies its solution with the query and nothing else"),
+        ({"root": Descent()}, "reads the query and nothing else"),
+        ({"root": Formula(jnp.add, Descent())}, "root Formula reads the query and nothing else"),
         ({"root": ConjugateGradients(), "query": Query(inputs=True)}, "query.time False"),
         (
             {
@@ -651,6 +652,14 @@ def test_generate_is_refused_by_a_model_that_does_not_predict_its_inputs():
                 "layout": "read_before_write",
             },
             "set lift Moments, write Direct and transition Identity",
+        ),
+        (
+            {
+                "root": Formula(jnp.add, Evidence()),
+                "query": Query(time=False, inputs=True),
+                "layout": "read_before_write",
+            },
+            "root Formula needs sums of products: set lift Moments",
         ),
     ],
 )
