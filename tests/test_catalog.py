@@ -17,7 +17,7 @@ from wsrnn.tasks.regression import LinearRegression
 
 def dataclasses_in(hint):
     """The dataclasses that an annotation names, without those of a `choice`."""
-    if dataclasses.is_dataclass(hint):
+    if isinstance(hint, type) and dataclasses.is_dataclass(hint):
         return {hint}
     return {kind for part in typing.get_args(hint) for kind in dataclasses_in(part)}
 
@@ -65,11 +65,10 @@ def test_sizes_by_rule_reach_every_model(kind):
     refused = {}
     for word in class_words(experiment):
         at, _, name = word.partition(":")
-        # Every size that can be left open is, those of Residual by flags.
-        sizes = ["repeats", "spread"] if name == "residual" else []
-        if name not in ("residual", "outer") or not at.startswith("model."):
+        if name not in ("residual", "outer"):  # those with open sizes
             continue
-        flags = [word, *(x for size in sizes for x in (f"--{at}.{size}", "None"))]
+        opened = ["repeats", "spread"] if name == "residual" else []
+        flags = [word, *(w for size in opened for w in (f"--{at}.{size}", "None"))]
         try:
             nnx.eval_shape(apply_flags(experiment, flags).build_model)
         except ValueError as error:

@@ -726,7 +726,7 @@ def test_a_misspelt_choice_is_refused_with_the_nearest(part, field, value, neare
         ({"transition": LowRank()}, "of 1 to P, got 16: set transition.rank to at most 14"),
         ({"root": Residual(4), "start": Impulse()}, "B writes only a part of the weights of Resid"),
         ({"write": Direct()}, "first 14 weights, and the lift has 3: set write Matrix"),
-        ({"write": Direct(), "lift": Outer(size=4)}, "lift has 16"),
+        ({"write": Direct(), "lift": Outer(size=5)}, "lift has 25"),
     ],
 )
 def test_parts_that_do_not_fit_the_sizes_are_refused(options, cure):
