@@ -627,7 +627,7 @@ MISTAKES = {
         ["task.loss mse", "set model.head.scale:none"],
     ),
     "a loss without its head": (
-        ["train", FILES["pixel_mnist"], "model.head.scale:none"],
+        ["show", FILES["pixel_mnist"], "model.head.scale:none"],
         ["task.loss nll", "set model.head.scale:scale"],
     ),
     "batch and mesh": (
