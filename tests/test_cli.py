@@ -627,7 +627,7 @@ MISTAKES = {
         ["task.loss mse", "set model.head.scale:none"],
     ),
     "a loss without its head": (
-        ["show", FILES["pixel_mnist"], "model.head.scale:none"],
+        ["show", TINY, "task:pixel-sequence", "evaluation:loss-only", "--task.loss", "nll"],
         ["task.loss nll", "set model.head.scale:scale"],
     ),
     "batch and mesh": (
