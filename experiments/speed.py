@@ -9,7 +9,7 @@ Command: wsrnn bench experiments/speed.py --textbook --peers
          wsrnn bench experiments/speed.py --errors --batch-size 2
 """
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -42,7 +42,7 @@ class Noise(Synthetic):
     """Channels out."""
     last: bool = False
     """Score the last step only."""
-    loss: str = field(default="mse", init=False)
+    loss = "mse"
 
     def __post_init__(self):
         if min(self.length, self.d_in, self.d_out) < 1:

@@ -543,6 +543,46 @@ MISTAKES = {
         ["show", PARTS, "--model.transition.rank", "3"],
         ["model.transition:dense has no rank", "model.transition:low-rank"],
     ),
+    "a class with dashes": (
+        ["show", TINY, "--model.root:gated", "--steps", "3"],
+        ["classes are named without dashes: model.root:gated"],
+    ),
+    "a misspelt class with dashes": (
+        ["show", TINY, "--model.root:gatde"],
+        ["unknown class --model.root:gatde: did you mean model.root:gated?"],
+    ),
+    "a class as a value": (
+        ["show", TINY, "--model.root", "gated"],
+        ["classes are named without dashes: model.root:gated"],
+    ),
+    "an evaluation as a value": (
+        ["show", TINY, "--evaluation=loss-only"],
+        ["classes are named without dashes: evaluation:loss-only"],
+    ),
+    "two classes for one field": (
+        ["show", TINY, "model.root:gated", "model.root:mlp"],
+        ["model.root:mlp is one class too many for its field"],
+    ),
+    "a value for an optional part": (
+        ["show", TINY, "--model.head.scale", "0.1"],
+        ["--model.head.scale takes no value", "model.head.scale:CLASS, one of scale, none"],
+    ),
+    "a field of an optional part": (
+        ["show", TINY, "--model.query.waves.count", "4"],
+        ["model.query.waves:none has no count", "has it, model.query.waves:waves"],
+    ),
+    "a misspelt optional part": (
+        ["show", TINY, "model.features:feature"],
+        ["did you mean model.features:features?"],
+    ),
+    "a loss of a task that has one": (
+        ["show", TINY, "--task.loss", "nll"],
+        ["task:linear-regression has no loss"],
+    ),
+    "numbers too many": (
+        ["show", TINY, "model.lift:outer", "--model.lift.size", "1", "2", "3"],
+        ["--model.lift.size: ['1', '2', '3'] is no"],
+    ),
     "a class that refuses its fields": (
         ["show", PARTS, "--model.transition.rank", "0", "model.transition:low-rank"],
         ["LowRank.rank must be at least 1, got 0"],
@@ -582,7 +622,14 @@ MISTAKES = {
         ["show", TINY, "model.transition:low-rank", "--model.transition.rank=18"],
         ["P = 17", "got 18", "set transition.rank to at most 17"],
     ),
-    "loss without its head": (["train", TINY, "model.head.scale:scale"], ["nll"]),
+    "a head without its loss": (
+        ["train", TINY, "model.head.scale:scale"],
+        ["task.loss mse", "set model.head.scale:none"],
+    ),
+    "a loss without its head": (
+        ["show", TINY, "task:pixel-sequence", "evaluation:loss-only", "--task.loss", "nll"],
+        ["task.loss nll", "set model.head.scale:scale"],
+    ),
     "batch and mesh": (
         ["train", TINY, "--batch-size", "9"],
         ["batch_size 9 is not divisible by the mesh's 8"],
@@ -631,6 +678,12 @@ def test_mistakes_get_one_clear_line(run, tmp_path, monkeypatch, mistake):
     monkeypatch.chdir(tmp_path)
     refused(run(*argv), *parts)
     assert list(tmp_path.iterdir()) == []  # nothing half-written
+
+
+def test_a_class_that_no_flag_can_complete_says_why(run, tmp_path):
+    file = text(tmp_path / "other.py", f"from wsrnn import Formula\n{TINY.read_text()}")
+    missing = "model.root.formula has no default and no flag: set it in the experiment file"
+    refused(run("show", file, "model.root:formula"), missing)
 
 
 def test_missing_data_is_found_out_before_anything_is_written(run, tmp_path, monkeypatch):

@@ -6,6 +6,7 @@ import grain
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 
 from wsrnn.evaluations.completion import RIDGE, Completion
 from wsrnn.evaluations.forecast import Forecast
@@ -143,3 +144,9 @@ def test_of_outliers_only_the_others_count():
 def test_what_cannot_be_judged_is_refused_beforehand(evaluation, task, message):
     with pytest.raises(ValueError, match=message):
         evaluation.check(task, WarpConfig())
+
+
+def test_an_evaluation_from_python_fills_in_its_own_prefixes():
+    task = LinearRegression(d=2, examples=8)
+    model = WarpConfig(layout="read_before_write").build(3, 1, rngs=nnx.Rngs(0))
+    assert PrefixError(prompts=8)(model, task, 0).columns == ["n=0", "n=2", "n=4", "n=6", "n=8"]

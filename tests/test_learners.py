@@ -27,7 +27,7 @@ from wsrnn.models.warp.selective import DeltaWarpConfig
 from wsrnn.models.warp.stack import StackConfig
 from wsrnn.models.warp.textbook import TextbookConfig
 from wsrnn.recurrence import Diagonal, Rotation
-from wsrnn.root import ConjugateGradients, Descent, Gated, Mlp, Network, Residual
+from wsrnn.root import ConjugateGradients, Descent, Gated, Linear, Mlp, Network, Residual
 from wsrnn.tasks.regression import LinearRegression
 
 MLP = Mlp(width=3, depth=1, activation="tanh")
@@ -147,6 +147,28 @@ def test_an_outer_product_is_written_whole(size):
     config = replace(LEARNERS["looped"], lift=Outer(size=size))
     with pytest.raises(ValueError, match=f"first 16 weights, and the lift has {size**2}"):
         config.build(4, 1, rngs=nnx.Rngs(0))
+
+
+@pytest.mark.parametrize(
+    "root", [Residual(3), Descent(), Mlp(5, 1, "tanh"), Gated(5, 1, "tanh"), Linear()], ids=str
+)
+def test_an_open_outer_product_fits_any_root(root):
+    config = summing(root, Outer()).sized_for(4, 1, 0.0)
+    model = config.build(4, 1, rngs=nnx.Rngs(0))
+    assert model.channels == model.network.written <= config.lift.channels(4, 1)
+    batch = data.examples(TASK, "test", 0, 3)
+    slope = nnx.grad(lambda model: jnp.sum(model(batch.inputs, batch.times) ** 2))(model)
+    for side in (slope.lift.left, slope.lift.right):  # every row and every column has a use
+        assert np.all(side.bias[...] != 0)
+
+
+def test_an_open_outer_product_is_refused_outside_an_experiment():
+    for build in (Outer().build, DeltaWarpConfig(psi=Outer()).build):
+        with pytest.raises(ValueError, match=r"Outer has a size of None, .* task: set it"):
+            build(4, 1, rngs=nnx.Rngs(0))
+    for size in (0, (2, 0)):
+        with pytest.raises(ValueError, match="sizes of at least 1"):
+            Outer(size)
 
 
 def test_tokens_write_the_layers_of_a_residual_root_alone():

@@ -6,8 +6,10 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from experiment_files import FILES
 
 from wsrnn import cli
+from wsrnn.recipe import Recipe
 
 README = Path(__file__).parents[1] / "README.md"
 
@@ -43,3 +45,32 @@ def test_the_experiment_file_trains_on_a_csv(tmp_path, monkeypatch, capsys):
         cli.main(["train", "mine.py", "--model.transition.places", "2", *few])
     assert stop.value.code == 0, capsys.readouterr().err
     assert (tmp_path / "runs" / "mine" / "results.json").is_file()
+
+
+FLAG = r"--[a-z]+\.[\w.-]+(?: [\w.]+)+|[a-z]+(?:\.[a-z]+)+:[a-z-]+"
+VALUES = {"D": "8", "M": "2"}  # of what the README leaves open
+ELSEWHERE = {"--evaluation.tables": "real_tables"}  # what stands with another file than the default
+PROSE = re.sub(r"```.*?```", "", README.read_text(), flags=re.S)
+EXAMPLES = [
+    words
+    for span in re.findall(r"`([^`]+)`", PROSE)
+    if (words := " ".join(re.findall(FLAG, span)).split()) and "mine.py" not in span  # see above
+]
+
+
+@pytest.mark.parametrize("words", EXAMPLES, ids=" ".join)
+def test_its_flags_work_on_the_experiment_that_they_stand_with(words, capsys):
+    file = [str(FILES[ELSEWHERE[words[0]]])] if words[0] in ELSEWHERE else []
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["show", *file, *(VALUES.get(word, word) for word in words)])
+    assert stop.value.code == 0, capsys.readouterr().err
+
+
+def test_it_has_examples_of_flags_and_classes():
+    every = [word for words in EXAMPLES for word in words]
+    assert {"--task.d", "--model.root.width", "model.root:gated", "model.lift:none"} <= {*every}
+
+
+def test_the_variants_it_names_exist():
+    named = re.findall(r"(\w+)\.py --variant (\w+)", PROSE)
+    assert named and all(variant in Recipe.read(FILES[file]).variants() for file, variant in named)

@@ -233,6 +233,15 @@ def oscillation(o, z):
     return (c * jnp.exp(-jax.nn.softplus(k) * z[0]) * jnp.cos(w * z[0] + p))[None]
 
 
+def test_a_formula_passes_on_what_its_inner_network_needs():
+    for inner in (Descent(), Evidence(), Mlp()):
+        for name in ("reads_query_alone", "reads_moments"):
+            assert getattr(Formula(oscillation, inner), name) == getattr(inner, name)
+    inner = Residual(repeats=None)
+    sized = Formula(oscillation, inner.sized(3, 1, 0.25), outputs=4)
+    assert Formula(oscillation, inner, outputs=4).sized(3, 1, 0.25) == sized
+
+
 def test_a_formula_is_applied_to_the_inner_outputs_at_every_read(x64):
     inner = Mlp(width=3, depth=1, activation="tanh")
     network = Network(Formula(oscillation, inner=inner, outputs=4), 2, 1)

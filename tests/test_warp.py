@@ -34,7 +34,7 @@ from wsrnn.models.warp import (
 )
 from wsrnn.models.warp.textbook import TextbookConfig
 from wsrnn.recurrence import MODES, BlockDiagonal, Dense, LowRank, Rotation
-from wsrnn.root import ConjugateGradients, Descent, Evidence, Linear, Mlp, Residual
+from wsrnn.root import ConjugateGradients, Descent, Evidence, Formula, Linear, Mlp, Residual
 
 N, T, D, O = 3, 33, 3, 2  # noqa: E741
 
@@ -633,7 +633,8 @@ def test_generate_is_refused_by_a_model_that_does_not_predict_its_inputs():
         ({"weight_clip": -1.0, "mode": "scan"}, "above 0"),
         ({"weight_clip": 1.0, "mode": "conv"}, "set mode scan or auto"),
         ({"mode": "parallel"}, "set mode auto, scan or conv, or another form"),
-        ({"root": Descent()}, "multiplies its solution with the query and nothing else"),
+        ({"root": Descent()}, "reads the query and nothing else"),
+        ({"root": Formula(jnp.add, Descent())}, "root Formula reads the query and nothing else"),
         ({"root": ConjugateGradients(), "query": Query(inputs=True)}, "query.time False"),
         (
             {
@@ -651,6 +652,14 @@ def test_generate_is_refused_by_a_model_that_does_not_predict_its_inputs():
                 "layout": "read_before_write",
             },
             "set lift Moments, write Direct and transition Identity",
+        ),
+        (
+            {
+                "root": Formula(jnp.add, Evidence()),
+                "query": Query(time=False, inputs=True),
+                "layout": "read_before_write",
+            },
+            "root Formula needs sums of products: set lift Moments",
         ),
     ],
 )
@@ -717,7 +726,7 @@ def test_a_misspelt_choice_is_refused_with_the_nearest(part, field, value, neare
         ({"transition": LowRank()}, "of 1 to P, got 16: set transition.rank to at most 14"),
         ({"root": Residual(4), "start": Impulse()}, "B writes only a part of the weights of Resid"),
         ({"write": Direct()}, "first 14 weights, and the lift has 3: set write Matrix"),
-        ({"write": Direct(), "lift": Outer(size=4)}, "lift has 16"),
+        ({"write": Direct(), "lift": Outer(size=5)}, "lift has 25"),
     ],
 )
 def test_parts_that_do_not_fit_the_sizes_are_refused(options, cure):

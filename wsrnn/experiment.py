@@ -94,9 +94,10 @@ class Experiment:
         task = self.task.sized()
         self.evaluation.check(task, self.model)
         if (self.task.loss == "nll") != self.model.uncertain:
+            cure = "none" if self.model.uncertain else "scale"
             raise ValueError(
-                f"task.loss {self.task.loss} does not go with model.head.uncertain "
-                f"{self.model.uncertain}: nll needs an uncertain model and only it can use one"
+                f"task.loss {self.task.loss} does not go with a model that predicts "
+                f"{'a scale' if self.model.uncertain else 'no scale'}: set model.head.scale:{cure}"
             )
 
     @in_float32

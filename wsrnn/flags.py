@@ -66,7 +66,7 @@ def apply_flags(experiment: T, words: Sequence[str], own: Sequence[type] = ()) -
                 config=(VALUES, ANYWHERE),
             )
         if unknown:
-            raise UserError(explain(unknown[0], changed))
+            raise UserError(explain(unknown[0], changed, value=" ".join(unknown[1:2])))
     return changed
 
 
@@ -109,13 +109,27 @@ def _summary(kind: type) -> str:
     return textwrap.shorten(text.partition("\n\n")[0], 62, placeholder=" ...")
 
 
-def explain(word: str, experiment: Any, options: Sequence[str] = ()) -> str:
-    """What is wrong with a word that nothing takes, and the cure; `options` are the command's."""
-    if CLASS_WORD.fullmatch(word):
-        return f"unknown class {word}{nearest(word.replace('_', '-'), class_words(experiment))}"
+def explain(word: str, experiment: Any, options: Sequence[str] = (), value: str = "") -> str:
+    """What is wrong with a word that nothing takes, and the cure.
+
+    `options` are the command's, `value` is the word after it.
+    """
+    choices = _choices(experiment)
+    if CLASS_WORD.fullmatch(word.lstrip("-")):
+        named, known = word.lstrip("-").replace("_", "-"), class_words(experiment)
+        if named not in known:
+            return f"unknown class {word}{nearest(named, known)}"
+        if word.startswith("-"):
+            return f"classes are named without dashes: {named}"
+        return f"{word} is one class too many for its field: leave out this or the other"
     if not word.startswith("-"):
         return f"unexpected argument {word} (positional arguments stand first; see --help)"
-    name = word.replace("_", "-").partition("=")[0]
+    name, _, same = word.replace("_", "-").partition("=")
+    if classes := choices.get(name.removeprefix("--")):
+        at, value = name.removeprefix("--"), same or value.replace("_", "-")
+        if value in classes:
+            return f"classes are named without dashes: {at}:{value}"
+        return f"{name} takes no value: name its class, {at}:CLASS, one of {', '.join(classes)}"
     valid = list(_flags(experiment))
     if within := [field for field in valid if field.startswith(name + ".")]:
         return f"{word} holds several fields: name one of them, such as {within[0]}"
@@ -124,12 +138,13 @@ def explain(word: str, experiment: Any, options: Sequence[str] = ()) -> str:
         return f"unknown flag {word}: did you mean {' or '.join(deeper)}?"
     others = [
         f"{place}:{other}"
-        for other, kind in _choices(experiment).get(place, {}).items()
+        for other, kind in choices.get(place, {}).items()
         if dataclasses.is_dataclass(kind) and field.replace("-", "_") in names(kind)
     ]
     if others:
-        now = name_of(type(_at(experiment, place)))
-        return f"{place}:{now} has no {field}: name a class that has it, {' or '.join(others)}"
+        now = _at(experiment, place)
+        named = "none" if now is None else name_of(type(now))
+        return f"{place}:{named} has no {field}: name a class that has it, {' or '.join(others)}"
     return f"unknown flag {word}{nearest(name, [*options, *valid])}"
 
 
@@ -170,8 +185,8 @@ def _classes(experiment: Any) -> list[type]:
 
 
 def _flags(experiment: Any) -> Iterator[str]:
-    for path, _, part in _parts(experiment):
-        if not dataclasses.is_dataclass(part):
+    for path, hint, part in _parts(experiment):
+        if not (dataclasses.is_dataclass(part) or choice_of(hint)):
             yield f"--{path}"
 
 
@@ -208,10 +223,12 @@ def _one_line_errors() -> Iterator[None]:
 
 def _without_box(text: str) -> str:
     """The message in the box that tyro draws around it, in any encoding."""
+    if field := re.search(r"Unsupported type annotation for field (\S+)", text):
+        return f"{field[1]} has no default and no flag: set it in the experiment file"
     lines = text.strip("\n").splitlines()[1:]  # without the title
     parts = re.split("[─-]{9,}", " ".join(line.strip("│| ╭╮╰╯") for line in lines))
     message = next(part.strip() for part in (*parts, text) if part.strip())
     message = re.sub(
-        r"no type matching (\S+) could .* from (\[.*?\])\. .*", r"\2 is no \1", message
+        r"no type matching (.+?) could .* from (\[.*?\])\. .*", r"\2 is no \1", message
     )
     return re.sub(r"^Error parsing (?:(-\S+: )|\S+: )", r"\1", message)

@@ -70,7 +70,7 @@ class PrefixError(Evaluation):
         """Measure the model and the estimators at every prefix of test prompts."""
         batch = data.examples(task, "test", seed, self.prompts)
         x, y, truth, scored = prompt_arrays(task, batch)
-        every = task.prefixes
+        every, prefixes = task.prefixes, self.sized(task).prefixes
 
         def errors(predicted):
             return relative_error(predicted, truth, scored).tolist()
@@ -87,8 +87,8 @@ class PrefixError(Evaluation):
         title = f"error = MSE on y_q / Var(y_q) after n examples, {len(x):,} fresh prompts"
         return Result(
             title,
-            [f"n={n}" for n in self.prefixes],
-            {name: [row[every.index(n)] for n in self.prefixes] for name, row in rows.items()},
+            [f"n={n}" for n in prefixes],
+            {name: [row[every.index(n)] for n in prefixes] for name, row in rows.items()},
             {"error": draw_curves(every, rows, title, x.shape[-1])},
         )
 

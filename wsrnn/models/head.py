@@ -86,7 +86,7 @@ class Head:
 
     final: Annotated[Final, choice(lambda: FINALS)] | None = None
     """None leaves the mean as it is."""
-    scale: Scale | None = None
+    scale: Annotated[Scale, choice(lambda: (Scale,))] | None = None
     """None predicts the mean alone."""
 
     def outputs(self, d_out: int) -> int:

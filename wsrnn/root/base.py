@@ -39,10 +39,20 @@ class Root(ABC):
 
     __dataclass_fields__: ClassVar[dict[str, Field[Any]]]  # subclasses are dataclasses
 
-    reads_query_alone: ClassVar[bool] = False
-    """Whether z_t must be the input alone, without time or encoding (linear solvers)."""
-    predicts_scale: ClassVar[bool] = True
-    """Whether the outputs may include a scale for each mean."""
+    @property
+    def reads_query_alone(self) -> bool:
+        """Whether z_t must be the input alone, without time or encoding (linear solvers)."""
+        return False
+
+    @property
+    def reads_moments(self) -> bool:
+        """Whether theta must be sums of the products of a token's entries, and their count."""
+        return False
+
+    @property
+    def predicts_scale(self) -> bool:
+        """Whether the outputs may include a scale for each mean."""
+        return True
 
     def sized(self, query: int, targets: int, noise: float) -> "Root":
         """The root with every size that is None filled in by its rule.

@@ -35,6 +35,7 @@ class Evidence(Root):
     """K."""
 
     reads_query_alone = True
+    reads_moments = True
     predicts_scale = False
 
     def __post_init__(self):

@@ -1,7 +1,7 @@
 """A root that is a formula: physics, or any other function, of an inner network's outputs."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
 import jax
@@ -47,6 +47,20 @@ class Formula(Root):
     def name(self) -> str:
         """Of the function, for messages."""
         return getattr(self.formula, "__name__", type(self.formula).__name__)
+
+    @property
+    def reads_query_alone(self):
+        """That of the inner network."""
+        return self.inner.reads_query_alone
+
+    @property
+    def reads_moments(self):
+        """That of the inner network."""
+        return self.inner.reads_moments
+
+    def sized(self, query, targets, noise):
+        """With the sizes of the inner network filled in."""
+        return replace(self, inner=self.inner.sized(query, targets, noise))
 
     def blocks(self, d_in, d_out):
         """Those of the inner network."""

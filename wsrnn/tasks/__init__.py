@@ -31,13 +31,15 @@ class Task(ABC):
     """What a task promises. Subclasses are frozen dataclasses, picklable and cheap to make.
 
     `d_in` and `d_out` are channel counts (d_out is the number of classes under cross_entropy),
-    `length` is T, and `loss` names an entry of `wsrnn.metrics.LOSSES`.
+    `length` is T, and `loss` names an entry of `wsrnn.metrics.LOSSES`. `noise`, for sizes by rule,
+    is the variance of the noise on the targets in the tokens, where the task knows it.
     """
 
     d_in: int
     d_out: int
     length: int
     loss: Loss
+    noise: float = 0.0
     endless = False  # whether its splits have no end
     answers_in_tokens = False  # whether inputs[t] holds targets[t]: only to be read before written
 

@@ -1,14 +1,14 @@
 """Few-shot classification: Gaussian classes, from the labelled examples of a prompt."""
 
 from abc import abstractmethod
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Literal
 
 import numpy as np
 
 from wsrnn.literals import check_literals
-from wsrnn.tasks import Batch, Loss, Split, clock
+from wsrnn.tasks import Batch, Split, clock
 from wsrnn.tasks.drawn import Drawn, Raw, choose
 
 Layout = Literal["read_before_write", "joint_masked"]
@@ -28,7 +28,7 @@ class FewShot(Drawn):
     layout: Layout = "read_before_write"
     """read_before_write: tokens (x_t, label_t), step t is scored from the t tokens before it and
     x_t. joint_masked: n tokens (x_t, label_t) and (x_q, 0), scored at the last."""
-    loss: Loss = field(default="cross_entropy", init=False)
+    loss = "cross_entropy"
 
     def __post_init__(self):
         check_literals(self)

@@ -1,12 +1,12 @@
 """New linear systems, each to be identified from its own states."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
 from wsrnn.literals import check_literals
-from wsrnn.tasks import Batch, Loss, clock
+from wsrnn.tasks import Batch, clock
 from wsrnn.tasks.drawn import Drawn, Raw
 
 Layout = Literal["states", "pairs"]
@@ -33,7 +33,7 @@ class LinearSystem(Drawn):
     """Coordinates that are seen; None shows all."""
     layout: Layout = "states"
     """states: tokens s_t. pairs: tokens (s_t, s_{t+1}), for models that read before they write."""
-    loss: Loss = field(default="mse", init=False)
+    loss = "mse"
 
     def __post_init__(self):
         check_literals(self)

@@ -13,7 +13,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from wsrnn.literals import check_literals
-from wsrnn.tasks import Batch, Loss, Split, clock
+from wsrnn.tasks import Batch, Split, clock
 from wsrnn.tasks.drawn import Drawn, Raw, draw
 from wsrnn.tasks.shifts import SHIFTS, ShiftName
 
@@ -93,7 +93,7 @@ class Prompts(Drawn):
     curriculum: Curriculum = field(default_factory=Curriculum)
     shift: ShiftName = "none"
     """How prompts differ from those of training: a name in `wsrnn.tasks.shifts`."""
-    loss: Loss = field(default="mse", init=False)
+    loss = "mse"
 
     def __post_init__(self):
         name = type(self).__name__

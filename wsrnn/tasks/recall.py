@@ -1,13 +1,13 @@
 """Associative recall: pairs of keys and values, then queries that are keys seen before."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal
 
 import numpy as np
 
 from wsrnn.literals import check_literals
-from wsrnn.tasks import Batch, Loss, clock
+from wsrnn.tasks import Batch, clock
 from wsrnn.tasks.drawn import Drawn, Raw, choose
 
 Layout = Literal["read_before_write", "joint_masked"]
@@ -34,7 +34,7 @@ class VectorRecall(Drawn):
     layout: Layout = "joint_masked"
     """joint_masked: tokens (k, v), then (query, 0). read_before_write: (query, v), for models that
     read before they write."""
-    loss: Loss = field(default="mse", init=False)
+    loss = "mse"
 
     def __post_init__(self):
         check_literals(self)
@@ -122,7 +122,7 @@ class Mqar(Drawn):
     """Signs in the code of a token."""
     code_seed: int = 0
     """Which codes."""
-    loss: Loss = field(default="cross_entropy", init=False)
+    loss = "cross_entropy"
 
     def __post_init__(self):
         if self.pairs < 1 or 4 * self.pairs > self.length:

@@ -40,25 +40,29 @@ class PeerConfig(ModelConfig):
         """Whether step t sees of its own token the query part alone."""
         return self.layout == "read_before_write"
 
-    def features(self, d_in: int, d_out: int) -> int:
-        """Channels that the model sees at each step; ValueError if the layout has no query."""
-        query = d_in - d_out if self.reads_before_writing else 0
-        if self.reads_before_writing and query < 1:
+    def x_size(self, d_in: int, d_out: int) -> int:
+        """Channels of x_t, a token or its query; ValueError if the layout has no query."""
+        x = d_in - d_out * self.reads_before_writing
+        if x < 1:
             raise ValueError(
                 f"layout read_before_write needs tokens of a query and its d_out values: "
                 f"d_in {d_in} leaves no query beside d_out {d_out}"
             )
-        return d_in + query + self.read_time
+        return x
+
+    def features(self, d_in: int, d_out: int) -> int:
+        """Channels that the model sees at each step; ValueError if the layout has no query."""
+        x = self.x_size(d_in, d_out)
+        return (d_in + x if self.reads_before_writing else d_in) + self.read_time
 
     def token_size(self, d_in: int, d_out: int) -> int:
         """Of these, the channels that may be written: a token, and the time."""
-        self.features(d_in, d_out)
+        self.x_size(d_in, d_out)
         return d_in + self.read_time
 
     def query_size(self, d_in: int, d_out: int) -> int:
         """And those that the state may be read at: the token or its query, and the time."""
-        self.features(d_in, d_out)
-        return (d_in - d_out if self.reads_before_writing else d_in) + self.read_time
+        return self.x_size(d_in, d_out) + self.read_time
 
 
 class Peer(Model):

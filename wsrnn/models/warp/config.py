@@ -31,7 +31,7 @@ from wsrnn.recurrence import (
     Transition,
     plans,
 )
-from wsrnn.root import ROOTS, Evidence, Mlp, Network, Root
+from wsrnn.root import ROOTS, Mlp, Network, Root
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class WarpConfig(ModelConfig):
     """The form of B."""
     query: Query = field(default_factory=Query)
     """What the root network is evaluated at."""
-    features: Features | None = None
+    features: Annotated[Features, choice(lambda: (Features,))] | None = None
     """Learned features in place of x, in tokens and queries (layout read_before_write only)."""
     drive: Literal["difference", "value"] = "difference"
     """difference: u_t = x_t - x_{t-1} (the paper's; u_0 = 0, since theta_0 may depend on x_0).
@@ -118,15 +118,15 @@ class WarpConfig(ModelConfig):
             self.query.inputs_alone and self.reads_before_writing
         ):
             raise ValueError(
-                f"root {root} multiplies its solution with the query and nothing else: set layout "
-                "read_before_write, query.inputs True, query.time False and query.waves None"
+                f"root {root} reads the query and nothing else: set layout read_before_write, "
+                "query.inputs True, query.time False and query.waves None"
             )
         if self.uncertain and not self.root.predicts_scale:
             raise ValueError(f"root {root} predicts no scale: set head.scale None")
         sums = isinstance(self.write, Direct) and isinstance(self.transition, Identity)
-        if isinstance(self.root, Evidence) and not (sums and isinstance(self.lift, Moments)):
+        if self.root.reads_moments and not (sums and isinstance(self.lift, Moments)):
             raise ValueError(
-                "root Evidence needs sums of products: set lift Moments, write Direct and "
+                f"root {root} needs sums of products: set lift Moments, write Direct and "
                 "transition Identity"
             )
 
@@ -141,14 +141,25 @@ class WarpConfig(ModelConfig):
         return self.layout == "read_before_write"
 
     def sized(self, task):
+        """See `sized_for`."""
+        return self.sized_for(task.d_in, task.d_out, task.noise)
+
+    def sized_for(self, d_in: int, d_out: int, noise: float) -> "WarpConfig":
         """Sizes of the root by the task's, then those of the lift by the root's."""
-        query = task.d_in - task.d_out * self.reads_before_writing
-        root = self.root.sized(query, task.d_out, getattr(task, "noise", 0.0))
-        config = replace(self, root=root)
+        config = replace(self, root=self.root.sized(self.x_size(d_in, d_out), d_out, noise))
         if self.lift is None:
             return config
-        written = config.network(task.d_in, task.d_out).written
-        return replace(config, lift=self.lift.sized(written))
+        return replace(config, lift=self.lift.sized(config.network(d_in, d_out).written))
+
+    def x_size(self, d_in: int, d_out: int) -> int:
+        """Channels of x_t, a token or its query; ValueError if the layout has no query."""
+        x = d_in - d_out * self.reads_before_writing
+        if x < 1:
+            raise ValueError(
+                f"layout read_before_write needs tokens of a query and its d_out targets: "
+                f"d_in {d_in} leaves no query beside d_out {d_out}"
+            )
+        return x
 
     def token(self, d_in: int) -> int:
         """Channels of a token whose x has given way to its features."""
@@ -159,32 +170,26 @@ class WarpConfig(ModelConfig):
 
         Raises ValueError, with the cure, for sizes that the layout or the root cannot have.
         """
-        query = d_in - d_out if self.reads_before_writing else d_in
-        if query < 1:
-            raise ValueError(
-                f"layout read_before_write needs tokens of a query and its d_out targets: "
-                f"d_in {d_in} leaves no query beside d_out {d_out}"
-            )
+        x = self.x_size(d_in, d_out)
         if self.residual and d_in != d_out:
             raise ValueError(
                 f"residual adds the input to the output, so they must be of one size: d_in is "
                 f"{d_in}, d_out {d_out}; set residual False"
             )
-        return Network(self.root, self.query.size(self.token(query)), self.head.outputs(d_out))
+        return Network(self.root, self.query.size(self.token(x)), self.head.outputs(d_out))
 
     def channels(self, network: Network, d_in: int, d_out: int) -> int:
-        """Channels of the drive; ValueError if the lift has too few of them for a direct write."""
+        """Channels of the drive; ValueError for a direct write of too few, or too many learned."""
         token = self.token(d_in)
         channels = self.lift.channels(token, d_out) if self.lift else token
         if not isinstance(self.write, Direct):
             return channels
-        # What is learned has no part that could be left out.
-        exact = self.lift is not None and self.lift.resizable and channels != network.written
-        if exact or channels < network.written:
+        spare = self.lift.spare(token, d_out) if self.lift else channels
+        if not 0 <= channels - network.written <= spare:
             raise ValueError(
                 f"write Direct adds channels to the first {network.written} weights, and the lift "
-                f"has {channels}: set write Matrix, or a lift of {network.written} channels (Outer "
-                "has size squared)"
+                f"has {channels}: set write Matrix, or a lift of {network.written} channels, such "
+                "as Outer with size None"
             )
         return network.written
 

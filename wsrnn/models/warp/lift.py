@@ -8,7 +8,6 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -28,9 +27,6 @@ class Lift(ABC):
     ``LIFTS``) or in an experiment file. It acts before the recurrence, so all modes can execute it.
     """
 
-    resizable: ClassVar[bool] = True
-    """Whether the number of channels is an option, rather than given by the token's size."""
-
     def sized(self, written: int) -> "Lift":
         """The lift with a size that is None filled in, for a root with so many written weights."""
         return self
@@ -38,6 +34,10 @@ class Lift(ABC):
     @abstractmethod
     def channels(self, d_in: int, d_out: int) -> int:
         """C, the size of a lifted token; the last d_out of a token's d_in channels may be y_t."""
+
+    def spare(self, d_in: int, d_out: int) -> int:
+        """How many of the last channels may be left out, with no learned unit then without use."""
+        return 0
 
     @abstractmethod
     def build(self, d_in: int, d_out: int, *, rngs: nnx.Rngs) -> LiftModule:
@@ -96,45 +96,60 @@ class LowRankLift(Lift):
 
     def build(self, d_in, d_out, *, rngs):
         """Two linear maps."""
-        return Products(d_in, self.size, outer=False, rngs=rngs)
+        return Products(d_in, self.size, self.size, outer=False, rngs=rngs)
 
 
 @dataclass(frozen=True)
 class Outer(Lift):
     """V = (U x + a) (V x + b)^T, row by row: what linear attention adds to its state."""
 
-    size: int | None = None
-    """Rows and columns of the outer product, size^2 channels; None is as many as the written
-    weights of the root are the square of."""
+    size: int | tuple[int, int] | None = None
+    """Rows and columns of the outer product, or one number for both; None is as few as have a
+    product for each written weight of the root."""
 
     def __post_init__(self):
-        if self.size is not None:
-            check_positive(self, "size")
+        if self.size is not None and min(self.shape) < 1:
+            raise ValueError(f"Outer needs sizes of at least 1, got size {self.size}")
 
-    def sized(self, written):
-        """The root of the written weights, rounded down."""
-        return self if self.size is not None else replace(self, size=math.isqrt(written))
-
-    def channels(self, d_in, d_out):
-        """All products; ValueError for an open size."""
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns; ValueError for an open size."""
         if self.size is None:
             raise ValueError(
-                "lift Outer has a size of None, which only an experiment fills in: set it"
+                "lift Outer has a size of None, which only an experiment fills in from its task: "
+                "set it"
             )
-        return self.size**2
+        return self.size if isinstance(self.size, tuple) else (self.size, self.size)
+
+    def sized(self, written):
+        """The square of the written weights, without the rows that it would not need."""
+        if self.size is not None:
+            return self
+        columns = math.ceil(math.sqrt(written))
+        rows = math.ceil(written / columns)
+        return replace(self, size=columns if rows == columns else (rows, columns))
+
+    def channels(self, d_in, d_out):
+        """All products."""
+        return math.prod(self.shape)
+
+    def spare(self, d_in, d_out):
+        """All but one of the last row, if the columns have others."""
+        rows, columns = self.shape
+        return columns - 1 if rows > 1 else 0
 
     def build(self, d_in, d_out, *, rngs):
         """Two linear maps."""
-        return Products(d_in, self.size, outer=True, rngs=rngs)
+        return Products(d_in, *self.shape, outer=True, rngs=rngs)
 
 
 class Products(nnx.Module):
     """Products of two linear maps of a token: elementwise, or each with each."""
 
-    def __init__(self, d_in: int, size: int, *, outer: bool, rngs: nnx.Rngs):
+    def __init__(self, d_in: int, left: int, right: int, *, outer: bool, rngs: nnx.Rngs):
         self.outer = outer
-        self.left = nnx.Linear(d_in, size, precision=PRECISION, rngs=rngs)
-        self.right = nnx.Linear(d_in, size, precision=PRECISION, rngs=rngs)
+        self.left = nnx.Linear(d_in, left, precision=PRECISION, rngs=rngs)
+        self.right = nnx.Linear(d_in, right, precision=PRECISION, rngs=rngs)
 
     def __call__(self, x: Float[Array, "*N D"]) -> Float[Array, "*N C"]:
         """The products."""
@@ -148,11 +163,13 @@ class Products(nnx.Module):
 class Bilinear(Lift):
     """(x x^T, y x^T, x, y) of a token (x, y) with d_out targets y. Nothing is learned."""
 
-    resizable = False
-
     def channels(self, d_in, d_out):
         """Products with every entry of x, and the token."""
         return (d_in - d_out + 1) * d_in
+
+    def spare(self, d_in, d_out):
+        """Any: nothing is learned."""
+        return self.channels(d_in, d_out)
 
     def build(self, d_in, d_out, *, rngs):
         """For tokens that hold an x."""
@@ -181,11 +198,13 @@ class ProductsWithX(nnx.Module):
 class Moments(Lift):
     """(a_i a_j for i <= j, 1) of a token a: every product once, and a count. Nothing is learned."""
 
-    resizable = False
-
     def channels(self, d_in, d_out):
         """An upper triangle and 1."""
         return d_in * (d_in + 1) // 2 + 1
+
+    def spare(self, d_in, d_out):
+        """Any: nothing is learned."""
+        return self.channels(d_in, d_out)
 
     def build(self, d_in, d_out, *, rngs):
         """Nothing to choose."""

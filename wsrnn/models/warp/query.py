@@ -1,9 +1,12 @@
 """z_t, the input of the root network: time, positional encoding, current input."""
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
+
+from wsrnn.choices import choice
 
 
 @dataclass(frozen=True)
@@ -36,7 +39,7 @@ class Query:
 
     time: bool = True
     """tau_t, the paper's."""
-    waves: Waves | None = None
+    waves: Annotated[Waves, choice(lambda: (Waves,))] | None = None
     """A positional encoding of the step."""
     inputs: bool = False
     """The current input x_t (its query part in the layout read_before_write)."""

@@ -12,7 +12,7 @@ token, as in selective state-space models (Gu & Dao 2023); by an associative sca
 """
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Literal
 
 import jax
@@ -46,6 +46,12 @@ class DeltaWarpConfig(PeerConfig):
             raise ValueError(
                 "psi Bilinear multiplies with targets, and psi sees x alone: set another lift"
             )
+
+    def sized(self, task):
+        """As many features as x has products with itself."""
+        if self.psi is None:
+            return self
+        return replace(self, psi=self.psi.sized(self.x_size(task.d_in, task.d_out) ** 2))
 
     def build(self, d_in: int, d_out: int, *, rngs: nnx.Rngs) -> "DeltaWarp":
         """A fresh model; raises ValueError if d_in leaves no query."""
@@ -112,6 +118,19 @@ class SelectiveConfig(PeerConfig):
         if not self.input_scale > 0:
             raise ValueError(f"input_scale must be above 0, got {self.input_scale}")
 
+    def sized(self, task):
+        """Sizes of the root by the task's, then those of the lift by the root's."""
+        x = self.x_size(task.d_in, task.d_out)
+        config = replace(self, root=self.root.sized(x, task.d_out, task.noise))
+        if self.lift is None:
+            return config
+        written = config.network(task.d_in, task.d_out).size
+        return replace(config, lift=self.lift.sized(written))
+
+    def network(self, d_in: int, d_out: int) -> Network:
+        """The root network for a task of these sizes."""
+        return Network(self.root, self.query_size(d_in, d_out), self.head.outputs(d_out))
+
     def build(self, d_in: int, d_out: int, *, rngs: nnx.Rngs) -> "SelectiveWarp":
         """A fresh model; raises ValueError if the layout does not fit d_in and d_out."""
         return SelectiveWarp(self, d_in, d_out, rngs=rngs)
@@ -123,7 +142,7 @@ class SelectiveWarp(Peer):
     def __init__(self, config: SelectiveConfig, d_in: int, d_out: int, *, rngs: nnx.Rngs):
         super().__init__(config, d_in, d_out, width=None, rngs=rngs)
         token = config.token_size(d_in, d_out)
-        self.network = Network(config.root, config.query_size(d_in, d_out), self.raw)
+        self.network = config.network(d_in, d_out)
         self.lift = config.lift.build(token, d_out, rngs=rngs) if config.lift else None
         channels = config.lift.channels(token, d_out) if config.lift else token
         size = self.network.size

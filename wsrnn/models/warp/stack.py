@@ -5,7 +5,7 @@ below with B = 0 is a root network applied to each token, so a learned lift; wit
 binds neighbouring tokens. Every layer is a linear recurrence and keeps its convolution.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from flax import nnx
 
@@ -72,6 +72,11 @@ class StackConfig(ModelConfig):
     def reads_before_writing(self):
         """The last layer's: the outputs for a token are written with it."""
         return self.last.reads_before_writing
+
+    def sized(self, task):
+        """Those of the last layer, and of the ones below as the first of them needs."""
+        below = self.below.sized_for(task.d_in, self.channels, task.noise)
+        return replace(self, below=below, last=self.last.sized(task))
 
     def build(self, d_in: int, d_out: int, *, rngs: nnx.Rngs) -> "Stack":
         """A fresh stack."""
