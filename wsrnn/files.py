@@ -92,13 +92,13 @@ class Csv(NamedTuple):
         wanted = [self.names.index(name) for name in names]
         return [[row[i] for i in wanted] for row in self.rows]
 
-    def numbers(self, names: Sequence[str]) -> Float[np.ndarray, "rows columns"]:
+    def numbers(self, names: Sequence[str]) -> Float[np.ndarray, "R C"]:
         """Return columns as float64; what float32 cannot hold is refused, as NaN is."""
         cells = self.columns(names)
         try:
             table = np.array(cells, np.float64)
         except ValueError:
-            table = np.array([[float(c) if is_number(c) else np.nan for c in r] for r in cells])
+            table = np.array([[float(c) if _is_number(c) else np.nan for c in r] for r in cells])
         bad = unfit(table)
         if len(bad):
             row, column = bad[0]
@@ -109,10 +109,10 @@ class Csv(NamedTuple):
             )
         return table
 
-    def times(self, name: str) -> Shaped[np.ndarray, " rows"]:
+    def times(self, name: str) -> Shaped[np.ndarray, " R"]:
         """Return a column of numbers as float64, or one of ISO dates as datetime64 (UTC)."""
         cells = [cell for (cell,) in self.columns([name])]
-        if is_number(cells[0]):
+        if _is_number(cells[0]):
             return self.numbers([name])[:, 0]
         dates = []
         for cell, line in zip(cells, self.lines, strict=True):
@@ -140,7 +140,8 @@ class Csv(NamedTuple):
         if len(bad):
             i = bad[0]
             (last,), (this,) = self.columns([name])[i : i + 2]
-            wrong, cure = "is not one step after", "fill or cut what is missing or too much"
+            wrong = f"is not one step of {step.astype(object)} after"
+            cure = "fill what is missing, drop what is too much"
             if fallen[i]:
                 wrong, cure = "is not later than", "sort by time, oldest first, each time once"
             raise UserError(
@@ -170,9 +171,9 @@ def read_csv(path: Path) -> Csv:
             'quotes, and write a quote within quotes as ""'
         ) from None
     while rows and not any(map(str.strip, rows[-1])):
-        rows.pop()  # empty lines at the end
+        del rows[-1], lines[-1]  # empty lines at the end
     names = [name.strip() for name in rows[0]] if rows else []
-    for row, line in zip(rows, lines, strict=False):
+    for row, line in zip(rows, lines, strict=True):
         if not row:
             raise UserError(f"{path} line {line} is empty; remove it")
         if len(row) != len(names):
@@ -180,7 +181,7 @@ def read_csv(path: Path) -> Csv:
                 f"{path} line {line} has {len(row)} cells, the first row has {len(names)}; fill or "
                 "drop it, quote cells that hold a comma, and write decimal points"
             )
-    if all(map(is_number, names)):
+    if all(map(_is_number, names)):
         names = [str(i + 1) for i in range(len(names))]
     else:
         rows, lines = rows[1:], lines[1:]
@@ -189,16 +190,16 @@ def read_csv(path: Path) -> Csv:
     twice = [name for i, name in enumerate(names) if name in names[:i]]
     if twice:
         raise UserError(f"{path} line 1 has several columns named {twice[0]!r}; rename or drop one")
-    return Csv(path, names, rows, lines[: len(rows)])
+    return Csv(path, names, rows, lines)
 
 
-def unfit(array: Shaped[np.ndarray, "*shape"]) -> Int[np.ndarray, "found axes"]:
+def unfit(array: Shaped[np.ndarray, "..."]) -> Int[np.ndarray, "found axes"]:
     """Return the places of what is not a finite number in float32."""
     with np.errstate(over="ignore"):
         return np.argwhere(~np.isfinite(array.astype(np.float32)))
 
 
-def is_number(cell: str) -> bool:
+def _is_number(cell: str) -> bool:
     """Whether a cell can be read as a number."""
     try:
         float(cell)
@@ -212,7 +213,7 @@ def _text(path: Path) -> str:
     if raw.startswith((b"\xff\xfe", b"\xfe\xff")):
         raise UserError(f"{path} is UTF-16 text; save it as UTF-8")
     if b"\0" in raw:
-        line = raw.count(b"\n", 0, raw.index(b"\0")) + 1
+        line = len(raw[: raw.index(b"\0") + 1].splitlines())
         raise UserError(
             f"{path} line {line} holds a zero byte: it is UTF-16 text, or no text but a "
             "spreadsheet or something packed; save it as a csv in UTF-8"
@@ -220,11 +221,11 @@ def _text(path: Path) -> str:
     try:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        byte = raw[error.start]
-        line = raw.count(b"\n", 0, error.start) + 1
+        line = len(raw[: error.start + 1].splitlines())
+        byte = raw[error.start : error.start + 1]
         raise UserError(
-            f"{path} line {line} is not UTF-8 text: its byte {byte:#x} is {chr(byte)!r} in "
-            "latin-1; save it as UTF-8"
+            f"{path} line {line} is not UTF-8 text: its byte 0x{byte.hex()} is "
+            f"{byte.decode('cp1252', 'replace')!r} in latin-1 (Windows-1252); save it as UTF-8"
         ) from None
 
 
@@ -248,9 +249,9 @@ def _check_separator(path: Path, text: str) -> None:
 def _cure(cell: str) -> str:
     """What to do about a cell that is no number of float32."""
     if ";" in cell or "\t" in cell:
-        return "separate cells by commas, not by ';' or tabs"
+        return "separate cells by commas, not by ';' or tabs, and write decimal points"
     if "," in cell:
         return "write a decimal point, and thousands without separators"
-    if is_number(cell) and any(map(str.isdigit, cell)):
+    if _is_number(cell) and any(map(str.isdigit, cell)):
         return "it is beyond 3.4e38: write the column in a larger unit"
     return "fill or drop that row, or the column if it holds text"

@@ -27,9 +27,9 @@ def read_sequences(path: Path, d_in: int) -> Sequences:
     """Return the sequences of an npz (`inputs`, maybe `times`) or a long csv (id, t, ...).
 
     The csv has one row a step, its channels in the columns beside id and t; t is a number or an ISO
-    date, and rows are sorted by it in each id. npz times are taken as they are; without them, and for a csv, tau = t / (T - 1) runs
-    from 0 to 1 over each sequence. Raises UserError for anything that does not fit, naming the
-    place.
+    date, and rows are sorted by it in each id. npz times are taken as they are; without them, and
+    for a csv, tau = t / (T - 1) runs from 0 to 1 over each sequence. Raises UserError for anything
+    that does not fit, naming the place.
     """
     path = Path(path)
     if not path.is_file():
@@ -78,13 +78,12 @@ def _from_npz(path: Path) -> Sequences:
 
 def _from_csv(path: Path) -> Sequences:
     csv = read_csv(path)
+    keys, stamps = zip(*csv.columns(["id", "t"]), strict=True)
     channels = [name for name in csv.names if name not in ("id", "t")]
     if not channels:
         raise UserError(f"{path} has no channel beside id and t")
-    owner = np.array([name for (name,) in csv.columns(["id"])])
     times, table = csv.times("t"), csv.numbers(channels)
-    ids = list(dict.fromkeys(owner.tolist()))
-    series = []
+    ids, owner, series = list(dict.fromkeys(keys)), np.array(keys), []
     for name in ids:
         rows = np.flatnonzero(owner == name)
         rows = rows[np.argsort(times[rows], kind="stable")]
@@ -93,8 +92,7 @@ def _from_csv(path: Path) -> Sequences:
             first, second = rows[again[0] :][:2]
             raise UserError(
                 f"{path} line {csv.lines[second]}: id {name} has several rows at t = "
-                f"{csv.rows[second][csv.names.index('t')]} (one is line {csv.lines[first]}); drop "
-                "or rename one"
+                f"{stamps[second]}, another on line {csv.lines[first]}; drop one"
             )
         series.append(table[rows])
     lengths = np.array([len(own) for own in series])

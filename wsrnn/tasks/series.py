@@ -26,7 +26,7 @@ class Ett(Task):
     part before; all are scaled to the mean and standard deviation of the training rows alone. y_t
     is scored on x_{t+1}. Beyond the context the inputs hold its last row, so nothing unknown is
     seen, the difference drive is zero there, and T = context + horizon - 1; only forecasts are
-    scored.
+    scored. The column date must rise by one step, and every channel vary over the training rows.
     """
 
     name: Literal["ETTh1", "ETTh2", "ETTm1", "ETTm2"] = "ETTh1"
@@ -68,7 +68,8 @@ class Ett(Task):
         if len(table) < last:
             raise UserError(f"{path} has {len(table)} rows, the {split} part ends at row {last}")
         known = table[: MONTHS["train"][1] * month]
-        constant = np.flatnonzero(np.ptp(known, 0) == 0)
+        rounding = 1e-12 * np.abs(known).max(0)
+        constant = np.flatnonzero(np.ptp(known, 0) <= rounding)
         if len(constant):
             raise UserError(
                 f"{path}, column {CHANNELS[constant[0]]}: it is {known[0, constant[0]]:g} in all "
@@ -101,7 +102,7 @@ def _read(path: Path, step: np.timedelta64) -> np.ndarray:
     found = csv.step("date")
     if isinstance(found, np.timedelta64) and found != step:
         raise UserError(
-            f"{path} has a row every {found.astype('m8[s]')}, {path.name} one every {step}: "
-            f"get it from {SOURCE}"
+            f"{path} has its rows {found.astype(object)} apart, not {step.astype(object)} as its "
+            f"name says; get it from {SOURCE}"
         )
     return csv.numbers(CHANNELS)

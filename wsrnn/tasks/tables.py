@@ -139,12 +139,11 @@ def _read(path: Path, target: str | None) -> np.ndarray:
     csv = read_csv(path)
     last = csv.names[-1] if target is None else target
     inputs = [name for name in csv.names if name != last]
-    table = csv.numbers([*inputs, last])
     if not inputs:
         raise UserError(
             f"{path} has one column: a table needs inputs and a target, separated by commas"
         )
-    return table
+    return csv.numbers([*inputs, last])
 
 
 @dataclass(frozen=True)
