@@ -78,7 +78,7 @@ def _from_npz(path: Path) -> Sequences:
 
 def _from_csv(path: Path) -> Sequences:
     csv = read_csv(path)
-    keys, stamps = zip(*csv.columns(["id", "t"]), strict=True)
+    keys, stamps = csv.columns(["id", "t"])
     channels = [name for name in csv.names if name not in ("id", "t")]
     if not channels:
         raise UserError(f"{path} has no channel beside id and t")

@@ -68,8 +68,7 @@ class Ett(Task):
         if len(table) < last:
             raise UserError(f"{path} has {len(table)} rows, the {split} part ends at row {last}")
         known = table[: MONTHS["train"][1] * month]
-        rounding = 1e-12 * np.abs(known).max(0)
-        constant = np.flatnonzero(np.ptp(known, 0) <= rounding)
+        constant = np.flatnonzero(np.ptp(known, 0) == 0)
         if len(constant):
             raise UserError(
                 f"{path}, column {CHANNELS[constant[0]]}: it is {known[0, constant[0]]:g} in all "
