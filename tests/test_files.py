@@ -19,7 +19,7 @@ def write(path, content):
     [
         (
             '"a\r\nx","b ""q"""\r\n"1,5"," 2"\r\n',
-            ["a\r\nx", 'b "q"'],
+            ["a x", 'b "q"'],
             [["1,5", " 2"]],
             [3],
         ),
@@ -74,7 +74,10 @@ def test_what_is_no_csv_is_named_for_what_it_is(tmp_path, content, message):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ('"a\nx",b\n1,2\n3,red\n', "line 4, column b: 'red' is not a finite number .* fill or dr"),
+        (
+            '"a\nx",b\n1,2\nred,3\n',
+            "line 4, column a x: 'red' is not a finite number .* fill or dr",
+        ),
         ("a,b\n1,2\n3,1e39\n", "line 3, column b: '1e39' .* in float32; it is beyond 3.4e38: wr"),
         ("a,b\n1,2\n-1e400,3\n", "line 3, column a: '-1e400' .* it is beyond 3.4e38"),
         ("1,2\n3,4e38\n", "line 2, column 2: '4e38' .* it is beyond 3.4e38"),
@@ -118,10 +121,14 @@ def test_sequences_are_sorted_by_times_with_any_steps(tmp_path, times):
     ("rows", "message"),
     [
         ("a,0,1\na,1,1e39", "line 3, column x: '1e39' is not a finite number in float32"),
-        ("a,0,1\nb,0,1\na,0.0,2", "line 4: id a has several rows at t = 0.0, another on line 2"),
+        ("a,0,1\nb,0,1\na,0.0,2", "line 4: id 'a' has several rows at t = 0.0, another on line 2"),
         (
             "a,2020-10-25T02:30+02:00,1\na,2020-10-25T00:30Z,1",
-            r"line 3: id a has several rows at t = 2020-10-25T00:30Z, another on line 2; drop one",
+            r"line 3: id 'a' has several rows at t = 2020-10-25T00:30Z, another on line 2; drop",
+        ),
+        (
+            '"a\nb",0,1\n"a\nb",0,2',
+            r"line 4: id 'a\\nb' has several rows at t = 0, another on line 2",
         ),
         ("a,0,1\na,nan,2", "line 3, column t: 'nan' is not a finite"),
         ("a,noon,1", "line 2, column t: 'noon' is not a time; write ISO"),

@@ -76,7 +76,7 @@ class Csv(NamedTuple):
 
     path: Path
     names: list[str]
-    """Of the columns: 1, 2, ... where the file has no line of names."""
+    """Of the columns, line breaks as spaces; 1, 2, ... where the file has no line of names."""
     rows: list[list[str]]
     lines: list[int]
     """Where each row starts, counted as an editor does: cells may hold line breaks."""
@@ -173,7 +173,7 @@ def read_csv(path: Path) -> Csv:
         ) from None
     while rows and not any(map(str.strip, rows[-1])):
         del rows[-1], lines[-1]  # empty lines at the end
-    names = [name.strip() for name in rows[0]] if rows else []
+    names = [" ".join(name.splitlines()).strip() for name in rows[0]] if rows else []
     for row, line in zip(rows, lines, strict=True):
         if not row:
             raise UserError(f"{path} line {line} is empty; remove it")

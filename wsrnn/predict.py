@@ -91,7 +91,7 @@ def _from_csv(path: Path) -> Sequences:
         if len(again):
             first, second = rows[again[0] :][:2]
             raise UserError(
-                f"{path} line {csv.lines[second]}: id {name} has several rows at t = "
+                f"{path} line {csv.lines[second]}: id {name!r} has several rows at t = "
                 f"{stamps[second]}, another on line {csv.lines[first]}; drop one"
             )
         series.append(table[rows])
