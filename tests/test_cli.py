@@ -738,9 +738,11 @@ def test_bad_files_for_predict(run, trained, tmp_path):
         (text(tmp_path / "a.csv", "id,x,y,z\n1,2,3,4\n"), ["no column t", "id, x, y, z"]),
         (text(tmp_path / "b.csv", "id,t,x,y,z\na,0,1,2,3\na,1,1,,3\n"), ["line 3", "column y"]),
         (text(tmp_path / "c.csv", "id,t,x,y,z\na,0,1,2\n"), ["line 2 has 4 cells"]),
+        (text(tmp_path / "f.csv", "id,t,x,y,z\na,0,1,2,1e39\n"), ["line 2", "column z: '1e39'"]),
+        (text(tmp_path / "g.csv", "id;t;x;y;z\na;0;1,5;2;3\n"), ["by ';' and has decimal commas"]),
         (
             text(tmp_path / "e.csv", "id,t,x,y,z\na,0,1,2,3\na,0,1,2,3\n\n"),
-            ["several rows at t = 0"],
+            ["line 3: id 'a' has several rows at t = 0, another on line 2"],
         ),
         (npz(tmp_path / "g.npz", inputs=np.full((1, 4, 3), 1e300)), ["inputs[0, 0, 0] is not"]),
         (text(tmp_path / "d.csv", "id,t,x\na,0,1\n"), ["1 input channel(s)"]),

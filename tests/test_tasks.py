@@ -3,7 +3,9 @@
 import gzip
 import os
 import pickle
+from datetime import UTC
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import numpy as np
 import pytest
@@ -39,10 +41,18 @@ def write_idx(folder, part, images, rng):
     (folder / f"{part}-labels-idx1-ubyte.gz").write_bytes(packed)
 
 
-def write_ett(path, values):
-    path.parent.mkdir(exist_ok=True)
+def hours(count):
+    """Times of hourly rows, as numpy writes them."""
+    return np.datetime64("2016-07-01T00") + np.arange(count) * np.timedelta64(1, "h")
+
+
+def write_ett(path, values, dates=None):
+    """Write rows [R, 7], an hour apart unless their `dates` are given."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     lines = ["date," + ",".join(CHANNELS)]
-    lines += ["x," + ",".join(f"{v:.6f}" for v in row) for row in values]
+    dates = hours(len(values)) if dates is None else dates
+    for date, row in zip(dates, values, strict=True):
+        lines.append(f"{date}," + ",".join(f"{v:.6f}" for v in row))
     path.write_text("\n".join(lines) + "\n")
 
 
@@ -167,6 +177,9 @@ def test_truncated_gzip(tmp_path):
             "line 3, column MUFL",
         ),
         ("date," + ",".join(CHANNELS) + "\n1,1,2,3,nan,5,6,7\n", "line 2, column MULL: 'nan'"),
+        ("date," + ",".join(CHANNELS) + "\n1,1,2,3,4,5,-1e39,7\n", "line 2, column LULL: '-1e39'"),
+        ("time," + ",".join(CHANNELS) + "\n1,1,2,3,4,5,6,7\n", "no column date; its columns are t"),
+        ("date;" + ";".join(CHANNELS) + "\n1;1,5;2;3;4;5;6;7\n", "separated by ';' and has decim"),
         ("date," + ",".join(CHANNELS) + "\n1,1,2\n", "line 2 has 3 cells"),
         ("date," + ",".join(CHANNELS) + "\n", "no rows"),
     ],
@@ -175,6 +188,99 @@ def test_damaged_csv_files(tmp_path, content, message):
     damage(tmp_path / "ett" / "ETTh1.csv", content.encode())
     with pytest.raises(UserError, match=message):
         Ett(data_dir=tmp_path).dataset("train", 0)
+
+
+VALUES = np.random.default_rng(1).standard_normal((14_400, 7))
+WITH_ZONES = [
+    time.replace(tzinfo=UTC).astimezone(ZoneInfo("Europe/Berlin"))
+    for time in hours(14_400).tolist()
+]
+
+
+@pytest.mark.parametrize(
+    "dates",
+    [
+        WITH_ZONES,  # +02:00 and +01:00
+        [f"{date}Z" for date in hours(14_400)],
+        [f" {date:%Y-%m-%d %H:%M:%S.%f}" for date in hours(14_400).tolist()],
+        range(14_400),
+        [repr(0.1 * i) for i in range(14_400)],  # 0.1, 0.2, 0.30000000000000004
+        range(1_467_331_200_000, 1_519_171_200_000, 3_600_000),  # unix time in ms
+    ],
+    ids=["zones", "Z", "microseconds", "rows", "rounded", "unix"],
+)
+def test_times_that_rise_by_one_step_are_read(tmp_path, dates):
+    write_ett(tmp_path / "ett" / "ETTh1.csv", VALUES, dates)
+    found = Ett(data_dir=tmp_path).dataset("test", 0)
+    write_ett(tmp_path / "plain" / "ett" / "ETTh1.csv", VALUES)
+    plain = Ett(data_dir=tmp_path / "plain").dataset("test", 0)
+    assert len(found) == len(plain) == 2785
+    np.testing.assert_array_equal(found[7].targets, plain[7].targets)
+
+
+@pytest.mark.parametrize(
+    ("dates", "message"),
+    [
+        (
+            hours(14_400)[::-1],
+            "line 3, column date: 2018-02-20T22 is not later than 2018-02-20T23 of line 2; sort",
+        ),
+        (
+            np.delete(hours(14_401), 100),
+            "line 102, .*: 2016-07-05T05 is not one step of 1:00:00 after 2016-07-05T03 of line 1",
+        ),
+        (
+            np.delete(hours(14_401), 1),
+            "line 3, .*: 2016-07-01T02 is not one step of 1:00:00 after 2016-07-01T00 of line 2;",
+        ),
+        (
+            np.insert(hours(14_399), 7, hours(7)[-1]),
+            "line 9, .*: 2016-07-01T06 is not later than 2016-07-01T06 of line 8; sort",
+        ),
+        (
+            [*hours(14_399), "2018-02-20T22:15"],
+            "line 14401, .*: 2018-02-20T22:15 is not one step of 1:00:00 after 2018-02-20T22 of",
+        ),
+        (
+            [f"{date:%Y-%m-%d %H:%M}" for date in WITH_ZONES],  # winter time comes
+            "line 2907, .*: 2016-10-30 02:00 is not later than 2016-10-30 02:00 of line 2906",
+        ),
+        ([*range(50), *range(51, 14_401)], "line 52, .*: 51 is not one step of 1.0 after 49 of"),
+        (["nan"] * 14_400, "line 2, column date: 'nan' is not a finite number"),
+        ([*hours(14_399), ""], "line 14401, column date: '' is not a time; write ISO dates"),
+        (["01/07/2016 00:00"] * 14_400, "line 2, column date: '01/07/2016 00:00' is not a time"),
+        (
+            np.datetime64("2016-07-01T00:00") + np.arange(14_400) * np.timedelta64(15, "m"),
+            "ETTh1.csv has its rows 0:15:00 apart, not 1:00:00 as its name says; get it from",
+        ),
+    ],
+    ids=[
+        "newest first", "gap", "gap at the start", "twice", "other step at the end",
+        "daylight saving", "numbers", "nan", "empty", "not ISO", "another file",
+    ],
+)  # fmt: skip
+def test_the_line_where_times_break_their_step_is_named(tmp_path, dates, message):
+    write_ett(tmp_path / "ett" / "ETTh1.csv", VALUES, dates)
+    with pytest.raises(UserError, match=message) as error:
+        Ett(data_dir=tmp_path).dataset("test", 0)
+    assert "\n" not in str(error.value)
+
+
+def test_a_column_that_cannot_be_scaled_is_named(tmp_path):
+    constant = VALUES.copy()
+    constant[:8640, 2] = 0.1
+    write_ett(tmp_path / "ett" / "ETTh1.csv", constant)
+    with pytest.raises(UserError, match=r"column MUFL: it is 0\.1 in all 8640 rows of the train"):
+        Ett(data_dir=tmp_path).dataset("test", 0)
+
+
+def test_a_column_that_is_constant_after_training_is_read(tmp_path):
+    constant = VALUES.copy()
+    constant[8640:, 2] = 0.1
+    write_ett(tmp_path / "ett" / "ETTh1.csv", constant)
+    example = Ett(data_dir=tmp_path).dataset("test", 0)[0]
+    scaled = (0.1 - constant[:8640, 2].mean()) / constant[:8640, 2].std()
+    np.testing.assert_allclose(example.targets[:, 2], scaled, rtol=1e-4)
 
 
 def test_a_short_csv_is_refused(tmp_path):
@@ -219,4 +325,9 @@ def test_the_real_files():
     for name, rows in (("ETTh1", 2785), ("ETTm1", 11_425)):
         ds = Ett(name, data_dir=SHARED).dataset("test", 0)
         assert len(ds) == rows
-        assert np.isfinite(ds[len(ds) - 1].targets).all()
+        path = next((SHARED / "ett").glob(f"{name}.csv*"))
+        table = np.loadtxt(path, delimiter=",", skiprows=1, usecols=range(1, 8))
+        month = 30 * (96 if "m" in name else 24)
+        train, end = table[: 12 * month], table[20 * month - 191 : 20 * month]
+        scaled = (end - train.mean(0)) / train.std(0)
+        np.testing.assert_allclose(ds[len(ds) - 1].targets, scaled, rtol=1e-6, atol=1e-6)

@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 from wsrnn.errors import UserError
 from wsrnn.evaluations import in_batches
 from wsrnn.figures import Figure, finish, new_figure
-from wsrnn.files import numbers, read_csv
+from wsrnn.files import read_csv, unfit
 from wsrnn.models import Model
 from wsrnn.tasks import clock
 
@@ -26,10 +26,10 @@ class Sequences(NamedTuple):
 def read_sequences(path: Path, d_in: int) -> Sequences:
     """Return the sequences of an npz (`inputs`, maybe `times`) or a long csv (id, t, ...).
 
-    The csv has one row a step, its channels in the columns beside id and t; rows are sorted by t in
-    each id. npz times are taken as they are; without them, and for a csv, tau = t / (T - 1) runs
-    from 0 to 1 over each sequence. Raises UserError for anything that does not fit, naming the
-    place.
+    The csv has one row a step, its channels in the columns beside id and t; t is a number or an ISO
+    date, and rows are sorted by it in each id. npz times are taken as they are; without them, and
+    for a csv, tau = t / (T - 1) runs from 0 to 1 over each sequence. Raises UserError for anything
+    that does not fit, naming the place.
     """
     path = Path(path)
     if not path.is_file():
@@ -67,37 +67,34 @@ def _from_npz(path: Path) -> Sequences:
             f"{path}: `times` must be numbers {list(inputs.shape[:2])} like inputs, "
             f"it is {times.dtype} {list(times.shape)}"
         )
-    with np.errstate(over="ignore"):  # what float32 cannot hold is named below
-        inputs, times = inputs.astype(np.float32), times.astype(np.float32)
     for name, array in (("inputs", inputs), ("times", times)):
-        bad = np.argwhere(~np.isfinite(array))
+        bad = unfit(array)
         if len(bad):
             raise UserError(f"{path}: {name}{bad[0].tolist()} is not a finite number (in float32)")
     lengths = np.full(len(inputs), inputs.shape[1])
     ids = [str(i) for i in range(len(inputs))]
-    return Sequences(inputs, times, lengths, ids)
+    return Sequences(inputs.astype(np.float32), times.astype(np.float32), lengths, ids)
 
 
 def _from_csv(path: Path) -> Sequences:
-    names, rows = read_csv(path)
-    missing = [name for name in ("id", "t") if name not in names]
-    if missing or len(names) < 3:
-        lack = " and ".join(missing) or "channel beside id and t"
-        raise UserError(f"{path} has no column {lack}; its columns are {', '.join(names)}")
-    key = names.index("id")
-    table = numbers(
-        path, names, [["0" if i == key else cell for i, cell in enumerate(row)] for row in rows]
-    )
-    ids = list(dict.fromkeys(row[key] for row in rows))
-    channels = [i for i, name in enumerate(names) if name not in ("id", "t")]
-    owner = np.array([row[key] for row in rows])
-    series = []
+    csv = read_csv(path)
+    keys, stamps = csv.columns(["id", "t"])
+    channels = [name for name in csv.names if name not in ("id", "t")]
+    if not channels:
+        raise UserError(f"{path} has no channel beside id and t")
+    times, table = csv.times("t"), csv.numbers(channels)
+    ids, owner, series = list(dict.fromkeys(keys)), np.array(keys), []
     for name in ids:
-        own = table[owner == name]
-        times, counts = np.unique(own[:, names.index("t")], return_counts=True)
-        if counts.max() > 1:
-            raise UserError(f"{path}: id {name} has several rows at t = {times[counts.argmax()]:g}")
-        series.append(own[np.argsort(own[:, names.index("t")], kind="stable")][:, channels])
+        rows = np.flatnonzero(owner == name)
+        rows = rows[np.argsort(times[rows], kind="stable")]
+        again = np.flatnonzero(times[rows[1:]] == times[rows[:-1]])
+        if len(again):
+            first, second = rows[again[0] :][:2]
+            raise UserError(
+                f"{path} line {csv.lines[second]}: id {name!r} has several rows at t = "
+                f"{stamps[second]}, another on line {csv.lines[first]}; drop one"
+            )
+        series.append(table[rows])
     lengths = np.array([len(own) for own in series])
     steps = np.minimum(np.arange(lengths.max()), lengths[:, None] - 1)
     inputs = np.stack([own[i] for own, i in zip(series, steps, strict=True)])

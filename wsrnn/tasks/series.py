@@ -9,7 +9,7 @@ import grain
 import numpy as np
 
 from wsrnn.errors import UserError
-from wsrnn.files import find, numbers, read_csv
+from wsrnn.files import find, read_csv
 from wsrnn.literals import check_literals
 from wsrnn.tasks import Batch, Task, clock
 
@@ -26,7 +26,7 @@ class Ett(Task):
     part before; all are scaled to the mean and standard deviation of the training rows alone. y_t
     is scored on x_{t+1}. Beyond the context the inputs hold its last row, so nothing unknown is
     seen, the difference drive is zero there, and T = context + horizon - 1; only forecasts are
-    scored.
+    scored. The column date must rise by one step, and every channel vary over the training rows.
     """
 
     name: Literal["ETTh1", "ETTh2", "ETTm1", "ETTm2"] = "ETTh1"
@@ -62,12 +62,18 @@ class Ett(Task):
     def dataset(self, split, seed):
         """Return the windows of a split in order of time; the seed plays no part."""
         path = find(f"ett/{self.name}.csv", self.data_dir, SOURCE)
-        table = _read(path)
+        table = _read(path, np.timedelta64(24 * 60 // self.day, "m"))
         month = 30 * self.day
         first, last = (m * month for m in MONTHS[split])
         if len(table) < last:
             raise UserError(f"{path} has {len(table)} rows, the {split} part ends at row {last}")
         known = table[: MONTHS["train"][1] * month]
+        constant = np.flatnonzero(np.ptp(known, 0) == 0)
+        if len(constant):
+            raise UserError(
+                f"{path}, column {CHANNELS[constant[0]]}: it is {known[0, constant[0]]:g} in all "
+                f"{len(known)} rows of the training part, so it has no scale; get it from {SOURCE}"
+            )
         table = ((table - known.mean(0)) / known.std(0)).astype(np.float32)
         rows = table[max(0, first - self.context) : last]
         count = len(rows) - self.length
@@ -89,6 +95,13 @@ class Ett(Task):
 
 
 @cache
-def _read(path: Path) -> np.ndarray:
-    names, rows = read_csv(path, CHANNELS)
-    return numbers(path, names, rows)
+def _read(path: Path, step: np.timedelta64) -> np.ndarray:
+    """The channels [R, 7] of a file whose rows are `step` apart, if its times are dates."""
+    csv = read_csv(path)
+    found = csv.step("date")
+    if isinstance(found, np.timedelta64) and found != step:
+        raise UserError(
+            f"{path} has its rows {found.astype(object)} apart, not {step.astype(object)} as its "
+            f"name says; get it from {SOURCE}"
+        )
+    return csv.numbers(CHANNELS)

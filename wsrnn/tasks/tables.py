@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Float
 
 from wsrnn.errors import UserError
-from wsrnn.files import find, is_number, numbers, read_csv
+from wsrnn.files import find, read_csv
 from wsrnn.tasks import Batch, Synthetic, clock
 from wsrnn.tasks.drawn import Raw
 from wsrnn.tasks.prompts import Prompt, Prompts
@@ -136,17 +136,14 @@ class Tables(Synthetic):
 @cache
 def _read(path: Path, target: str | None) -> np.ndarray:
     """The numbers of a csv file, the target's column last."""
-    names, rows = read_csv(path)
-    first = 2
-    if all(map(is_number, names)):  # no line of names
-        names, rows, first = [str(i + 1) for i in range(len(names))], [names, *rows], 1
-    if target is not None and target not in names:
-        raise UserError(f"{path} has no column {target}; its columns are {', '.join(names)}")
-    if len(names) < 2:
-        raise UserError(f"{path} has one column: a table needs inputs and a target")
-    table = numbers(path, names, rows, first)
-    last = len(names) - 1 if target is None else names.index(target)
-    return np.concatenate([np.delete(table, last, 1), table[:, [last]]], 1)
+    csv = read_csv(path)
+    last = csv.names[-1] if target is None else target
+    inputs = [name for name in csv.names if name != last]
+    if not inputs:
+        raise UserError(
+            f"{path} has one column: a table needs inputs and a target, separated by commas"
+        )
+    return csv.numbers([*inputs, last])
 
 
 @dataclass(frozen=True)
