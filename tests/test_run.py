@@ -294,6 +294,19 @@ def test_a_script_that_defines_classes_and_trains_is_kept_with_the_run(run, tmp_
     assert reopen(tmp_path / "r").task.extra == 3
 
 
+def test_a_file_beside_the_script_is_kept_with_the_run(run, tmp_path):
+    classes, use = SCRIPT.split("def main():")
+    (tmp_path / "my_tasks.py").write_text(classes)
+    imports = "import sys, wsrnn\nfrom dataclasses import replace\nfrom tiny import experiment\n"
+    script = tmp_path / "mine.py"
+    script.write_text(f"{imports}from my_tasks import Mine\ndef main():{use}\nmain()\n")
+    result = start(script, tmp_path / "r")
+    assert result.returncode == 0 and result.stdout.count("'step': 1") == 2, result.stderr
+    code, _, err = run("eval", tmp_path / "r")
+    assert code == 0 and "its classes are in my_tasks.py" in err
+    assert reopen(tmp_path / "r").task.extra == 3
+
+
 def test_a_script_that_would_train_when_it_is_opened_is_refused(tmp_path):
     script = tmp_path / "mine.py"
     script.write_text(f"{SCRIPT}\nmain()\n")

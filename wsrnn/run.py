@@ -223,7 +223,10 @@ def rebuild(folder: Path, record: dict[str, Any]) -> Experiment:
     recipe, code = record["recipe"], None
 
     def kept(module: str) -> bool:
-        return bool(recipe) and module in ("__main__", f"{MODULE}{recipe.name}")
+        if recipe is None:
+            return False
+        beside = module == recipe.name and not tree.is_installed(module)
+        return beside or module in ("__main__", f"{MODULE}{recipe.name}")
 
     if recipe:
         named = list(tree.modules(record["experiment"]))

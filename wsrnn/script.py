@@ -1,13 +1,15 @@
-"""Experiments made by a script: what a run keeps of classes that are defined in it.
+"""Experiments made by a script: what a run keeps of classes that are defined in it or beside it.
 
 A script that Python runs is the module `__main__`, which no other process can import. The run
 therefore keeps the script's text, as it keeps an experiment file's, and executes it when it is
 opened, so what trains must stand under ``if __name__ == "__main__":``. A notebook has no text to
-keep: its classes belong in a file that it imports.
+keep: its classes belong in a file that it imports, of which the run keeps the text too.
 """
 
 import ast
+import logging
 import sys
+from importlib.metadata import packages_distributions
 from pathlib import Path
 from types import FrameType, ModuleType
 from typing import Any
@@ -16,14 +18,17 @@ from wsrnn.errors import UserError
 from wsrnn.recipe import Recipe
 from wsrnn.tree import modules
 
+log = logging.getLogger("wsrnn")
+
 
 def recipe(tree: Any) -> Recipe | None:
-    """What to keep with an experiment's tree: the running script, if classes of it are named.
+    """What to keep with an experiment's tree: the script, or file, whose classes it names.
 
-    Raises UserError, with the cure, where there is no script or it would train when it is opened.
+    Raises UserError, with the cure, where there is no text to keep, or where it would train when it
+    is opened.
     """
     if "__main__" not in modules(tree):
-        return None
+        return _beside(sorted({module.partition(".")[0] for module in modules(tree)}))
     path = getattr(sys.modules["__main__"], "__file__", None)
     if not path or not Path(path).is_file():
         raise UserError(
@@ -38,6 +43,18 @@ def recipe(tree: Any) -> Recipe | None:
             "the classes in a file of their own"
         )
     return Recipe(source, Path(path).stem)
+
+
+def _beside(tops: list[str]) -> Recipe | None:
+    """The one file whose classes are named and that no installed package brings, if there is."""
+    known = {"wsrnn", *sys.stdlib_module_names, *packages_distributions()}
+    own = [top for top in tops if top not in known and hasattr(sys.modules.get(top), "__file__")]
+    file = Path(sys.modules[own[0]].__file__ or "") if len(own) == 1 else Path()
+    if file.suffix == ".py" and file.stem == own[0]:
+        return Recipe(file.read_text(), own[0])
+    if own:
+        log.warning("the run opens only where %s can be imported: install it", ", ".join(own))
+    return None
 
 
 def running(source: str) -> ModuleType | None:

@@ -120,7 +120,10 @@ def program(
             return params
         model = nnx.merge(graphdef, jax.tree.map(Layout.trim, placed.params, params))
         model.contract()
-        return jax.tree.map(Layout.pad, placed.params, nnx.as_pure(nnx.state(model)))
+        contracted = jax.tree.map(Layout.pad, placed.params, nnx.as_pure(nnx.state(model)))
+        return jax.tree.map(
+            lambda new, old, free: new if free else old, contracted, params, trained
+        )
 
     gradients = over_devices(gradients, mesh, placed.params, (specs(placed.params), P()))
     update = update_of(gradients, optimiser, constrained, optim.average)
