@@ -229,6 +229,19 @@ def test_a_contracted_A_stays_within_radius_1_through_updates(transition, contra
     assert (max(radii) < 1 + 1e-3) if contract else (radii[-1] > 1.02)
 
 
+def test_a_frozen_A_is_not_contracted():
+    experiment = recipe("--optim.freeze", "A").experiment().resolve()
+    transition = Dense("orthogonal", radius=1.2, contract=True)
+    experiment = replace(experiment, model=replace(experiment.model, transition=transition))
+    mesh = experiment.mesh.build(8)
+    program = loop.compose(experiment, mesh)
+    state = program.init()
+    before = np.asarray(state.params["A"]["matrix"])
+    batch = next(data.train_stream(experiment.task, 8, 0))
+    state, _ = program.train_step(state, loop.to_devices(batch, mesh))
+    np.testing.assert_array_equal(state.params["A"]["matrix"], before)
+
+
 def test_a_run_of_bad_steps_alone_has_failed(tmp_path):
     flags = ["--task.sound", "0", "--steps", "2", "--eval-every", "6"]
     with pytest.raises(RunError, match="no step of 2 had a finite loss"):
