@@ -205,7 +205,7 @@ def _train(experiment: Experiment, copies: Copies, folder: Path) -> Any | None:
         if start:
             log.info("continuing %s from step %d", folder, start)
         record = stack.enter_context(MetricsLog(folder, start, True))
-        monitor = TensorBoard(folder, start + 1 if start else 0)
+        monitor = TensorBoard(folder, step=start + 1 if start else 0)
         stack.callback(monitor.close)
         stopping = stack.enter_context(StopFlag())
         show = stack.enter_context(Progress(experiment.steps, start))
@@ -232,7 +232,6 @@ def _train(experiment: Experiment, copies: Copies, folder: Path) -> Any | None:
                     }
                     record.valid(number, {"loss": float(np.mean(losses)), **named, **left_out})
                     monitor.scalars(number, {f"valid/{k}": v for k, v in named.items()})
-                    monitor.flush()
                 rows = copies.as_rows(losses)
                 show.note(f"step {number}  validation " + "  ".join(
                     f"rate {rate:g}: {row.mean():.4g} [{row.min():.4g}, {row.max():.4g}]"

@@ -35,7 +35,7 @@ def compare(out: Path, rows: dict[str, dict[str, Any]]) -> dict[str, Any]:
         ),
     }
     paths = save_figures(pictures, out / "figures")
-    tensorboard = TensorBoard(out / "comparison", 0)
+    tensorboard = TensorBoard(out / "comparison")
     for name, path in paths.items():
         tensorboard.image(0, f"trials/{name}", path)
     tensorboard.close()
