@@ -52,7 +52,7 @@ def steps(provider):
         what = dict(experiment_id="", plugin_name=plugin)
         for run, tags in getattr(provider, f"list_{kind}")(NOW, **what).items():
             shown = getattr(provider, f"read_{kind}")(NOW, **what, downsample=10**6)[run]
-            found |= {(run, tag): [point.step for point in shown[tag]] for tag in TAGS}
+            found |= {(run, tag): [point.step for point in shown[tag]] for tag in tags}
     return found
 
 

@@ -7,7 +7,7 @@ slowly; the forms of this package override it for speed.
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, ClassVar, Literal
 
 import jax
@@ -164,7 +164,8 @@ class LinearMap:
 
     @classmethod
     def init(cls, form: Transition, key: Array, blocks: tuple[int, ...]) -> "LinearMap":
-        """A fresh A of P = sum(blocks)."""
+        """A fresh A of P = sum(blocks); ValueError for a form that does not keep its contract."""
+        _check_form(form, blocks)
         return cls(form, form.init(key, blocks))
 
     def apply(self, theta: Float[Array, "*N P"]) -> Float[Array, "*N P"]:
@@ -242,6 +243,43 @@ class LinearMap:
     def exchanged(self, trajectories: Any) -> Any:
         """The `Trajectories` of all weights, from those of this device's part of A."""
         return self.form.exchanged(trajectories)
+
+
+@lru_cache(maxsize=256)
+def _check_form(form: Transition, blocks: tuple[int, ...]) -> None:
+    """Raise ValueError where a form fails for a root of these layers, or gives wrong shapes."""
+    name, size = f"transition {type(form).__name__}", sum(blocks)
+
+    def init():
+        A = form.init(jax.random.key(0), blocks)
+        for path, leaf in jax.tree_util.tree_leaves_with_path(A):
+            if not jnp.issubdtype(getattr(leaf, "dtype", type(leaf)), jnp.floating) or isinstance(
+                leaf, float
+            ):
+                at = jax.tree_util.keystr(path)
+                raise ValueError(f"init must return arrays of floats, and {at} is {leaf!r}")
+        return A
+
+    part = "init"
+    try:
+        A = jax.eval_shape(init)
+        part = "apply"
+        dtype = jnp.result_type(*jax.tree.leaves(A), *[jnp.float32] * (not jax.tree.leaves(A)))
+        theta = jax.ShapeDtypeStruct((2, size), dtype)
+        shape = jax.eval_shape(form.apply, A, theta).shape
+        part = "transpose"
+        jax.eval_shape(lambda A, theta: form.transpose(A).apply(theta), A, theta)
+    except Exception as error:
+        reason = str(error).partition("\n")[0]
+        if not isinstance(error, ValueError):
+            reason = f"{type(error).__name__}: {reason}"
+        if part != "init":
+            reason = f"{part} fails for theta [2, {size}] and A = init(key, {blocks}): {reason}"
+        raise ValueError(f"{name}: {reason}") from error
+    if shape != (2, size):
+        raise ValueError(
+            f"{name}: apply must return [2, {size}] for theta [2, {size}], got {list(shape)}"
+        )
 
 
 def gelfand_radius(matrix: Float[Array, "P P"]) -> Float[Array, ""]:
