@@ -5,13 +5,15 @@ slowly; the forms of this package override it for speed.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from typing import Any, ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int
 
 # Powers of A amplify every rounding error, and accelerators round products to TF32 or bfloat16
@@ -253,33 +255,34 @@ def _check_form(form: Transition, blocks: tuple[int, ...]) -> None:
     def init():
         A = form.init(jax.random.key(0), blocks)
         for path, leaf in jax.tree_util.tree_leaves_with_path(A):
-            if not jnp.issubdtype(getattr(leaf, "dtype", type(leaf)), jnp.floating) or isinstance(
-                leaf, float
-            ):
+            dtype = leaf.dtype if isinstance(leaf, jax.Array | np.ndarray) else type(leaf)
+            if dtype in (int, float, complex) or not jnp.issubdtype(dtype, jnp.inexact):
                 at = jax.tree_util.keystr(path)
-                raise ValueError(f"init must return arrays of floats, and {at} is {leaf!r}")
+                raise ValueError(f"init must return arrays of floats, and A{at} is of {dtype}")
         return A
 
-    part = "init"
-    try:
+    with _naming(name):
         A = jax.eval_shape(init)
-        part = "apply"
-        dtype = jnp.result_type(*jax.tree.leaves(A), *[jnp.float32] * (not jax.tree.leaves(A)))
-        theta = jax.ShapeDtypeStruct((2, size), dtype)
+    dtype = jnp.result_type(*(jax.tree.leaves(A) or [jnp.float32]))
+    theta = jax.ShapeDtypeStruct((2, size), dtype)
+    given = f"theta [2, {size}] and A of shapes {jax.tree.map(lambda leaf: [*leaf.shape], A)}"
+    with _naming(f"{name}: apply fails for {given}"):
         shape = jax.eval_shape(form.apply, A, theta).shape
-        part = "transpose"
+    if shape != theta.shape:
+        raise ValueError(f"{name}: apply must return [2, {size}], got {list(shape)} for {given}")
+    with _naming(f"{name}: transpose fails, which needs an apply that is linear, for {given}"):
         jax.eval_shape(lambda A, theta: form.transpose(A).apply(theta), A, theta)
+
+
+@contextmanager
+def _naming(what: str) -> Iterator[None]:
+    """Turn any error into a ValueError of one line that says where it came from."""
+    try:
+        yield
     except Exception as error:
-        reason = str(error).partition("\n")[0]
-        if not isinstance(error, ValueError):
-            reason = f"{type(error).__name__}: {reason}"
-        if part != "init":
-            reason = f"{part} fails for theta [2, {size}] and A = init(key, {blocks}): {reason}"
-        raise ValueError(f"{name}: {reason}") from error
-    if shape != (2, size):
-        raise ValueError(
-            f"{name}: apply must return [2, {size}] for theta [2, {size}], got {list(shape)}"
-        )
+        kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
+        line = f"{what}: {kind}{error}".partition("\n")[0]
+        raise ValueError(line.removesuffix(": ")) from error
 
 
 def gelfand_radius(matrix: Float[Array, "P P"]) -> Float[Array, ""]:
