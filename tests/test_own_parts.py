@@ -195,8 +195,8 @@ GOOD = {"init": "{'a': jnp.ones(P)}", "apply": "A['a'][None] * theta", "build": 
         ({"apply": "A['b'] * theta"}, "and A of shapes {'a': [9]}: KeyError: 'b'"),
         ({"apply": "theta[:, :4]"}, "transition Mine: apply must return [2, 9], got [2, 4]"),
         ({"apply": "jnp.tanh(theta)"}, "transition Mine: transpose fails, which needs an apply"),
-        ({"build": "next(iter(()))"}, "mine.py line 27, Raised.build: StopIteration"),
-        ({"build": "{}['b']"}, "mine.py line 27, Raised.build: KeyError: 'b'"),
+        ({"build": "next(iter(()))"}, "mine.py line 24, Raised.build: StopIteration"),
+        ({"build": "{}['b']"}, "mine.py line 24, Raised.build: KeyError: 'b'"),
     ],
 )
 def test_what_is_wrong_with_a_part_of_ones_own_is_one_line(changed, message):
