@@ -196,6 +196,10 @@ GOOD = {"init": "{'a': jnp.ones(P)}", "apply": "A['a'][None] * theta", "build": 
         ({"apply": "theta[:, :4]"}, "transition Mine: apply must return [2, 9], got [2, 4]"),
         ({"apply": "jnp.tanh(theta)"}, "transition Mine: transpose fails, which needs an apply"),
         ({"build": "next(iter(()))"}, "mine.py line 24, Raised.build: StopIteration"),
+        ({"build": "lambda x: x[..., :2]"}, "lift Raised: the module of build must return [*N, 3]"),
+        ({"build": "lambda x: x.sum()"}, "for tokens [*N, 3], got () for N = 2"),
+        ({"build": "lambda x: None"}, "for tokens [*N, 3], got None for N = 2"),
+        ({"build": "lambda x, y: x"}, "lift Raised: its module fails for tokens [2, 3]: TypeError"),
         ({"build": "{}['b']"}, "mine.py line 24, Raised.build: KeyError: 'b'"),
     ],
 )

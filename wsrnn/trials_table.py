@@ -80,7 +80,8 @@ def text(rows: dict[str, dict[str, Any]]) -> str:
             f"[{last.min():.4g}, {last.max():.4g}]",
         ]
     lines |= {name: [""] * 4 + cells(known) for name, known in baselines.items()}
-    title = f"{first['title']}; mean over seeds {tuple(first['seeds'])} [least, most of the last column]"
+    seeds = tuple(first["seeds"])
+    title = f"{first['title']}; mean over seeds {seeds} [least, most of the last column]"
     table = text_table(["parameters", "state", "ops/token", "rate", *columns, ""], lines)
     skipped = [
         f"{name}, rate {rate!r} seed {seed}: {count} of {row['steps']:,} steps left no trace, "

@@ -5,8 +5,7 @@ slowly; the forms of this package override it for speed.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from typing import Any, ClassVar, Literal
@@ -15,6 +14,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
+
+from wsrnn.errors import naming
 
 # Powers of A amplify every rounding error, and accelerators round products to TF32 or bfloat16
 # unless told otherwise: every product on the path of the state asks for full precision.
@@ -261,28 +262,17 @@ def _check_form(form: Transition, blocks: tuple[int, ...]) -> None:
                 raise ValueError(f"init must return arrays of floats, and A{at} is of {dtype}")
         return A
 
-    with _naming(name):
+    with naming(name):
         A = jax.eval_shape(init)
     dtype = jnp.result_type(*(jax.tree.leaves(A) or [jnp.float32]))
     theta = jax.ShapeDtypeStruct((2, size), dtype)
     given = f"theta [2, {size}] and A of shapes {jax.tree.map(lambda leaf: [*leaf.shape], A)}"
-    with _naming(f"{name}: apply fails for {given}"):
+    with naming(f"{name}: apply fails for {given}"):
         shape = jax.eval_shape(form.apply, A, theta).shape
     if shape != theta.shape:
         raise ValueError(f"{name}: apply must return [2, {size}], got {list(shape)} for {given}")
-    with _naming(f"{name}: transpose fails, which needs an apply that is linear, for {given}"):
+    with naming(f"{name}: transpose fails, which needs an apply that is linear, for {given}"):
         jax.eval_shape(lambda A, theta: form.transpose(A).apply(theta), A, theta)
-
-
-@contextmanager
-def _naming(what: str) -> Iterator[None]:
-    """Turn any error into a ValueError of one line that says where it came from."""
-    try:
-        yield
-    except Exception as error:
-        kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
-        line = f"{what}: {kind}{error}".partition("\n")[0]
-        raise ValueError(line.removesuffix(": ")) from error
 
 
 def gelfand_radius(matrix: Float[Array, "P P"]) -> Float[Array, ""]:
