@@ -256,10 +256,11 @@ def _check_form(form: Transition, blocks: tuple[int, ...]) -> None:
     def init():
         A = form.init(jax.random.key(0), blocks)
         for path, leaf in jax.tree_util.tree_leaves_with_path(A):
-            dtype = leaf.dtype if isinstance(leaf, jax.Array | np.ndarray) else type(leaf)
-            if dtype in (int, float, complex) or not jnp.issubdtype(dtype, jnp.inexact):
+            array = isinstance(leaf, jax.Array | np.ndarray)
+            if not array or not jnp.issubdtype(leaf.dtype, jnp.inexact):
+                kind = leaf.dtype if array else type(leaf).__name__
                 at = jax.tree_util.keystr(path)
-                raise ValueError(f"init must return arrays of floats, and A{at} is of {dtype}")
+                raise ValueError(f"init must return arrays of floats, and A{at} is of {kind}")
         return A
 
     with naming(name):
