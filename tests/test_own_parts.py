@@ -148,3 +148,72 @@ def test_a_run_opens_by_executing_its_own_code_and_says_so(trained, tmp_path, ca
     expected = wsrnn.load(trained["scan"])[0](batch.inputs, batch.times)
     assert outputs.shape == batch.targets.shape
     np.testing.assert_allclose(outputs, expected, rtol=1e-3, atol=1e-4)
+
+
+MINE = """
+import jax, jax.numpy as jnp
+from dataclasses import dataclass
+from wsrnn import Experiment, Matrix, Mlp, Transition, Lift, summing
+from wsrnn.tasks.regression import LinearRegression
+
+
+@dataclass(frozen=True)
+class Mine(Transition):
+    def init(self, key, blocks):
+        P = sum(blocks)
+        return {init}
+
+    def apply(self, A, theta):
+        return {apply}
+
+
+@dataclass(frozen=True)
+class Raised(Lift):
+    def channels(self, d_in, d_out):
+        return 3
+
+    def build(self, d_in, d_out, *, rngs):
+        return {build}
+
+
+model = summing(Mlp(width=2, depth=1), Raised(), transition=Mine(), write=Matrix(scale=0.3))
+experiment = Experiment(LinearRegression(d=2, examples=3), model)
+"""
+GOOD = {"init": "{'a': jnp.ones(P)}", "apply": "A['a'][None] * theta", "build": "lambda x: x"}
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"init": "next(iter(()))"}, "transition Mine: StopIteration"),
+        ({"init": "{}['b']"}, "transition Mine: KeyError: 'b'"),
+        ({"init": "jnp.ones(P) + 'x'"}, "transition Mine: TypeError: unsupported operand"),
+        ({"init": "{'a': 0.5}"}, "transition Mine: init must return arrays of floats, and A['a']"),
+        ({"init": "{'a': jnp.ones(P, int)}"}, "arrays of floats, and A['a'] is of int32"),
+        ({"init": "None"}, "transition Mine: apply fails for theta [2, 9] and A of shapes None"),
+        ({"init": "{'a': jnp.ones(P + 1)}"}, "apply fails for theta [2, 9] and A of shapes {'a': "),
+        ({"apply": "A['b'] * theta"}, "and A of shapes {'a': [9]}: KeyError: 'b'"),
+        ({"apply": "theta[:, :4]"}, "transition Mine: apply must return [2, 9], got [2, 4]"),
+        ({"apply": "jnp.tanh(theta)"}, "transition Mine: transpose fails, which needs an apply"),
+        ({"build": "next(iter(()))"}, "mine.py line 24, Raised.build: StopIteration"),
+        ({"build": "lambda x: x[..., :2]"}, "lift Raised: the module of build must return [*N, 3]"),
+        ({"build": "lambda x: x.sum()"}, "for tokens [*N, 3], got () for N = 2"),
+        ({"build": "lambda x: None"}, "for tokens [*N, 3], got None for N = 2"),
+        ({"build": "lambda x, y: x"}, "lift Raised: its module fails for tokens [2, 3]: TypeError"),
+        ({"build": "{}['b']"}, "mine.py line 24, Raised.build: KeyError: 'b'"),
+    ],
+)
+def test_what_is_wrong_with_a_part_of_ones_own_is_one_line(changed, message):
+    text = MINE
+    for name, code in (GOOD | changed).items():
+        text = text.replace(f"{{{name}}}", code)
+    with pytest.raises(UserError) as error:
+        Recipe(text, "mine").experiment()
+    assert message in str(error.value) and "\n" not in str(error.value)
+
+
+def test_a_right_part_of_ones_own_is_taken():
+    text = MINE
+    for name, code in GOOD.items():
+        text = text.replace(f"{{{name}}}", code)
+    assert Recipe(text, "mine").experiment().parameter_count() > 9

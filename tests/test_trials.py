@@ -1,7 +1,10 @@
 """Trials: a copy is the run it would be alone, and stopping loses nothing."""
 
 import json
+import math
+import os
 import shutil
+import signal
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +13,9 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from wsrnn import cli, loop, trials
+from wsrnn import cli, loop, trials, trials_table
+from wsrnn.artifacts import write_json
+from wsrnn.errors import RunError
 from wsrnn.metrics_log import read_metrics
 from wsrnn.recipe import Recipe
 
@@ -53,14 +58,12 @@ def test_copies_start_as_models_of_their_seeds_do():
             np.testing.assert_allclose(all_[at], one, rtol=1e-6)
 
 
-def test_steps_without_trace_are_told_and_no_result_is_made_of_nothing_else(tmp_path, capsys):
+def test_steps_without_trace_are_told(tmp_path, capsys):
     words = ("--variant", "poisoned", "--seeds", 2, "--out", tmp_path / "out")
     assert run(*words, "--task.sound", 8 * 5) == 0
     assert "tiny, rate 0.01 seed 1: 7 of 12 steps left no trace" in capsys.readouterr().out
     row = json.loads((tmp_path / "out" / "results.json").read_text())["rows"]["tiny"]
     assert row["skipped"] == [[7, 7]]
-    assert run(*words[:4], "--task.sound", 0, "--out", tmp_path / "none") == 1
-    assert "the loss of no copy is finite" in capsys.readouterr().err.strip().splitlines()[-1]
 
 
 def test_a_rate_at_which_all_is_lost_is_not_the_best(tmp_path, capsys):
@@ -177,3 +180,119 @@ def test_a_kill_between_two_writes_and_a_damaged_file(tmp_path, capsys):
 def test_other_copies_want_another_folder(whole, capsys):
     assert run("--seeds", 3, "--rates", "0.01", "0.03", "--out", whole) == 2
     assert "choose another --out" in capsys.readouterr().err.strip().splitlines()[-1]
+
+
+def row(value=1.0, **more):
+    """What a sibling leaves behind."""
+    base = {
+        "title": "error", "columns": ["n=0", "n=3"], "values": [[value, 2 * value]],
+        "baselines": {}, "rates": [0.01], "seeds": [0], "rate": 0.01, "steps": 12,
+        "parameters": 7, "state floats": None, "operations per token": 9,
+        "validation": [[value]], "skipped": [[0]],
+    }  # fmt: skip
+    return base | more
+
+
+def names_in(table):
+    """The names of a table's rows, below its title and head."""
+    return [line.partition("  ")[0] for line in table.splitlines()[2:]]
+
+
+@pytest.mark.parametrize(
+    ("baselines", "expected"),
+    [
+        ([{"zero": [math.nan, 1]}, {"zero": [math.nan, 1]}], ["zero"]),
+        ([{"zero": [None, 1]}, {"zero": [math.nan, 1]}], ["zero"]),  # as JSON has kept it
+        ([{"zero": [math.nan, 1]}, {"zero": [0.5, 1]}], ["zero", "zero, b"]),
+        ([{"zero": [0.5, 1]}, {"zero": [0.5, math.inf]}], ["zero", "zero, b"]),
+        ([{"b": [0.5, 1]}, {"b": [0.5, 1]}], ["b, baseline"]),
+    ],
+)
+def test_a_baseline_is_a_row_of_its_own_once(baselines, expected):
+    rows = {name: row(baselines=known) for name, known in zip("ab", baselines, strict=True)}
+    table = trials_table.text(rows)
+    assert names_in(table) == ["a", "b", *expected]
+    assert "[2, 2]" in table.splitlines()[3]  # b's own
+
+
+@pytest.fixture
+def three(tmp_path, monkeypatch):
+    """Runs `wsrnn trials` on siblings a, b and c, of which `ends` says how training ends."""
+    text = TINY.read_text() + (
+        "\n\ndef sweep(experiment):\n"
+        "    return {n: replace(experiment, seed=k) for k, n in enumerate(('alpha', 'b', 'c'))}\n"
+    )
+    (tmp_path / "three.py").write_text(text)
+    trained = []
+
+    def call(*words, **ends):
+        def trial(run, copies, stopping):
+            name = run.folder.name
+            with run.locked():
+                write_json(run.folder / "trials.json", copies._asdict())
+                run.write()
+            trained.append(name)
+            if ends.get(name) == "lost":
+                raise RunError(f"{name}: the loss of no copy is finite")
+            if ends.get(name) == "stopped":
+                os.kill(os.getpid(), signal.SIGTERM)
+                assert stopping
+                return None
+            result = row(ord(name[0]), steps=run.experiment.steps)
+            write_json(run.folder / "results.json", result)
+            return result
+
+        trained.clear()
+        monkeypatch.setattr(trials, "_trial", trial)
+        with pytest.raises(SystemExit) as stop:
+            cli.main(["trials", str(tmp_path / "three.py"), "--seeds", "1", *words,
+                      "--out", str(tmp_path / "out")])  # fmt: skip
+        return stop.value.code, trained
+
+    return call
+
+
+def kept(tmp_path):
+    return json.loads((tmp_path / "out" / "results.json").read_text())
+
+
+def test_stopped_trials_show_what_is_finished_and_what_is_missing(three, tmp_path, capsys):
+    assert three(b="stopped") == (130, ["alpha", "b"])
+    out = capsys.readouterr().out
+    assert names_in(kept(tmp_path)["text"])[0] == "alpha" and kept(tmp_path)["text"] in out
+    assert "b is missing: stopped\nc is missing: stopped\n" in out
+    assert "the same command continues" in out.splitlines()[-1]
+    assert three(alpha="stopped") == (130, ["alpha"])  # finished before: its row is as it was
+    assert [*kept(tmp_path)["rows"]] == ["alpha"]
+    assert three() == (0, ["alpha", "b", "c"])
+    assert [*kept(tmp_path)["rows"]] == ["alpha", "b", "c"] and not kept(tmp_path)["missing"]
+
+
+def test_trials_stopped_before_anything_is_finished_have_no_table(three, tmp_path, capsys):
+    assert three(alpha="stopped") == (130, ["alpha"])
+    assert capsys.readouterr().out.startswith("stopped; the same command continues")
+    assert not (tmp_path / "out" / "results.json").exists()
+
+
+def test_a_sibling_that_is_lost_does_not_hide_the_others(three, tmp_path, capsys):
+    assert three(b="lost") == (1, ["alpha", "b", "c"])
+    assert [*kept(tmp_path)["rows"]] == ["alpha", "c"]
+    assert "b is missing: b: the loss of no copy is finite" in capsys.readouterr().out
+
+
+def test_only_some_siblings_are_trained_and_finished_ones_stay_in_the_table(
+    three, tmp_path, capsys
+):
+    assert three("--only", "c") == (0, ["c"])
+    assert kept(tmp_path)["missing"] == dict.fromkeys(["alpha", "b"], "--only leaves it out")
+    assert three("--only", "alpha") == (0, ["alpha"])
+    assert [*kept(tmp_path)["rows"]] == ["alpha", "c"] and [*kept(tmp_path)["missing"]] == ["b"]
+    assert three("--only", "b", "--steps", "14") == (0, ["b"])  # the others have not got so far
+    assert [*kept(tmp_path)["rows"]] == ["b"]
+    for words, part in (
+        (["alhpa"], "no sibling alhpa: did you mean alpha?"),
+        (["c", "x"], "no sibling x: choose from alpha, b, c"),
+        ([], "one name of a sibling or several"),
+    ):
+        assert three("--only", *words) == (2, [])
+        assert part in capsys.readouterr().err.strip().splitlines()[-1]

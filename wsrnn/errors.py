@@ -1,5 +1,8 @@
 """The exceptions that the command line prints as one line: what is wrong, where, and the cure."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class UserError(ValueError):
     """A mistake in a command, a config or a file: one line that says what, where, and the cure."""
@@ -7,3 +10,14 @@ class UserError(ValueError):
 
 class RunError(RuntimeError):
     """A run that cannot go on through no mistake in the command: one line, exit code 1."""
+
+
+@contextmanager
+def naming(what: str) -> Iterator[None]:
+    """Turn any error into a ValueError of one line that says where it came from."""
+    try:
+        yield
+    except Exception as error:
+        kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
+        line = f"{what}: {kind}{error}".partition("\n")[0]
+        raise ValueError(line.removesuffix(": ")) from error

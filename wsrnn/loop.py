@@ -109,7 +109,7 @@ def fit(
             if initial is not None:
                 state = state.starting_at(initial)
         record = stack.enter_context(MetricsLog(out, start, lead))
-        monitor = TensorBoard(out, start + 1 if start else 0) if lead else None
+        monitor = TensorBoard(out, step=start + 1 if start else 0) if lead else None
         if monitor:
             stack.callback(monitor.close)
             if not start:
@@ -262,7 +262,6 @@ def _look(experiment, program, params, monitor, number, validation) -> None:
             monitor.histogram(number, tag, value)
         else:
             monitor.scalars(number, {tag: value})
-    monitor.flush()
 
 
 def _initial_params(start: str, program: step.Program) -> Any:

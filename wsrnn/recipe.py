@@ -119,7 +119,22 @@ def _experiment(recipe: Recipe) -> Experiment:
         raise UserError(f"{sibling}{error}") from None
     except ValueError as error:  # what configs raise says value and cure
         raise UserError(f"{recipe.name}: {sibling}{error}") from error
+    except Exception as error:
+        if not (at := _place(error, f"{recipe.name}.py")):
+            raise
+        reason = f"{type(error).__name__}: {error}".partition("\n")[0]
+        raise UserError(f"{sibling}{at}: {reason}") from error
     return experiment
+
+
+def _place(error: BaseException, file: str) -> str | None:
+    """The last line of an experiment file that an error came through, and its function."""
+    places = [
+        f"{file} line {line}, {frame.f_code.co_qualname}"
+        for frame, line in traceback.walk_tb(error.__traceback__)
+        if frame.f_code.co_filename == file
+    ]
+    return places[-1] if places else None
 
 
 _modules: dict[tuple[str, str], ModuleType] = {}

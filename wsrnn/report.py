@@ -94,14 +94,11 @@ def _show(
 ) -> None:
     """Write the result to the run's TensorBoard folder, after the last step of its curves."""
     last = max((row["step"] for row in read_metrics(run)), default=0)
-    tensorboard = TensorBoard(run, last + 1)
+    tensorboard = TensorBoard(run, "results")
     tensorboard.scalars(last + 1, scalars)
     for name, path in paths.items():
         tensorboard.image(last + 1, f"result/{name}", path)
-    config = {
-        k: v for k, v in flatten(experiment).items() if isinstance(v, bool | int | float | str)
-    }
-    tensorboard.hparams(run.name, config, scalars)
+    tensorboard.hparams(last + 1, flatten(experiment))
     tensorboard.close()
 
 
@@ -137,7 +134,7 @@ def compare(out: Path, reports: dict[str, dict[str, Any]]) -> dict[str, Any]:
         "time": draw_races(times, f"{', '.join(members)}: validation loss against time"),
     }
     paths = save_figures(pictures, out / "figures")
-    tensorboard = TensorBoard(out / "comparison", shared)
+    tensorboard = TensorBoard(out / "comparison")
     for name, path in paths.items():
         tensorboard.image(shared, f"comparison/{name}", path)
     tensorboard.close()

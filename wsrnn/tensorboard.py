@@ -1,15 +1,23 @@
 """TensorBoard event files, through the `tensorboard` package alone: no TensorFlow.
 
-The package's own `Writer` has scalars only and its image and experiment summaries import
-TensorFlow, so those two are put together from its protocol buffers here.
+The package's own `Writer` has scalars only and its image summaries import TensorFlow, so those are
+put together from its protocol buffers here.
+
+Files are cut back to the step where a run continues, because readers differ in what they make of a
+restart: TensorBoard's fast loading and `EventAccumulator` show what was overwritten.
 """
 
+import math
+import os
+import re
 import struct
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from google.protobuf.message import DecodeError
 from numpy.typing import ArrayLike
 from tensorboard.compat.proto import event_pb2, summary_pb2
 from tensorboard.plugins.histogram.summary_v2 import histogram_pb
@@ -18,18 +26,38 @@ from tensorboard.plugins.hparams.summary_v2 import hparams_pb
 from tensorboard.plugins.image import metadata as image_metadata
 from tensorboard.plugins.scalar.summary_v2 import scalar_pb
 from tensorboard.plugins.text.summary_v2 import text_pb
-from tensorboard.summary.writer.event_file_writer import EventFileWriter
+from tensorboard.summary.writer.record_writer import RecordWriter
 from tensorboard.util import tensor_util
+
+FILES = "events.out.tfevents."
 
 
 class TensorBoard:
     """Writes one run's curves, histograms, images, texts and hyper-parameters."""
 
-    def __init__(self, folder: Path, step: int):
-        """Begin at `step`: readers drop what an earlier session wrote at it and beyond."""
-        self._writer = EventFileWriter(str(folder))
-        start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
-        self._event(step, session_log=start)
+    def __init__(self, folder: Path, part: str = "curves", step: int | None = None):
+        """Write a part of what the folder shows, in place of what it held of that part.
+
+        With `step` the curves go on there: whatever the folder holds of it and beyond, in any part,
+        is gone. Without it the other parts are left alone, for a run may be training.
+        """
+        folder.mkdir(parents=True, exist_ok=True)
+        before = sorted(folder.glob(f"{FILES}*"))
+        for path in before:
+            if step is not None:
+                _cut_back(path, step)
+            elif path.name.endswith(f".{part}"):
+                path.unlink(missing_ok=True)
+        # Readers take files by name: later than the last, whatever this machine's clock says.
+        numbers = [int(found[1]) for p in before if (found := re.match(rf"{FILES}(\d+)", p.name))]
+        number = max([int(time.time()), *(n + 1 for n in numbers)])
+        # Unbuffered: what is written is there, whenever the process is killed.
+        path = folder / f"{FILES}{number:010d}.{os.getpid()}.{part}"
+        self._writer = RecordWriter(path.open("xb", buffering=0))
+        self._event(0, file_version="brain.Event:2")
+        if step is not None:  # a TensorBoard that has read what is gone
+            start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
+            self._event(step, session_log=start)
 
     def scalars(self, step: int, values: dict[str, float]) -> None:
         """Add a point to each curve."""
@@ -56,40 +84,63 @@ class TensorBoard:
         summary.value.add(tag=tag, tensor=tensor, metadata=kind)
         self._event(step, summary=summary)
 
-    def hparams(self, name: str, config: dict[str, Any], metrics: dict[str, float]) -> None:
-        """Enter the run's config and results into TensorBoard's table of hyper-parameters."""
-        experiment = api_pb2.Experiment(
-            hparam_infos=[api_pb2.HParamInfo(name=key, type=_kind(v)) for key, v in config.items()],
-            metric_infos=[api_pb2.MetricInfo(name=api_pb2.MetricName(tag=tag)) for tag in metrics],
-        )
+    def hparams(self, step: int, config: dict[str, Any]) -> None:
+        """Enter the run into TensorBoard's table of hyper-parameters, its curves as the metrics.
+
+        No list of columns is written: TensorBoard would take one run's for all, where without any
+        it shows those of every run. An empty `trial_id` makes a row of each folder.
+        """
+        cells = {name: _cell(value) for name, value in config.items() if value is not None}
         end = plugin_data_pb2.SessionEndInfo(
             status=api_pb2.STATUS_SUCCESS, end_time_secs=time.time()
         )
-        self._event(0, summary=_hparams(metadata.EXPERIMENT_TAG, experiment=experiment))
-        self._event(0, summary=hparams_pb(config, trial_id=name))
-        self._event(0, summary=_hparams(metadata.SESSION_END_INFO_TAG, session_end_info=end))
-        self.flush()
-
-    def flush(self) -> None:
-        """Make everything readable."""
-        self._writer.flush()
+        content = plugin_data_pb2.HParamsPluginData(session_end_info=end)
+        summary = summary_pb2.Summary()
+        summary.value.add(
+            tag=metadata.SESSION_END_INFO_TAG,
+            metadata=metadata.create_summary_metadata(content),
+            tensor=metadata.NULL_TENSOR,
+        )
+        self._event(step, summary=hparams_pb(cells, trial_id=""))
+        self._event(step, summary=summary)
 
     def close(self) -> None:
-        """Flush and close."""
+        """Close the file."""
         self._writer.close()
 
     def _event(self, step: int, **content) -> None:
-        self._writer.add_event(event_pb2.Event(wall_time=time.time(), step=step, **content))
+        event = event_pb2.Event(wall_time=time.time(), step=step, **content)
+        self._writer.write(event.SerializeToString())
 
 
-def _hparams(tag: str, **content: Any) -> summary_pb2.Summary:
-    summary = summary_pb2.Summary()
-    kind = metadata.create_summary_metadata(plugin_data_pb2.HParamsPluginData(**content))
-    summary.value.add(tag=tag, metadata=kind, tensor=metadata.NULL_TENSOR)
-    return summary
+def _cut_back(path: Path, step: int) -> None:
+    """Leave of a file what comes before `step`."""
+    kept = [record for at, record in _records(path) if at < step]
+    if not kept:
+        path.unlink()
+        return
+    unfinished = path.with_name("events.tmp")  # a name that TensorBoard does not read
+    unfinished.write_bytes(b"".join(kept))
+    unfinished.replace(path)
 
 
-def _kind(value: Any) -> int:
-    if isinstance(value, bool):
-        return api_pb2.DATA_TYPE_BOOL
-    return api_pb2.DATA_TYPE_FLOAT64 if isinstance(value, int | float) else api_pb2.DATA_TYPE_STRING
+def _records(path: Path) -> Iterator[tuple[int, bytes]]:
+    """The events of a file, as they lie there, with their steps; a torn end is left out."""
+    content, begin = path.read_bytes(), 0
+    while begin + 16 <= len(content):  # length, its checksum, data, their checksum
+        end = begin + 16 + struct.unpack_from("<Q", content, begin)[0]
+        if end > len(content):
+            return
+        try:
+            event = event_pb2.Event.FromString(content[begin + 12 : end - 4])
+        except DecodeError:
+            return
+        yield event.step, content[begin:end]
+        begin = end
+
+
+def _cell(value: Any) -> bool | int | float | str:
+    """A value as the table can show it: it drops lists and what is not finite."""
+    if isinstance(value, bool | str) or (isinstance(value, int | float) and math.isfinite(value)):
+        return value
+    return str(value)

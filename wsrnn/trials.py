@@ -26,6 +26,7 @@ from wsrnn.checkpoint import Checkpoints
 from wsrnn.errors import RunError, UserError
 from wsrnn.evaluations import Result
 from wsrnn.experiment import Experiment
+from wsrnn.literals import nearest
 from wsrnn.loop import compose, summed, to_devices
 from wsrnn.metrics_log import MetricsLog, read_metrics
 from wsrnn.progress import Progress, StepTimer, StopFlag
@@ -40,6 +41,8 @@ from wsrnn.tensorboard import TensorBoard
 from wsrnn.trials_table import compare
 
 log = logging.getLogger("wsrnn")
+
+RESULTS = "results.json"  # of a sibling: its row of the table
 
 
 class Training(NamedTuple):
@@ -67,16 +70,21 @@ class Copies(NamedTuple):
 
 
 def trials(
-    recipes: Sequence[Recipe], out: Path, seeds: int, rates: Sequence[float] = ()
-) -> dict[str, Any] | None:
+    recipes: Sequence[Recipe],
+    out: Path,
+    seeds: int,
+    rates: Sequence[float] = (),
+    only: Sequence[str] | None = None,
+) -> dict[str, Any]:
     """Train, judge and compare all siblings; write results.json, figures and TensorBoard to `out`.
 
     Each sibling has a folder in `out` from which it continues; one that is finished is judged again
     and not trained. `seeds` are counted from the experiment's own; without `rates` it is each
-    experiment's own rate. A copy whose loss is not finite stands still and the others go on: its
-    steps leave no trace, are counted, and the table says so. `text` of the returned document is the
-    table. None if stopped by Ctrl-C. Raises UserError before anything is written for what the user
-    can mend, and RunError for a sibling all of whose copies are lost.
+    experiment's own rate; `only` are the siblings to train, beside those that are finished. A copy
+    whose loss is not finite stands still and the others go on: its steps leave no trace, are
+    counted, and the table says so. Of the returned document `text` is the table, `missing` says why
+    siblings are not in it, `stopped` whether by Ctrl-C. Raises UserError before anything is written
+    for what the user can mend, and RunError if all copies of every sibling are lost.
     """
     if jax.process_count() > 1:
         raise UserError("trials are trained by one process: start wsrnn trials on one machine")
@@ -88,19 +96,39 @@ def trials(
         raise UserError(f"--rates must be above 0 and finite, got {given}")
     if len(set(rates)) < len(rates):
         raise UserError(f"--rates has a value twice: {given}")
+    siblings = {recipe.member or recipe.name: recipe for recipe in recipes}
+    for name in only or ():
+        if name not in siblings:
+            raise UserError(f"--only: there is no sibling {name}{nearest(name, siblings)}")
+    chosen = [name for name in siblings if only is None or name in only]
     plans = {}
-    for recipe in recipes:
-        name = recipe.member or recipe.name
-        run = prepare_run(out / name, recipe)
-        plans[name] = recipe, run, _copies(run, seeds, rates)
-    rows = {}
-    for name, (recipe, run, copies) in plans.items():
-        log.info("%s: %s", recipe.name, name)
-        row = _trial(run, copies)
-        if row is None:
-            return None
-        rows[name] = row
-    return compare(out, rows)
+    for name, recipe in siblings.items():
+        if name in chosen or (out / name / RESULTS).is_file():
+            run = prepare_run(out / name, recipe)
+            plans[name] = run, _copies(run, seeds, rates)
+    rows, missing, lost = {}, {}, []
+    with StopFlag() as stopping:
+        for name, recipe in siblings.items():
+            row, why = None, "stopped" if name in chosen else "--only leaves it out"
+            if name in chosen and not stopping:
+                log.info("%s: %s", recipe.name, name)
+                try:
+                    row = _trial(*plans[name], stopping)
+                except RunError as error:  # those after it can be trained all the same
+                    lost.append(error)
+                    why = str(error)
+            elif name in plans:
+                row = _finished(plans[name][0])
+            if row is None:
+                missing[name] = why
+            else:
+                rows[name] = row
+    if lost and not rows:
+        raise lost[0]
+    document = {"rows": rows, "missing": missing, "text": ""}
+    if rows:
+        document = compare(out, rows, missing)
+    return document | {"stopped": "stopped" in missing.values(), "lost": bool(lost)}
 
 
 def _copies(run: Run, seeds: int, rates: Sequence[float]) -> Copies:
@@ -132,13 +160,25 @@ def _copies(run: Run, seeds: int, rates: Sequence[float]) -> Copies:
     return copies
 
 
-def _trial(run: Run, copies: Copies) -> dict[str, Any] | None:
+def _finished(run: Run) -> dict[str, Any] | None:
+    """The row of a sibling that has been trained to the end, as it was judged then."""
+    path = run.folder / RESULTS
+    if not path.is_file():
+        return None
+    try:
+        row = json.loads(path.read_text())
+    except ValueError as error:
+        raise UserError(f"{path} is damaged ({error}): choose another --out") from None
+    return row if row["steps"] == run.experiment.steps else None
+
+
+def _trial(run: Run, copies: Copies, stopping: StopFlag) -> dict[str, Any] | None:
     """Train one sibling's copies and judge those of the best rate; None if stopped."""
     experiment = run.experiment
     with run.locked():
         write_json(run.folder / TRIALS, copies._asdict())
         run.write()
-        params = _train(experiment, copies, run.folder)
+        params = _train(experiment, copies, run.folder, stopping)
     if params is None:
         return None
     rows = validations(run.folder)
@@ -180,7 +220,7 @@ def _trial(run: Run, copies: Copies) -> dict[str, Any] | None:
         "skipped": skipped.astype(int).tolist(),  # [rates, seeds]
         "curves": curves,
     }
-    write_json(run.folder / "results.json", row)
+    write_json(run.folder / RESULTS, row)
     return row
 
 
@@ -189,7 +229,7 @@ def validations(folder: Path) -> list[dict[str, Any]]:
     return [row for row in read_metrics(folder) if "valid/loss" in row]
 
 
-def _train(experiment: Experiment, copies: Copies, folder: Path) -> Any | None:
+def _train(experiment: Experiment, copies: Copies, folder: Path, stopping: StopFlag) -> Any | None:
     """The parameters of all copies after the last step, from the last checkpoint on."""
     init, train_step, eval_step = program(experiment, copies)
     task, seed, size = experiment.task, experiment.seed, experiment.batch_size
@@ -205,9 +245,8 @@ def _train(experiment: Experiment, copies: Copies, folder: Path) -> Any | None:
         if start:
             log.info("continuing %s from step %d", folder, start)
         record = stack.enter_context(MetricsLog(folder, start, True))
-        monitor = TensorBoard(folder, start + 1 if start else 0)
+        monitor = TensorBoard(folder, step=start + 1 if start else 0)
         stack.callback(monitor.close)
-        stopping = stack.enter_context(StopFlag())
         show = stack.enter_context(Progress(experiment.steps, start))
         batches: Iterator[Batch | None] = repeat(None)
         if experiment.draw == "host":
@@ -232,7 +271,6 @@ def _train(experiment: Experiment, copies: Copies, folder: Path) -> Any | None:
                     }
                     record.valid(number, {"loss": float(np.mean(losses)), **named, **left_out})
                     monitor.scalars(number, {f"valid/{k}": v for k, v in named.items()})
-                    monitor.flush()
                 rows = copies.as_rows(losses)
                 show.note(f"step {number}  validation " + "  ".join(
                     f"rate {rate:g}: {row.mean():.4g} [{row.min():.4g}, {row.max():.4g}]"

@@ -17,9 +17,13 @@ from wsrnn.tensorboard import TensorBoard
 from wsrnn.text_table import text_table
 
 
-def compare(out: Path, rows: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """Write one table and the figures of all siblings to `out`; returns the document."""
-    document = {"rows": rows, "text": text(rows)}
+def compare(out: Path, rows: dict[str, dict[str, Any]], missing: dict[str, str]) -> dict[str, Any]:
+    """Write one table and the figures of the finished siblings to `out`; returns the document.
+
+    `missing` says why the others are.
+    """
+    lines = [text(rows), *(f"{name} is missing: {why}" for name, why in missing.items())]
+    document = {"rows": rows, "missing": missing, "text": "\n".join(lines)}
     write_json(out / "results.json", document)
     pictures = {
         "rates": draw_rates(
@@ -35,7 +39,7 @@ def compare(out: Path, rows: dict[str, dict[str, Any]]) -> dict[str, Any]:
         ),
     }
     paths = save_figures(pictures, out / "figures")
-    tensorboard = TensorBoard(out / "comparison", 0)
+    tensorboard = TensorBoard(out / "comparison")
     for name, path in paths.items():
         tensorboard.image(0, f"trials/{name}", path)
     tensorboard.close()
@@ -51,8 +55,13 @@ def text(rows: dict[str, dict[str, Any]]) -> str:
     baselines: dict[str, dict[str, float]] = {}
     for sibling, row in rows.items():
         for name, values in row["baselines"].items():
-            known = dict(zip(row["columns"], values, strict=True))
-            if any(baselines.get(name, {}).get(column, v) != v for column, v in known.items()):
+            known = dict(zip(row["columns"], np.array(values, float), strict=True))
+            if name in rows:
+                name += ", baseline"
+            seen = baselines.get(name, {})
+            shared = [column for column in known if column in seen]
+            values, before = ([of[column] for column in shared] for of in (known, seen))
+            if not np.array_equal(values, before, equal_nan=True):
                 name += f", {sibling}"  # another task or evaluation than before
             baselines[name] = known | baselines.get(name, {})
 
@@ -71,7 +80,8 @@ def text(rows: dict[str, dict[str, Any]]) -> str:
             f"[{last.min():.4g}, {last.max():.4g}]",
         ]
     lines |= {name: [""] * 4 + cells(known) for name, known in baselines.items()}
-    title = f"{first['title']}; mean over seeds {first['seeds']} [least, most of the last column]"
+    seeds = tuple(first["seeds"])
+    title = f"{first['title']}; mean over seeds {seeds} [least, most of the last column]"
     table = text_table(["parameters", "state", "ops/token", "rate", *columns, ""], lines)
     skipped = [
         f"{name}, rate {rate!r} seed {seed}: {count} of {row['steps']:,} steps left no trace, "

@@ -21,6 +21,8 @@ class Options:
     """How many seeds."""
     rates: tuple[float, ...] | None = None
     """Learning rates; None is each experiment's own."""
+    only: tuple[str, ...] | None = None
+    """Names of the siblings to train; None is all. The table has those that are finished too."""
     out: str | None = None
     """Folder; None is runs/trials-FILE[-VARIANT]."""
     data_dir: str | None = None
@@ -34,6 +36,8 @@ def run(options: Options, file: str | None, flags: list[str]) -> Outcome:
     given = {flag.partition("=")[0].replace("_", "-") for flag in flags}
     if options.rates == ():
         raise UserError("--rates takes one learning rate or several")
+    if options.only == ():
+        raise UserError("--only takes one name of a sibling or several")
     if options.rates and "--optim.learning-rate" in given:
         raise UserError("--rates takes the place of --optim.learning-rate: give one of them")
     if "--max-skipped" in given:
@@ -44,7 +48,8 @@ def run(options: Options, file: str | None, flags: list[str]) -> Outcome:
     out = run_folder(recipe, options, "trials-")
     members = recipe.members()
     check_siblings(out, [member.member or member.name for member in members])
-    document = run_trials(members, out, options.seeds, options.rates or ())
-    if document is None:
-        return {"stopped": True}, f"stopped; the same command continues {out}", 130
-    return document, f"\n{document['text']}\n{where(out)}", 0
+    document = run_trials(members, out, options.seeds, options.rates or (), options.only)
+    table = f"\n{document['text']}\n" if document["rows"] else ""
+    if document["stopped"]:
+        return document, f"{table}stopped; the same command continues {out}", 130
+    return document, f"{table}{where(out)}", 1 if document["lost"] else 0

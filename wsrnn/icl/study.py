@@ -84,7 +84,7 @@ def study(
     paths = save_figures(pictures, folder)
     write_json(folder / "icl.json", document)
     last = max((row["step"] for row in read_metrics(run)), default=0) + 1
-    tensorboard = TensorBoard(run, last)
+    tensorboard = TensorBoard(run, "icl")
     for name, path in paths.items():
         tensorboard.image(last, f"icl/{name}", path)
     tensorboard.close()

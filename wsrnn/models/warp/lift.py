@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
+from wsrnn.errors import naming
 from wsrnn.recurrence import PRECISION
 from wsrnn.root.base import check_positive
 
@@ -45,6 +46,19 @@ class Lift(ABC):
 
         Raises ValueError, with the cure, for token sizes that it does not support.
         """
+
+    def built(self, d_in: int, d_out: int, *, rngs: nnx.Rngs) -> LiftModule:
+        """What `build` returns; ValueError if it does not give tokens of `channels`."""
+        module, size = self.build(d_in, d_out, rngs=rngs), self.channels(d_in, d_out)
+        with naming(f"lift {type(self).__name__}: its module fails for tokens [2, {d_in}]"):
+            lifted = jax.eval_shape(module, jax.ShapeDtypeStruct((2, d_in), jnp.float32))
+        shape = getattr(lifted, "shape", None)
+        if shape != (2, size):
+            raise ValueError(
+                f"lift {type(self).__name__}: the module of build must return [*N, {size}], as "
+                f"channels says, for tokens [*N, {d_in}], got {shape} for N = 2"
+            )
+        return module
 
 
 @dataclass(frozen=True)

@@ -52,7 +52,7 @@ class Warp(Streaming):
         token, features, lift = config.token(d_in), config.features, config.lift
         # The order decides which random numbers each part draws.
         self.features = features.build(d_in - d_out, d_out, rngs=rngs) if features else None
-        self.lift = lift.build(token, d_out, rngs=rngs) if lift else None
+        self.lift = lift.built(token, d_out, rngs=rngs) if lift else None
         self.phi = config.start.build(network, d_in, self.channels, rngs=rngs)
         B = config.write.init(network, self.channels, rngs)
         self.B = None if B is None else nnx.Param(B)

@@ -64,7 +64,7 @@ class DeltaWarp(Peer):
     def __init__(self, config: DeltaWarpConfig, d_in: int, d_out: int, *, rngs: nnx.Rngs):
         super().__init__(config, d_in, d_out, width=None, rngs=rngs)
         d, token = d_in - d_out, config.token_size(d_in, d_out)
-        self.psi = config.psi.build(d, 0, rngs=rngs) if config.psi else None
+        self.psi = config.psi.built(d, 0, rngs=rngs) if config.psi else None
         channels = config.psi.channels(d, 0) if config.psi else d
         self.W = nnx.Param(jnp.zeros((self.raw, channels)))
         # at first b = 1 and a = 0.99 whatever the token is
@@ -143,7 +143,7 @@ class SelectiveWarp(Peer):
         super().__init__(config, d_in, d_out, width=None, rngs=rngs)
         token = config.token_size(d_in, d_out)
         self.network = config.network(d_in, d_out)
-        self.lift = config.lift.build(token, d_out, rngs=rngs) if config.lift else None
+        self.lift = config.lift.built(token, d_out, rngs=rngs) if config.lift else None
         channels = config.lift.channels(token, d_out) if config.lift else token
         size = self.network.size
         self.theta = nnx.Param(self.network.init(rngs.params()))

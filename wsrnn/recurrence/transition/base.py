@@ -7,12 +7,15 @@ slowly; the forms of this package override it for speed.
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int
+
+from wsrnn.errors import naming
 
 # Powers of A amplify every rounding error, and accelerators round products to TF32 or bfloat16
 # unless told otherwise: every product on the path of the state asks for full precision.
@@ -164,7 +167,8 @@ class LinearMap:
 
     @classmethod
     def init(cls, form: Transition, key: Array, blocks: tuple[int, ...]) -> "LinearMap":
-        """A fresh A of P = sum(blocks)."""
+        """A fresh A of P = sum(blocks); ValueError for a form that does not keep its contract."""
+        _check_form(form, blocks)
         return cls(form, form.init(key, blocks))
 
     def apply(self, theta: Float[Array, "*N P"]) -> Float[Array, "*N P"]:
@@ -242,6 +246,34 @@ class LinearMap:
     def exchanged(self, trajectories: Any) -> Any:
         """The `Trajectories` of all weights, from those of this device's part of A."""
         return self.form.exchanged(trajectories)
+
+
+@lru_cache(maxsize=256)
+def _check_form(form: Transition, blocks: tuple[int, ...]) -> None:
+    """Raise ValueError where a form fails for a root of these layers, or gives wrong shapes."""
+    name, size = f"transition {type(form).__name__}", sum(blocks)
+
+    def init():
+        A = form.init(jax.random.key(0), blocks)
+        for path, leaf in jax.tree_util.tree_leaves_with_path(A):
+            array = isinstance(leaf, jax.Array | np.ndarray)
+            if not array or not jnp.issubdtype(leaf.dtype, jnp.inexact):
+                kind = leaf.dtype if array else type(leaf).__name__
+                at = jax.tree_util.keystr(path)
+                raise ValueError(f"init must return arrays of floats, and A{at} is of {kind}")
+        return A
+
+    with naming(name):
+        A = jax.eval_shape(init)
+    dtype = jnp.result_type(*(jax.tree.leaves(A) or [jnp.float32]))
+    theta = jax.ShapeDtypeStruct((2, size), dtype)
+    given = f"theta [2, {size}] and A of shapes {jax.tree.map(lambda leaf: [*leaf.shape], A)}"
+    with naming(f"{name}: apply fails for {given}"):
+        shape = jax.eval_shape(form.apply, A, theta).shape
+    if shape != theta.shape:
+        raise ValueError(f"{name}: apply must return [2, {size}], got {list(shape)} for {given}")
+    with naming(f"{name}: transpose fails, which needs an apply that is linear, for {given}"):
+        jax.eval_shape(lambda A, theta: form.transpose(A).apply(theta), A, theta)
 
 
 def gelfand_radius(matrix: Float[Array, "P P"]) -> Float[Array, ""]:

@@ -48,7 +48,7 @@ class BlockDiagonal(Learned):
         if self.block is not None:
             if size % self.block:
                 raise ValueError(
-                    f"transition.block {self.block} does not divide the root network's P = {size} "
+                    f"block {self.block} does not divide the root network's P = {size} "
                     "weights: choose a divisor, or None for one block a layer"
                 )
             blocks = (self.block,) * (size // self.block)

@@ -43,7 +43,7 @@ class LowRank(Learned):
         size = sum(blocks)
         if self.rank > size:
             raise ValueError(
-                f"a low rank transition of P = {size} needs a rank of 1 to P, got {self.rank}: set "
+                f"P = {size} needs a rank of 1 to P, got {self.rank}: set "
                 f"transition.rank to at most {size}, or choose a larger root network"
             )
         turn, key = jax.random.split(key)
