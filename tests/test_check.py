@@ -1,19 +1,24 @@
 """What a task of the user's own returns: a mistake is named with field, place and cure."""
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import grain
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from flax import nnx
 from numerics import close
 from tiny import experiment as tiny
 
 import wsrnn
+from wsrnn import data
 from wsrnn.errors import RunError, UserError
 from wsrnn.evaluations import LossOnly
+from wsrnn.metrics import Mean
+from wsrnn.metrics_log import read_metrics
 from wsrnn.models.peers.rnn import RnnConfig
 from wsrnn.models.peers.ssm import SsmConfig
 from wsrnn.models.peers.transformer import TransformerConfig
@@ -43,7 +48,7 @@ class Broken(Task):
     place: tuple[int, ...] = ()
     value: float = float("nan")
     dtype: str | None = None
-    loss: str = "mse"
+    loss: Any = "mse"
     first: int = 0
     split: str | None = None
     examples: int = 1000
@@ -160,6 +165,50 @@ def run(task, out, **changes):
     model = WarpConfig(Mlp(width=2, depth=1))
     made = replace(tiny, task=task, model=model, evaluation=LossOnly(), max_skipped=3, **changes)
     return wsrnn.fit(made, out)
+
+
+@dataclass(frozen=True)
+class Huber(Task):
+    """A task with a loss and a metric of its own."""
+
+    d_in, d_out, length = D, O, T
+
+    def dataset(self, split, seed):
+        return Broken().dataset(split, seed)
+
+    def loss(self, outputs, targets, mask):
+        """Huber's, and how often the sign is right."""
+        each = optax.losses.huber_loss(outputs, targets).mean(-1)
+        signs = (jnp.sign(outputs) == jnp.sign(targets)).mean(-1)
+        count = mask.sum()
+        sums = {"loss": jnp.where(mask > 0, each, 0).sum(), "signs": (signs * mask).sum()}
+        return {name: Mean(total, count) for name, total in sums.items()}
+
+
+@dataclass(frozen=True)
+class Wrong(Huber):
+    """One whose loss forgets to add up."""
+
+    def loss(self, outputs, targets, mask):
+        return {"loss": Mean(jnp.square(outputs - targets), mask.sum())}
+
+
+def test_a_loss_and_metrics_of_ones_own_train_and_are_logged(tmp_path):
+    task = Huber()
+    run(task, tmp_path / "run")
+    last = [row for row in read_metrics(tmp_path / "run") if "valid/loss" in row][-1]
+    model, _ = wsrnn.load(tmp_path / "run", "last")
+    batch = data.examples(task, "valid", 0, 16)
+    outputs = np.asarray(model(batch.inputs, batch.times), np.float64)
+    error = np.abs(outputs - batch.targets)
+    huber = np.where(error < 1, error**2 / 2, error - 0.5).mean(-1)
+    assert last["valid/loss"] == pytest.approx(np.average(huber, weights=batch.mask), rel=1e-5)
+    signs = (np.sign(outputs) == np.sign(batch.targets)).mean(-1)
+    assert last["valid/signs"] == pytest.approx(np.average(signs, weights=batch.mask), rel=1e-5)
+    with pytest.raises(
+        ValueError, match=r"loss Wrong.loss fails .*: return .*Mean\(total, count\)"
+    ):
+        run(Wrong(), tmp_path / "wrong")
 
 
 def test_a_later_batch_that_stops_the_run_is_named(tmp_path):

@@ -93,7 +93,7 @@ class Experiment:
             )
         task = self.task.sized()
         self.evaluation.check(task, self.model)
-        if (self.task.loss == "nll") != self.model.uncertain:
+        if isinstance(self.task.loss, str) and (self.task.loss == "nll") != self.model.uncertain:
             cure = "none" if self.model.uncertain else "scale"
             raise ValueError(
                 f"task.loss {self.task.loss} does not go with a model that predicts "

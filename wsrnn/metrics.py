@@ -1,13 +1,17 @@
 """Losses and metrics as masked sums: added over batches and devices, divided once.
 
-A new loss is a function here and its name in ``LOSSES``; it must be such a sum.
+A loss is a function (outputs [*N, O], targets, mask [*N]) -> `Measures`, all of them such sums: one
+in ``LOSSES``, or a task's own.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Bool, Float, Int
+
+from wsrnn.errors import UserError, naming
 
 
 class Mean(NamedTuple):
@@ -70,6 +74,32 @@ def visible(mask: Float[Array, "N T"]) -> Bool[Array, "N T"]:
 
 
 LOSSES = {"mse": mse, "nll": nll, "cross_entropy": cross_entropy}
+
+
+def measures_of(loss: str | Callable[..., Measures], outputs, targets, mask) -> Measures:
+    """The masked sums of a loss, by its name in ``LOSSES`` or as a function.
+
+    Raises UserError where a function fails or returns no `Measures`.
+    """
+    if isinstance(loss, str):
+        return LOSSES[loss](outputs, targets, mask)
+    name = getattr(loss, "__qualname__", repr(loss))
+    try:
+        with naming(f"loss {name} fails for outputs {list(outputs.shape)}"):
+            sums = loss(outputs, targets, mask)
+            if (
+                not isinstance(sums, dict)
+                or "loss" not in sums
+                or not all(map(_is_sum, sums.values()))
+            ):
+                raise ValueError('return {"loss": Mean(total, count), ...} of scalars')
+    except ValueError as error:  # in the middle of a compilation, of which no one wants to read
+        raise UserError(str(error)) from error
+    return sums
+
+
+def _is_sum(mean: object) -> bool:
+    return isinstance(mean, Mean) and jnp.shape(mean.total) == jnp.shape(mean.count) == ()
 
 
 def _mean(values: Array, mask: Array) -> Mean:

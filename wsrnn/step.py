@@ -12,11 +12,14 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, ArrayLike, Float, Int
 
-from wsrnn.metrics import LOSSES, Measures, last_valid, visible
+from wsrnn.metrics import Measures, last_valid, measures_of, visible
 from wsrnn.models import Model
 from wsrnn.optim import OptimConfig
 from wsrnn.sharding import AXES, Layout, layouts, replicated, specs
 from wsrnn.tasks import Batch
+
+Loss = str | Callable[..., Measures]
+"""A name in `metrics.LOSSES`, or a function of the same form."""
 
 
 class Average(NamedTuple):
@@ -68,7 +71,7 @@ def program(
     build: Callable[..., Model],
     optim: OptimConfig,
     mesh: Mesh,
-    loss: str,
+    loss: Loss,
     steps: dict[str, Literal["all", "last"]],
     drawn: Callable[[Array], Batch] | None = None,
 ) -> Program:
@@ -219,7 +222,7 @@ def moved(average: Average, params: Any, decay: float) -> Average:
 
 
 def eval_step(
-    graphdef: Any, mesh: Mesh, placed: Any, loss: str, steps: Literal["all", "last"]
+    graphdef: Any, mesh: Mesh, placed: Any, loss: Loss, steps: Literal["all", "last"]
 ) -> Callable[[Any, Batch], Measures]:
     """Return the compiled step from (parameters, global batch) to the sums of its metrics.
 
@@ -256,7 +259,7 @@ def from_parts(graphdef: Any, placed: Any, params: Any) -> Model:
 
 
 def measure(
-    model: Model, batch: Batch, loss: str, steps: Literal["all", "last"]
+    model: Model, batch: Batch, loss: Loss, steps: Literal["all", "last"]
 ) -> tuple[Float[Array, ""], Measures]:
     """Return the sum of a loss over a batch, and it and other metrics as masked sums.
 
@@ -269,7 +272,7 @@ def measure(
     times = jnp.where(seen, batch.times, 0)
 
     def scores(outputs, targets, mask):
-        sums = LOSSES[loss](outputs, targets, mask)
+        sums = measures_of(loss, outputs, targets, mask)
         return sums["loss"].total, sums
 
     if steps == "all":

@@ -4,6 +4,7 @@ No task starts a jax backend, so that grain's workers may unpickle one and never
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
 import grain
@@ -31,14 +32,16 @@ class Task(ABC):
     """What a task promises. Subclasses are frozen dataclasses, picklable and cheap to make.
 
     `d_in` and `d_out` are channel counts (d_out is the number of classes under cross_entropy),
-    `length` is T, and `loss` names an entry of `wsrnn.metrics.LOSSES`. `noise`, for sizes by rule,
-    is the variance of the noise on the targets in the tokens, where the task knows it.
+    `length` is T. `loss` names an entry of `wsrnn.metrics.LOSSES`, or is a function of one's own,
+    such as a method: from outputs [*N, O], targets and mask [*N] to `wsrnn.metrics.Measures`, of
+    which "loss" is trained on and the others are metrics. `noise`, for sizes by rule, is the
+    variance of the noise on the targets in the tokens, where the task knows it.
     """
 
     d_in: int
     d_out: int
     length: int
-    loss: Loss
+    loss: Loss | Callable[..., dict[str, Any]]
     noise: float = 0.0
     endless = False  # whether its splits have no end
     answers_in_tokens = False  # whether inputs[t] holds targets[t]: only to be read before written

@@ -18,8 +18,9 @@ def check_examples(task: Task, split: Split, seed: int) -> None:
     Raises UserError that names the example, the field, the place in it and the cure.
     """
     name = type(task).__name__
-    if task.loss not in get_args(Loss):
-        raise UserError(f"{name}.loss is {task.loss!r}: use one of {', '.join(get_args(Loss))}")
+    if not callable(task.loss) and task.loss not in get_args(Loss):
+        known = ", ".join(get_args(Loss))
+        raise UserError(f"{name}.loss is {task.loss!r}: use one of {known}, or a function")
     number = 0
     try:
         examples = task.dataset(split, seed)
@@ -50,6 +51,8 @@ def fault(task: Task, split: Split, batch: Batch) -> str | None:
     one = task.steps(split) == "last"
     classes = task.loss == "cross_entropy"
     targets: tuple[int, ...] = (task.length,) if classes else (task.length, task.d_out)
+    if callable(task.loss):  # which knows itself what it compares outputs with
+        targets = np.shape(batch.targets)[len(lead) :]
     if classes and one and np.shape(batch.targets) == lead:
         targets = ()
     promised = {
@@ -94,7 +97,8 @@ def fault(task: Task, split: Split, batch: Batch) -> str | None:
         broken["targets"] = scored & ((labels < 0) | (labels >= task.d_out))
         cures["targets"] = f"classes run from 0 to {task.d_out - 1} (d_out is {task.d_out})"
     else:
-        broken["targets"] = scored[..., None] & ~np.isfinite(labels)
+        at = scored.reshape(scored.shape + (1,) * (labels.ndim - scored.ndim))
+        broken["targets"] = at & ~np.isfinite(labels)
         cures["targets"] = "fill it in, or set the mask to 0 there"
     for field, at in broken.items():
         if at.any():
