@@ -70,14 +70,14 @@ def batches_in_step(task: Drawn, batch_size: int, seed: int) -> Callable[[Int[Ar
 def in_step(task: Drawn, split: Split, seed: int) -> Callable[[Integer[Array, " N"]], Batch]:
     """Return the function from positions in a split to examples, for use inside a compiled step.
 
-    The law is that of `Drawn.dataset`, the numbers are jax's own: a pure function of (seed,
+    The distribution is that of `Drawn.dataset`, the numbers are jax's own: a pure function of (seed,
     position), on any number of devices.
     """
     draws = sorted(task.draws(split).items())
     stream = jax.random.fold_in(jax.random.key(seed), SPLITS.index(split))
 
     def drawn(raw: Raw, key: Array) -> Array:
-        match raw.law:
+        match raw.distribution:
             case "normal":
                 return jax.random.normal(key, raw.shape)
             case "uniform":

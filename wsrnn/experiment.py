@@ -51,7 +51,7 @@ class Experiment:
     """Steps between points in TensorBoard and lines in the log (metrics.jsonl has every step)."""
     draw: Literal["host", "step"] = "host"
     """Where drawn tasks draw their training batches: on the host by grain, or inside the compiled
-    step (the same law, other numbers), for accelerators that would wait for the host."""
+    step (the same distribution, other numbers), for accelerators that would wait for the host."""
     workers: int = 0
     """Processes that prepare data; 0 uses a thread."""
     max_skipped: int = 20

@@ -36,7 +36,7 @@ def report(
 
     The best checkpoint as it was trained is the run's own result: results.json, figures/ and
     TensorBoard. Any other step or flags get a folder of their own under evaluations/. `text` of the
-    returned document is the table for a terminal. Raises what `experiment.load` raises.
+    returned document is the table for a terminal. Raises what `run.load` raises.
     """
     run = Path(run)
     model, experiment, number = load_step(run, step, flags)

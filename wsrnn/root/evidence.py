@@ -32,7 +32,7 @@ class Evidence(Root):
     """
 
     priors: int = 8
-    """K."""
+    """K, the number of priors that are weighed."""
 
     reads_query_alone = True
     reads_moments = True

@@ -148,7 +148,7 @@ class BurstyClasses(FewShot):
     classes: int = 128
     """K, in the pool."""
     labels: int = 32
-    """L."""
+    """L, the number of labels that classes are given."""
     burstiness: int = 1
     """Examples of each class in a prompt; 0 draws every point for itself."""
     alpha: float = 0.0
@@ -190,7 +190,7 @@ class BurstyClasses(FewShot):
 
     @property
     def d_out(self):
-        """L."""
+        """The number of labels."""
         return self.labels
 
     def draws(self, split):

@@ -18,9 +18,9 @@ BLOCK = 64  # examples drawn by one generator: building them one by one would ta
 
 
 class Raw(NamedTuple):
-    """What is drawn for each example: numbers of one law, independent of each other."""
+    """What is drawn for each example: independent numbers of one distribution."""
 
-    law: Literal["normal", "uniform", "below"]
+    distribution: Literal["normal", "uniform", "below"]
     """normal: mean 0 and variance 1. uniform: from [0, 1). below: the integers 0 .. high - 1."""
     shape: tuple[int, ...] = ()
     high: int = 0
@@ -116,7 +116,7 @@ def _block(task: Drawn, split: Split, seed: int, block: int) -> Batch:
 def draw(raw: Raw, rng: np.random.Generator, count: int) -> np.ndarray:
     """Raw numbers of `count` examples."""
     shape = (count, *raw.shape)
-    match raw.law:
+    match raw.distribution:
         case "normal":
             return rng.standard_normal(shape, np.float32)
         case "uniform":

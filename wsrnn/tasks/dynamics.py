@@ -18,13 +18,13 @@ class LinearSystem(Drawn):
 
     Step t is scored on the next state but for its noise, W s_t (von Oswald et al. 2023, "Uncovering
     mesa-optimization algorithms"). Where not all is seen, C keeps the first coordinates: any other
-    C with orthonormal rows gives the same law, because W prefers no direction.
+    C with orthonormal rows gives the same distribution, because W prefers no direction.
     """
 
     d: int = 10
     """Dimension of the state."""
     length: int = 50
-    """Steps."""
+    """T, the steps of a trajectory."""
     noise: float = 0.01
     """Variance of each coordinate of eps."""
     radius: float = 1.0

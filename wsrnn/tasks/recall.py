@@ -117,7 +117,7 @@ class Mqar(Drawn):
     pairs: int = 4
     """Pairs, each asked for once."""
     power: float = 0.01
-    """a of the law of the gaps."""
+    """a: gaps are drawn with odds gap^(a - 1)."""
     channels: int = 64
     """Signs in the code of a token."""
     code_seed: int = 0

@@ -117,7 +117,7 @@ class OutlierRegression(LinearRegression):
     """
 
     outliers: float = 0.5
-    """p."""
+    """p, the probability that an example is a dummy."""
     dummy: Dummy = "ones"
     """ones: the vector of ones. orthogonal: one vector a prompt, orthogonal to w, of length
     sqrt(d)."""
@@ -177,7 +177,7 @@ class ReluNetwork(Prompts):
     examples: int = 100
     """The most examples that come before a query."""
     hidden: int = 100
-    """r."""
+    """r, the hidden units of the function."""
 
     def __post_init__(self):
         super().__post_init__()
@@ -306,7 +306,7 @@ class GaussianProcess(Prompts):
     noise: float = 0.01
     """Variance of the noise on the labels in the prompt; targets are free of it."""
     scale: float = 0.5
-    """l."""
+    """l, the length scale of the kernel."""
     nugget: ClassVar[float] = 1e-4
     """Added to k(x, x), so that float32 can factor the kernel."""
 

@@ -161,7 +161,7 @@ class FastWeightsConfig(PeerConfig):
     width: int = 64
     """Channels between the layers."""
     depth: int = 2
-    """Layers."""
+    """Layers, one above the other."""
     heads: int = 2
     """Matrices in each layer, of width / heads rows and columns."""
 

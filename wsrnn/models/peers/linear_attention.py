@@ -36,7 +36,7 @@ class LinearAttentionConfig(ModelConfig):
     reads_before_writing = True
 
     heads: int = 8
-    """H."""
+    """H, the attention heads."""
     rank: int | None = None
     """Rows R of each head's W^K and W^Q; None merges the two into one full matrix W^KQ."""
     start: float = 1e-2

@@ -37,7 +37,7 @@ class SsmConfig(PeerConfig):
     states: int = 64
     """Complex states of each block."""
     layers: int = 4
-    """Blocks."""
+    """Blocks, one above the other."""
     spectra: int = 4
     """Copies of the HiPPO-N spectrum that the states of a block start with; it must divide them."""
     shortest: float = 1e-3

@@ -26,7 +26,7 @@ class TransformerConfig(PeerConfig):
     width: int = 128
     """Channels between the layers."""
     depth: int = 4
-    """Layers."""
+    """Layers, one above the other."""
     heads: int = 4
     """Attention heads; width / heads must be even, for rotary positions turn pairs."""
 

@@ -26,7 +26,7 @@ class LowRank(Learned):
     """
 
     rank: int = 16
-    """r."""
+    """r, the rank of A - I."""
     start: Literal["identity", "orthogonal", "decay"] = "identity"
     """On r random orthonormal directions: nothing (U = 0), a random rotation, or decays of time
     scales from 2 to 1,000 steps."""
