@@ -70,7 +70,7 @@ def batches_in_step(task: Drawn, batch_size: int, seed: int) -> Callable[[Int[Ar
 def in_step(task: Drawn, split: Split, seed: int) -> Callable[[Integer[Array, " N"]], Batch]:
     """Return the function from positions in a split to examples, for use inside a compiled step.
 
-    The distribution is that of `Drawn.dataset`, the numbers are jax's own: a pure function of (seed,
+    The distribution is that of `Drawn.dataset`, the numbers are jax's own, a function of (seed,
     position), on any number of devices.
     """
     draws = sorted(task.draws(split).items())
