@@ -72,7 +72,7 @@ def check_backend() -> None:
     try:
         jax.devices()
     except Exception as error:  # RuntimeError, and AssertionError of a plugin that is missing
-        platform = jax.config.read("jax_platforms") or "any device"
+        platform = getattr(jax.config, "jax_platforms", None) or "any device"
         reason = str(error).strip().partition("\n")[0] or "no such device or plugin is here"
         raise UserError(
             f"jax cannot start on {platform} ({reason}): set $JAX_PLATFORMS to what this machine "
