@@ -616,7 +616,7 @@ MISTAKES = {
     ),
     "a block that does not fit": (
         ["show", TINY, "model.transition:block-diagonal", "--model.transition.block=3"],
-        ["transition.block 3 does not divide", "P = 17"],
+        ["transition BlockDiagonal: block 3 does not divide", "P = 17"],
     ),
     "a rank above P": (
         ["show", TINY, "model.transition:low-rank", "--model.transition.rank=18"],
@@ -771,7 +771,7 @@ def test_a_task_that_breaks_its_promise_is_named_before_training(run, tmp_path):
         "experiment = Experiment(\n    task=Wider(d=2, examples=3)",
     )
     result = run("train", text(tmp_path / "wider.py", wider), "--out", tmp_path / "r")
-    refused(result, "an example of Wider (train) has targets [4]", "promise [4, 1]")
+    refused(result, "example 0 of Wider (train) has targets [4]", "promise [4, 1]")
     assert not (tmp_path / "r").exists()
 
 
@@ -784,7 +784,7 @@ def test_a_task_that_fails_is_one_line_with_its_place(run, tmp_path):
         "experiment = Experiment(\n    task=Failing(d=2, examples=3)",
     )
     result = run("train", text(tmp_path / "failing.py", failing), "--out", tmp_path / "r")
-    refused(result, "Failing cannot make its first train example: ZeroDivisionError", "failing.py")
+    refused(result, "Failing cannot make train example 0: ZeroDivisionError", "failing.py")
 
 
 @pytest.mark.parametrize(
