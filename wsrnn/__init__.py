@@ -21,6 +21,8 @@ models       Warp, WarpConfig, summing, Model, ModelConfig, and the parts of a W
   write      Matrix, Direct
   others     Query, Waves, Features, Head, Scale, Tanh, Clip, DynamicTanh
 base classes Root, Transition, Lift, Start, WriteForm, Task, Evaluation, Rule, Schedule
+data         Batch, what a task makes; Mean, what its loss returns
+errors       UserError, RunError
 
 Tasks, evaluations and the models to compare with are imported from their own modules:
 `wsrnn.tasks.regression`, `wsrnn.evaluations.in_context`, `wsrnn.models.peers.transformer`.
@@ -42,7 +44,9 @@ _HOMES = {
     "WriteForm Matrix Direct Query Waves Features Head Scale Tanh Clip DynamicTanh",
     "root": "Root Mlp Linear Gated Residual Descent ConjugateGradients Evidence Formula",
     "recurrence": "Transition Dense Identity Scalar Diagonal Rotation Shift BlockDiagonal LowRank",
-    "tasks": "Task",
+    "tasks": "Task Batch",
+    "metrics": "Mean",
+    "errors": "UserError RunError",
     "evaluations": "Evaluation",
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names.split()}
