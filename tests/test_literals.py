@@ -9,8 +9,11 @@ import typing
 import pytest
 
 import wsrnn
+from wsrnn.evaluations.in_context import PrefixError
 from wsrnn.literals import hints
-from wsrnn.recurrence import Plan
+from wsrnn.optim import Adam
+from wsrnn.recurrence import Plan, Transition
+from wsrnn.root import Mlp, Root
 
 RESULTS = (Plan,)  # what is computed, not chosen
 
@@ -48,3 +51,40 @@ def test_a_misspelt_choice_is_an_error_and_not_another_model(kind, field, unchec
         pytest.fail(f"{kind.__name__} cannot be made of its defaults: name one in NEEDED")
     with pytest.raises(ValueError, match=f"{field} .*'misspelt'.* is unknown"):
         dataclasses.replace(config, **{field: "misspelt"})
+
+
+class Loose(Root):
+    """A root that is no dataclass."""
+
+    blocks = init = apply = None
+
+
+@dataclasses.dataclass
+class Thawed(Transition):
+    """A form that could change."""
+
+    init = apply = None
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"steps": 5.0}, "Experiment.steps must be an integer, got 5.0"),
+        ({"batch_size": "8"}, "Experiment.batch_size must be an integer, got '8'"),
+        ({"seed": None}, "Experiment.seed must be an integer, got None"),
+        ({"evaluation": PrefixError}, "evaluation is the class PrefixError: write PrefixError()"),
+        ({"optim.learning_rate": "1e-3"}, "OptimConfig.learning_rate must be a number, got '1e-3'"),
+        ({"optim.rule": Adam}, "OptimConfig.rule is the class Adam: write Adam()"),
+        ({"optim.average": [0.9]}, "OptimConfig.average must be a number"),
+        ({"model.root": Mlp}, "WarpConfig.root is the class Mlp: write Mlp()"),
+        ({"model.root": Loose()}, "WarpConfig.root must be a frozen dataclass.* above Loose"),
+        ({"model.transition": Thawed()}, "WarpConfig.transition must be a frozen dataclass"),
+    ],
+)
+def test_a_value_of_another_kind_is_named(change, message, unchecked):
+    ((path, value),) = change.items()
+    whole = importlib.import_module("tiny").experiment
+    *within, name = path.split(".")
+    part = getattr(whole, within[0]) if within else whole
+    with pytest.raises((ValueError, TypeError), match=message):
+        dataclasses.replace(part, **{name: value})

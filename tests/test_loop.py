@@ -241,16 +241,17 @@ def test_a_frozen_A_is_not_contracted():
 
 def test_a_run_of_bad_steps_alone_has_failed(tmp_path):
     flags = ["--task.noise", "1e60", "--steps", "2", "--eval-every", "6"]
-    with pytest.raises(RunError, match=r"no step of 2 had .*; the data of these steps are finite"):
+    with pytest.raises(RunError, match=r"no step of 2 had .*; the data are finite"):
         loop.fit(recipe(*flags), tmp_path / "run")
 
 
-def test_bad_steps_are_skipped_and_counted_and_too_many_stop_the_run(tmp_path):
+def test_bad_steps_are_skipped_and_counted_and_too_many_stop_the_run(tmp_path, caplog):
     run = tmp_path / "run"
     with pytest.raises(RunError, match="stopped at step 10: 4 steps in a row"):
         loop.fit(recipe("--eval-every", "6", variant="poisoned"), run)
     rows = [row for row in read_metrics(run) if "skipped" in row]
     assert [row["skipped"] for row in rows] == [0] * 6 + [1] * 4
+    assert "step 7 changes nothing: the batch of step 7 has targets[0, 0, 0] = nan" in caplog.text
     assert rows[-1]["loss"] is None
     with Checkpoints(run / "checkpoints") as saved:
         restored = {}

@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import difflib
 import inspect
+import numbers
 import types
 import typing
 from collections.abc import Iterable
@@ -12,20 +13,51 @@ from typing import Annotated, Any, Literal, Union
 
 
 def check_literals(config: Any) -> None:
-    """Raise ValueError for a field of a dataclass that is none of the words of its `Literal`.
+    """Raise ValueError for a field of a dataclass that is not what its annotation promises.
 
-    For its `__post_init__`: type checkers and the command line know the words, a plain Python file
-    is unguarded.
+    That is one of the words of a `Literal`, a number, or a part that is a frozen dataclass. For its
+    `__post_init__`: type checkers and the command line know it, a plain Python file is unguarded.
     """
     kind: type = type(config)
     for name, hint in hints(kind).items():
-        if wrong := _mismatch(hint, getattr(config, name)):
-            value, allowed = wrong
+        value = getattr(config, name)
+        if wrong := _no_number(hint, value) or _no_part(hint, value):
+            raise ValueError(f"{kind.__name__}.{name} {wrong}")
+        if mismatch := _mismatch(hint, value):
+            found, allowed = mismatch
             words = [str(word) for word in allowed]
             raise ValueError(
-                f"{kind.__name__}.{name} {value!r} is unknown{nearest(str(value), words)}"
+                f"{kind.__name__}.{name} {found!r} is unknown{nearest(str(found), words)}"
                 f" (one of {', '.join(words)})"
             )
+
+
+def _no_number(hint: Any, value: Any) -> str | None:
+    """What is wrong with the value of a field that is an int, a float or one of them or None."""
+    union = typing.get_origin(hint) in (Union, types.UnionType)
+    kinds = set(typing.get_args(hint) if union else (hint,))
+    if (value is None and types.NoneType in kinds) or not kinds & {int, float}:
+        return None
+    if not kinds <= {int, float, types.NoneType}:
+        return None
+    if isinstance(value, numbers.Real if float in kinds else numbers.Integral):
+        return None
+    return f"must be {'a number' if float in kinds else 'an integer'}, got {value!r}"
+
+
+def _no_part(hint: Any, value: Any) -> str | None:
+    """What is wrong with the value of a field that holds a part, such as a root network."""
+    parts = (hint, *typing.get_args(hint))
+    if not any(typing.get_origin(part) is Annotated for part in parts):
+        return None
+    if isinstance(value, type):
+        return f"is the class {value.__name__}: write {value.__name__}()"
+    if value is None or isinstance(value, str | numbers.Number | tuple):
+        return None
+    if dataclasses.is_dataclass(value) and type(value).__hash__ is not None:
+        return None
+    name = type(value).__name__
+    return f"must be a frozen dataclass: write @dataclass(frozen=True) above {name}"
 
 
 @cache

@@ -152,7 +152,7 @@ def _train(experiment, program, mesh, state, start, checkpoints, record, monitor
                 )  # fmt: skip
                 if wrong := fault(experiment.task, "train", batch):
                     return f"the batch of step {k + 1} has {wrong}"
-            return "the data of these steps are finite: lower --optim.learning-rate"
+            return "the data are finite: lower --optim.learning-rate, or look at an own loss"
 
         def settle() -> None:
             """Write down the step before; by now the device has finished it or is about to."""
@@ -163,6 +163,8 @@ def _train(experiment, program, mesh, state, start, checkpoints, record, monitor
             pending = None
             values = {name: float(value) for name, value in jax.device_get(measures).items()}
             skipped = record.train(number, values)
+            if values["skipped"] and record.skipped_total == 1:  # the first of the run
+                log.warning("step %d changes nothing: %s", number, cause(number, 1))
             if skipped >= experiment.max_skipped:
                 raise RunError(
                     f"stopped at step {number}: {skipped} steps in a row had no finite loss or "
@@ -208,6 +210,11 @@ def _train(experiment, program, mesh, state, start, checkpoints, record, monitor
             state, measures = program.train_step(state, next(batches))
             settle()
             pending = (number + 1, measures)
+    if record.skipped_total:
+        log.warning(
+            "%d of %d steps had no finite loss or gradient and changed nothing",
+            record.skipped_total, number,
+        )  # fmt: skip
     return {"step": number, "stopped": stop and not final, "validation loss": loss}
 
 

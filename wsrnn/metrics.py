@@ -92,14 +92,16 @@ def measures_of(loss: str | Callable[..., Measures], outputs, targets, mask) -> 
                 or "loss" not in sums
                 or not all(map(_is_sum, sums.values()))
             ):
-                raise ValueError('return {"loss": Mean(total, count), ...} of scalars')
+                raise ValueError('return {"loss": Mean(total, count), ...} of float scalars')
     except ValueError as error:  # in the middle of a compilation, of which no one wants to read
         raise UserError(str(error)) from error
     return sums
 
 
 def _is_sum(mean: object) -> bool:
-    return isinstance(mean, Mean) and jnp.shape(mean.total) == jnp.shape(mean.count) == ()
+    if not isinstance(mean, Mean) or not jnp.shape(mean.total) == jnp.shape(mean.count) == ():
+        return False
+    return jnp.issubdtype(jnp.result_type(mean.total), jnp.inexact)
 
 
 def _mean(values: Array, mask: Array) -> Mean:

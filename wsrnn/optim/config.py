@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import optax
 
 from wsrnn.choices import choice
+from wsrnn.literals import check_literals
 from wsrnn.optim.groups import factors, parsed, selected
 from wsrnn.optim.rules import RULES, Adam, Rule
 from wsrnn.optim.schedules import SCHEDULES, Cosine, Schedule
@@ -51,6 +52,7 @@ class OptimConfig:
     evaluation and `load` then use. Corrected for its start, as Adam's moments are."""
 
     def __post_init__(self):
+        check_literals(self)
         if not 0 < self.learning_rate < float("inf"):
             raise ValueError(f"optim.learning_rate must be above 0, got {self.learning_rate}")
         for name in ("clip_norm", "clip_value", "decay_steps"):
@@ -82,6 +84,11 @@ class OptimConfig:
         that match none of them and for a rule whose output points uphill.
         """
         rule = self.rule.build()
+        if not isinstance(rule, optax.GradientTransformation):
+            raise ValueError(
+                f"{type(self.rule).__name__}.build() must return an optax transformation, got "
+                f"{rule!r}"
+            )
         if type(self.rule) not in RULES:
             _check_sign(self.rule, rule, params)
         steps = [

@@ -11,6 +11,8 @@ from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 from jaxtyping import Array, Float
 
+from wsrnn.errors import naming
+
 
 @runtime_checkable
 class Readout(Protocol):
@@ -153,17 +155,23 @@ class Network:
 def _check_shapes(root: Root, d_in: int, d_out: int) -> None:
     """Raise ValueError for a root whose parameters or outputs do not have the promised shapes."""
     name, reads = type(root).__name__, 3
-    size = sum(root.blocks(d_in, d_out))
+    with naming(f"root {name}: blocks must return the sizes of the layers, a tuple of integers"):
+        size = sum(root.blocks(d_in, d_out))
 
     def read(key, z):
         theta = root.initial(root.init(key, d_in, d_out), d_in, d_out)
-        return theta, root.apply(jnp.zeros((2, size, reads), theta.dtype), z, d_out)
+        if not jnp.issubdtype(theta.dtype, jnp.inexact):
+            raise ValueError(f"init must return floats, got {theta.dtype}")
+        y = root.apply(jnp.zeros((2, size, reads), jnp.result_type(theta)), z, d_out)
+        if not hasattr(y, "shape"):
+            raise ValueError(f"apply must return an array, got {y!r}")
+        return theta, y
 
     given = jax.random.key(0), jax.ShapeDtypeStruct((2, d_in, reads), jnp.float32)
     asked = f"theta [2, {size}, {reads}] and z [2, {d_in}, {reads}]"
     try:
         theta, y = jax.eval_shape(read, *given)
-    except (TypeError, ValueError, IndexError) as error:
+    except Exception as error:
         raise ValueError(
             f"root {name} fails for {asked}, whose last axis is that of the reads: {error}"
         ) from error

@@ -31,7 +31,9 @@ def check_examples(task: Task, split: Split, seed: int) -> None:
     except UserError:
         raise
     except Exception as error:
-        place = traceback.extract_tb(error.__traceback__)[-1]
+        frames = traceback.extract_tb(error.__traceback__)
+        own = [frame for frame in frames if "site-packages" not in frame.filename]
+        place = own[-1]  # the task's own line, not numpy's
         raise UserError(
             f"{name} cannot make {split} example {number}: {type(error).__name__}: {error} "
             f"({place.filename} line {place.lineno})"

@@ -142,11 +142,12 @@ class Streaming(Model):
     ) -> tuple[Float[Array, "N D"], Float[Array, " N"]]:
         """One step's inputs and times as floats; ValueError for shapes that do not fit."""
         x, time = as_floats(x), as_floats(time)
-        N = len(x) if N is None and x.ndim else N
+        N = len(x) if N is None and x.ndim == 2 else N
         if x.shape != (N, self.d_in) or not N or time.shape not in ((), (1,), (N,)):
             raise ValueError(
-                f"a step's input must be [{N or 'N'}, {self.d_in}], N at least 1, and its time one "
-                f"for all or for each sequence, got {list(x.shape)} and {list(time.shape)}"
+                f"a step's input must be [{N or 'N'}, {self.d_in}], N at least 1, and its time, if "
+                f"it has one, a number for all or for each sequence, got {list(x.shape)} and "
+                f"{list(time.shape)}"
             )
         return x, jnp.broadcast_to(time.astype(x.dtype), (N,))
 
