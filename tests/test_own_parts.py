@@ -195,7 +195,7 @@ GOOD = {"init": "{'a': jnp.ones(P)}", "apply": "A['a'][None] * theta", "build": 
         ({"apply": "A['b'] * theta"}, "and A of shapes {'a': [9]}: KeyError: 'b'"),
         ({"apply": "theta[:, :4]"}, "transition Mine: apply must return [2, 9], got [2, 4]"),
         ({"apply": "jnp.tanh(theta)"}, "transition Mine: transpose fails, which needs an apply"),
-        ({"apply": "A['a'] * theta + 0.1"}, "apply must be linear, and A 0 is 0.1, not 0"),
+        ({"apply": "A['a'][None] * theta + 0.1"}, "apply must be linear, and A 0 is 0.1, not 0"),
         ({"build": "next(iter(()))"}, "mine.py line 24, Raised.build: StopIteration"),
         ({"build": "lambda x: x[..., :2]"}, "lift Raised: the module of build must return [*N, 3]"),
         ({"build": "lambda x: x.sum()"}, "for tokens [*N, 3], got () for N = 2"),
