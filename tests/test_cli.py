@@ -321,7 +321,7 @@ def test_predict_on_a_csv_with_sequences_of_unequal_length(run, trained, tmp_pat
     assert code == 0 and written["ids"].tolist() == ["b", "a"]
     assert written["lengths"].tolist() == [2, 3]
     alone = model(np.array([[[1, 2, 3], [5, 6, 7]]], np.float32), np.array([[0, 1]], np.float32))
-    close(written["outputs"][0, :2], alone[0], 1e-6)
+    close(written["outputs"][0, :2], alone[0], 5e-6)  # float32, in a batch of another shape
     assert np.isnan(written["outputs"][0, 2:]).all()
 
 
