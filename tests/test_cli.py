@@ -241,30 +241,28 @@ def test_the_main_job_can_be_tried_in_a_few_steps(run, tmp_path):
     assert code == 0 and "this model" in out
 
 
+QUICK_SWEEP = (
+    *("--steps", "4", "--eval-every", "2", "--optim.schedule.warmup", "0"),
+    *("--task.examples", "5", "--mesh.data", "1"),
+)
+
+
 def test_a_sweep_trains_siblings_and_compares_them(run, tmp_path):
-    modes = FILES["modes"]
-    flags = (
-        "--steps",
-        "4",
-        "--eval-every",
-        "2",
-        "--optim.schedule.warmup",
-        "0",
-        "--task.examples",
-        "5",
-        "--mesh.data",
-        "1",
-    )
-    code, out, _ = run("train", modes, "--out", tmp_path / "both", "--json", *flags)
-    document = json.loads(out)
+    out = tmp_path / "both"
+    code, printed, _ = run("train", FILES["modes"], "--out", out, "--json", *QUICK_SWEEP)
+    document = json.loads(printed)
     assert code == 0 and set(document["rows"]) == {"scan", "conv"}
     assert document["rows"]["conv"]["relative"] < 1e-5
     assert document["rows"]["scan"]["validation loss"] > 0
     for name in ("loss", "time"):
-        assert (tmp_path / "both" / "figures" / f"{name}.png").is_file()
-    code, out, _ = run("train", modes, "--out", tmp_path / "one", "--model.mode", "scan", *flags)
+        assert (out / "figures" / f"{name}.png").is_file()
+
+
+def test_a_flag_that_leaves_one_sibling_makes_a_single_run(run, tmp_path):
+    flags = ("--out", tmp_path / "one", *QUICK_SWEEP)
+    code, _, _ = run("train", FILES["modes"], "--model.mode", "scan", *flags)
     assert code == 0 and (tmp_path / "one" / "metrics.jsonl").is_file()
-    refused(run("train", modes, "--out", tmp_path / "one", *flags), "single run")
+    refused(run("train", FILES["modes"], *flags), "single run")
 
 
 def test_eval_judges_any_checkpoint_in_any_mode(run, trained):

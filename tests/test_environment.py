@@ -81,7 +81,6 @@ CONFIGS = {
         for mode in ("scan", "conv")
     },
     "gru": RnnConfig(width=4),
-    "lstm": RnnConfig(cell="lstm", width=4),
     "ssm": SsmConfig(width=4, states=4, layers=1, spectra=1),
     "transformer": TransformerConfig(width=4, depth=1, heads=1),
     "fast weights": FastWeightsConfig(width=4, heads=1, depth=1),
