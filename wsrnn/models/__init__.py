@@ -143,7 +143,8 @@ def as_floats(x: Num[ArrayLike, "..."]) -> Array:
     x = jnp.asarray(x)
     if x.dtype.kind == "c":
         raise ValueError(f"models read real numbers, got {x.dtype}: give real and imaginary part")
-    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    wide = x.dtype in (jnp.float32, jnp.float64)
+    return x if wide else x.astype(jnp.float32)
 
 
 def check_sequences(
