@@ -239,8 +239,9 @@ def test_a_frozen_A_is_not_contracted():
     np.testing.assert_array_equal(state.params["A"]["matrix"], before)
 
 
-def test_a_run_of_bad_steps_alone_has_failed(tmp_path):
-    flags = ["--task.noise", "1e60", "--steps", "2", "--eval-every", "6"]
+@pytest.mark.parametrize("draw", ["host", "step"])
+def test_a_run_of_bad_steps_alone_has_failed(tmp_path, draw):
+    flags = ["--task.noise", "1e60", "--steps", "2", "--eval-every", "6", "--draw", draw]
     with pytest.raises(RunError, match=r"no step of 2 had .*; the data are finite"):
         loop.fit(recipe(*flags), tmp_path / "run")
 

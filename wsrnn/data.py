@@ -5,6 +5,7 @@ Keep it so: a run resumes by slicing the data at its step, and no iterator state
 
 import os
 from collections.abc import Callable, Iterator
+from itertools import islice
 
 import grain
 import jax
@@ -46,14 +47,18 @@ def train_stream(
     return iter(ds)
 
 
-def train_batch(
-    task: Task, batch_size: int, seed: int, step: int, draw: str, process: tuple[int, int]
-) -> Batch:
-    """This process's part of the training batch of one step, made once more, to be looked at."""
+def batches_again(
+    task: Task, batch_size: int, seed: int, steps: range, draw: str, process: tuple[int, int]
+) -> Iterator[Batch]:
+    """This process's part of the training batches of some steps, made again to be looked at."""
     if draw == "host":
-        return next(train_stream(task, batch_size, seed, start=step, process=process))
+        stream = train_stream(task, batch_size, seed, start=steps.start, process=process)
+        yield from islice(stream, len(steps))
+        return
     assert isinstance(task, Drawn)  # nothing else is drawn inside the step
-    return jax.device_get(batches_in_step(task, batch_size, seed)(jnp.asarray(step)))
+    drawn = jax.jit(batches_in_step(task, batch_size, seed))
+    for step in steps:
+        yield jax.device_get(drawn(jnp.asarray(step)))
 
 
 def batches_in_step(task: Drawn, batch_size: int, seed: int) -> Callable[[Int[Array, ""]], Batch]:

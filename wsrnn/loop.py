@@ -145,11 +145,12 @@ def _train(experiment, program, mesh, state, start, checkpoints, record, monitor
 
         def cause(number: int, skipped: int) -> str:
             """Why the last `skipped` steps were not finite: their data, or else the rate."""
-            for k in range(number - skipped, number):
-                batch = data.train_batch(
-                    experiment.task, experiment.batch_size, experiment.seed,
-                    k, experiment.draw, process,
-                )  # fmt: skip
+            steps = range(number - skipped, number)
+            again = data.batches_again(
+                experiment.task, experiment.batch_size, experiment.seed,
+                steps, experiment.draw, process,
+            )  # fmt: skip
+            for k, batch in zip(steps, again, strict=True):
                 if wrong := fault(experiment.task, "train", batch):
                     return f"the batch of step {k + 1} has {wrong}"
             return "the data are finite: lower --optim.learning-rate, or look at an own loss"

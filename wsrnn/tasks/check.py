@@ -33,7 +33,7 @@ def check_examples(task: Task, split: Split, seed: int) -> None:
     except Exception as error:
         frames = traceback.extract_tb(error.__traceback__)
         own = [frame for frame in frames if "site-packages" not in frame.filename]
-        place = own[-1]  # the task's own line, not numpy's
+        place = (own or frames)[-1]  # the task's own line, not numpy's
         raise UserError(
             f"{name} cannot make {split} example {number}: {type(error).__name__}: {error} "
             f"({place.filename} line {place.lineno})"
