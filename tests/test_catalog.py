@@ -7,10 +7,10 @@ import pytest
 from flax import nnx
 
 from wsrnn import catalog
+from wsrnn.checks import hints
 from wsrnn.choices import choice_of, name_of
 from wsrnn.experiment import Experiment
 from wsrnn.flags import apply_flags, class_words
-from wsrnn.literals import hints
 from wsrnn.root import Formula, Residual
 from wsrnn.tasks.regression import LinearRegression
 

@@ -5,8 +5,8 @@ from typing import Annotated, Literal
 
 import pytest
 
+from wsrnn.checks import check_fields
 from wsrnn.choices import choice, choice_of, name_of, own_classes
-from wsrnn.literals import check_literals
 
 
 class Base:
@@ -25,7 +25,7 @@ class First(Base):
     size: Literal[1, 2] = 1
 
     def __post_init__(self):
-        check_literals(self)
+        check_fields(self)
 
 
 @dataclass(frozen=True)
@@ -66,9 +66,9 @@ def test_fields_whose_annotations_cannot_be_resolved_do_not_hide_the_others():
         what: "Local"
         mode: "Literal['scan', 'conv']"
 
-    check_literals(Late(Local(), "scan"))
+    check_fields(Late(Local(), "scan"))
     with pytest.raises(ValueError, match=r"Late\.mode"):
-        check_literals(Late(Local(), "scam"))
+        check_fields(Late(Local(), "scam"))
 
 
 def test_classes_are_named_after_themselves():

@@ -12,9 +12,9 @@ from flax import nnx
 from jaxtyping import Array
 
 from wsrnn import catalog
+from wsrnn.checks import check_fields
 from wsrnn.choices import choice
 from wsrnn.evaluations import Evaluation, LossOnly
-from wsrnn.literals import check_literals
 from wsrnn.models import Model, ModelConfig
 from wsrnn.optim import OptimConfig
 from wsrnn.precision import in_float32
@@ -58,7 +58,7 @@ class Experiment:
     """Steps in a row without a finite loss and gradient that stop the run."""
 
     def __post_init__(self):
-        check_literals(self)
+        check_fields(self)
         counts = ("steps", "batch_size", "eval_every", "save_every", "keep", "log_every")
         for name in (*counts, "max_skipped"):
             if getattr(self, name) < 1:

@@ -17,9 +17,9 @@ from typing import Annotated, Any, TypeVar
 
 import tyro
 
+from wsrnn.checks import hints, nearest
 from wsrnn.choices import choice_of, name_of, own_classes
 from wsrnn.errors import UserError
-from wsrnn.literals import hints, nearest
 
 T = TypeVar("T")
 

@@ -18,10 +18,10 @@ from types import ModuleType
 import cloudpickle
 from flax import nnx
 
+from wsrnn.checks import nearest
 from wsrnn.errors import UserError
 from wsrnn.experiment import Experiment
 from wsrnn.flags import apply_flags
-from wsrnn.literals import nearest
 from wsrnn.sharding import check_backend
 from wsrnn.tree import flatten
 

@@ -23,10 +23,10 @@ from jaxtyping import Array, Float, Int
 from wsrnn import data
 from wsrnn.artifacts import write_json
 from wsrnn.checkpoint import Checkpoints
+from wsrnn.checks import nearest
 from wsrnn.errors import RunError, UserError
 from wsrnn.evaluations import Result
 from wsrnn.experiment import Experiment
-from wsrnn.literals import nearest
 from wsrnn.loop import compose, summed, to_devices
 from wsrnn.metrics_log import MetricsLog, read_metrics
 from wsrnn.progress import Progress, StepTimer, StopFlag

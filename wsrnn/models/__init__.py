@@ -136,6 +136,35 @@ class ModelConfig(ABC):
         """
 
 
+class TokenModelConfig(ModelConfig):
+    """The base of configs that have a `layout` of tokens and a `head`."""
+
+    layout: Literal["standard", "read_before_write"]
+    """standard: step t sees token t. read_before_write: step t sees token t - 1 and the query of
+    token t, which is what leads before its d_out targets."""
+    head: Any  # a `models.head.Head`
+
+    @property
+    def uncertain(self) -> bool:
+        """Whether the head predicts a scale beside each mean."""
+        return self.head.scale is not None
+
+    @property
+    def reads_before_writing(self) -> bool:
+        """Whether step t sees of its own token the query alone."""
+        return self.layout == "read_before_write"
+
+    def x_size(self, d_in: int, d_out: int) -> int:
+        """Channels of x_t, a token or its query; ValueError if the layout has no query."""
+        x = d_in - d_out * self.reads_before_writing
+        if x < 1:
+            raise ValueError(
+                f"layout read_before_write needs tokens of a query and its d_out targets: "
+                f"d_in {d_in} leaves no query beside d_out {d_out}"
+            )
+        return x
+
+
 def as_floats(x: Num[ArrayLike, "..."]) -> Array:
     """The array, of any byte order; integers become floats, so that nothing beside is rounded."""
     if isinstance(x, np.ndarray | np.generic) and not x.dtype.isnative:

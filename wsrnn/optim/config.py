@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from wsrnn.checks import check_fields
 from wsrnn.choices import choice
-from wsrnn.literals import check_literals
 from wsrnn.optim.groups import factors, parsed, selected
 from wsrnn.optim.rules import RULES, Adam, Rule
 from wsrnn.optim.schedules import SCHEDULES, Cosine, Schedule
@@ -52,7 +52,7 @@ class OptimConfig:
     evaluation and `load` then use. Corrected for its start, as Adam's moments are."""
 
     def __post_init__(self):
-        check_literals(self)
+        check_fields(self)
         if not 0 < self.learning_rate < float("inf"):
             raise ValueError(f"optim.learning_rate must be above 0, got {self.learning_rate}")
         for name in ("clip_norm", "clip_value", "decay_steps"):

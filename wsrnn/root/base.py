@@ -192,16 +192,6 @@ class Weights:
         return theta
 
 
-def check_positive(config: object, *names: str, least: int = 1) -> None:
-    """Raise ValueError for fields, named with their values, that are below `least`."""
-    if low := [
-        f"{name} {getattr(config, name)}" for name in names if getattr(config, name) < least
-    ]:
-        raise ValueError(
-            f"{type(config).__name__} needs sizes of at least {least}, got {', '.join(low)}"
-        )
-
-
 def contraction(
     W: Float[Array, "*M out in N"], a: Float[Array, "*M _ N"], axis: int
 ) -> Float[Array, "*M _ N"]:

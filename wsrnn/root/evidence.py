@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from wsrnn.root.base import Root, check_positive
+from wsrnn.checks import check_positive
+from wsrnn.root.base import Root
 
 SPREAD = (0.3, 300.0)
 """Penalties at the start: from the one to the other, evenly in their logarithm."""

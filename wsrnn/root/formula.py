@@ -9,7 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from wsrnn.root.base import Root, check_positive
+from wsrnn.checks import check_positive
+from wsrnn.root.base import Root
 from wsrnn.root.mlp import Mlp
 
 Function = Callable[[Float[Array, " K"], Float[Array, " d_in"]], Float[Array, " d_out"]]

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from wsrnn.literals import check_literals
+from wsrnn.checks import check_fields
 from wsrnn.root.activations import ACTIVATIONS, Activation
 from wsrnn.root.base import Root, contraction
 
@@ -29,7 +29,7 @@ class Layered(Root):
     """Compute the network in bfloat16; the states stay in full precision."""
 
     def __post_init__(self):
-        check_literals(self)
+        check_fields(self)
 
     @abstractmethod
     def layers(self, d_in: int, d_out: int) -> list[tuple[int, int]]:

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from itertools import pairwise
 
+from wsrnn.checks import check_positive
 from wsrnn.root.activations import Activation
-from wsrnn.root.base import check_positive
 from wsrnn.root.layers import Layered
 
 

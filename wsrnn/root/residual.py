@@ -7,9 +7,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from wsrnn.literals import check_literals
+from wsrnn.checks import check_fields, check_positive
 from wsrnn.root.activations import ACTIVATIONS, Activation
-from wsrnn.root.base import Root, check_positive, contraction
+from wsrnn.root.base import Root, contraction
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Residual(Root):
     and 4 beyond: see `init`."""
 
     def __post_init__(self):
-        check_literals(self)
+        check_fields(self)
         given = [name for name in ("width", "repeats") if getattr(self, name) is not None]
         check_positive(self, "depth", *given)
         if self.spread is not None and not self.spread >= 1:

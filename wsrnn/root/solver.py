@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from wsrnn.root.base import Root, check_positive, contraction
+from wsrnn.checks import check_positive
+from wsrnn.root.base import Root, contraction
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from wsrnn.literals import check_literals
+from wsrnn.checks import check_fields
 from wsrnn.tasks import Batch, Split, clock
 from wsrnn.tasks.drawn import Drawn, Raw, choose
 
@@ -31,7 +31,7 @@ class FewShot(Drawn):
     loss = "cross_entropy"
 
     def __post_init__(self):
-        check_literals(self)
+        check_fields(self)
         if min(self.d, self.examples) < 1:
             raise ValueError(
                 f"{type(self).__name__} needs d and examples of at least 1, "

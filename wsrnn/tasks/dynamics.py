@@ -5,7 +5,7 @@ from typing import Literal
 
 import numpy as np
 
-from wsrnn.literals import check_literals
+from wsrnn.checks import check_fields
 from wsrnn.tasks import Batch, clock
 from wsrnn.tasks.drawn import Drawn, Raw
 
@@ -36,7 +36,7 @@ class LinearSystem(Drawn):
     loss = "mse"
 
     def __post_init__(self):
-        check_literals(self)
+        check_fields(self)
         if min(self.d, self.length) < 1 or not 0 <= self.noise < float("inf"):
             raise ValueError(
                 "LinearSystem needs d and length of at least 1 and noise of at least 0, "

@@ -8,9 +8,9 @@ from typing import Literal
 import grain
 import numpy as np
 
+from wsrnn.checks import check_fields
 from wsrnn.errors import UserError
 from wsrnn.files import find, read_idx
-from wsrnn.literals import check_literals
 from wsrnn.tasks import Batch, Task, clock
 
 SOURCES = {
@@ -40,7 +40,7 @@ class PixelSequence(Task):
     """Where the files lie; else $WSRNN_DATA, else ~/.cache/wsrnn."""
 
     def __post_init__(self):
-        check_literals(self)
+        check_fields(self)
         if (self.target == "label") != (self.loss == "cross_entropy"):
             raise ValueError(
                 f"target {self.target} does not go with loss {self.loss}: the next pixel takes mse "

@@ -12,7 +12,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from wsrnn.literals import check_literals
+from wsrnn.checks import check_fields
 from wsrnn.tasks import Batch, Split, clock
 from wsrnn.tasks.drawn import Drawn, Raw, draw
 from wsrnn.tasks.shifts import SHIFTS, ShiftName
@@ -112,7 +112,7 @@ class Prompts(Drawn):
                 f"{name}.prompts repeats its first {self.prompts}, which a curriculum would never "
                 "let grow: set one of them"
             )
-        check_literals(self)
+        check_fields(self)
         if self.train_on == "all" and self.layout == "joint_masked":
             raise ValueError(
                 f"{name} in layout joint_masked has one query to train on: set train_on any or "

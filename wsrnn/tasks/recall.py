@@ -6,7 +6,7 @@ from typing import Literal
 
 import numpy as np
 
-from wsrnn.literals import check_literals
+from wsrnn.checks import check_fields
 from wsrnn.tasks import Batch, clock
 from wsrnn.tasks.drawn import Drawn, Raw, choose
 
@@ -37,7 +37,7 @@ class VectorRecall(Drawn):
     loss = "mse"
 
     def __post_init__(self):
-        check_literals(self)
+        check_fields(self)
         sizes = (self.d, self.d_value, self.pairs, self.queries)
         if min(sizes) < 1 or not 0 <= self.noise < float("inf"):
             raise ValueError(

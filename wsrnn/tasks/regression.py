@@ -9,7 +9,7 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
-from wsrnn.literals import check_literals
+from wsrnn.checks import check_fields
 from wsrnn.tasks.drawn import Raw
 from wsrnn.tasks.prompts import Prompt, Prompts
 
@@ -39,7 +39,7 @@ class LinearRegression(Prompts):
 
     def __post_init__(self):
         super().__post_init__()
-        check_literals(self)
+        check_fields(self)
         if self.sparse is not None and not 1 <= self.sparse <= self.d:
             raise ValueError(f"sparse must lie within 1 and d = {self.d}, got {self.sparse}")
         if self.uniform is not None and (self.uniform <= 0 or self.spectrum != "white"):
@@ -124,7 +124,7 @@ class OutlierRegression(LinearRegression):
 
     def __post_init__(self):
         super().__post_init__()
-        check_literals(self)
+        check_fields(self)
         if self.train_on == "longest" and self.layout != "joint_masked":
             raise ValueError(
                 "OutlierRegression is scored at every point that is no dummy: set train_on all"

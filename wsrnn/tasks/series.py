@@ -8,9 +8,9 @@ from typing import Literal
 import grain
 import numpy as np
 
+from wsrnn.checks import check_fields
 from wsrnn.errors import UserError
 from wsrnn.files import find, read_csv
-from wsrnn.literals import check_literals
 from wsrnn.tasks import Batch, Task, clock
 
 CHANNELS = ["HUFL", "HULL", "MUFL", "MULL", "LUFL", "LULL", "OT"]
@@ -43,7 +43,7 @@ class Ett(Task):
     d_out = 7
 
     def __post_init__(self):
-        check_literals(self)
+        check_fields(self)
         if min(self.context, self.horizon) < 1:
             raise ValueError(
                 f"context and horizon must be at least 1, got {self.context} and {self.horizon}"

@@ -9,14 +9,14 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, ArrayLike, Float, Num
 
+from wsrnn.checks import check_fields
 from wsrnn.decode import Steps
-from wsrnn.literals import check_literals
-from wsrnn.models import Model, ModelConfig, check_sequences, check_steps, pick
+from wsrnn.models import Model, TokenModelConfig, check_sequences, check_steps, pick
 from wsrnn.models.head import Head
 
 
 @dataclass(frozen=True)
-class PeerConfig(ModelConfig):
+class PeerConfig(TokenModelConfig):
     """How a model takes a task's sequences; its own file adds its sizes."""
 
     layout: Literal["standard", "read_before_write"] = "standard"
@@ -28,27 +28,7 @@ class PeerConfig(ModelConfig):
     head: Head = field(default_factory=Head)
 
     def __post_init__(self):
-        check_literals(self)
-
-    @property
-    def uncertain(self) -> bool:
-        """Whether the model predicts a scale beside each mean."""
-        return self.head.scale is not None
-
-    @property
-    def reads_before_writing(self) -> bool:
-        """Whether step t sees of its own token the query part alone."""
-        return self.layout == "read_before_write"
-
-    def x_size(self, d_in: int, d_out: int) -> int:
-        """Channels of x_t, a token or its query; ValueError if the layout has no query."""
-        x = d_in - d_out * self.reads_before_writing
-        if x < 1:
-            raise ValueError(
-                f"layout read_before_write needs tokens of a query and its d_out values: "
-                f"d_in {d_in} leaves no query beside d_out {d_out}"
-            )
-        return x
+        check_fields(self)
 
     def features(self, d_in: int, d_out: int) -> int:
         """Channels that the model sees at each step; ValueError if the layout has no query."""

@@ -15,10 +15,10 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
+from wsrnn.checks import check_positive
 from wsrnn.choices import choice
 from wsrnn.models.peers.base import Peer, PeerConfig
 from wsrnn.recurrence import delta_rule
-from wsrnn.root.base import check_positive
 
 Tokens = Float[Array, "B T size"]  # B is a head of a sequence
 

@@ -21,8 +21,8 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Complex, Float
 
+from wsrnn.checks import check_positive
 from wsrnn.models.peers.base import Peer, PeerConfig
-from wsrnn.root.base import check_positive
 
 Mode = Literal["scan", "parallel", "conv"]
 Pair = tuple[Float[Array, "T N P"], Float[Array, "T N P"]]

@@ -11,8 +11,8 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
+from wsrnn.checks import check_positive
 from wsrnn.models.peers.base import Peer, PeerConfig
-from wsrnn.root.base import check_positive
 
 Heads = Float[Array, "N heads T size"]
 

@@ -10,9 +10,9 @@ from typing import Annotated, Any, Literal
 import jax
 from flax import nnx
 
+from wsrnn.checks import check_fields
 from wsrnn.choices import choice
-from wsrnn.literals import check_literals
-from wsrnn.models import ModelConfig
+from wsrnn.models import TokenModelConfig
 from wsrnn.models.head import Head
 from wsrnn.models.warp.features import Features
 from wsrnn.models.warp.lift import LIFTS, Lift, Moments
@@ -35,7 +35,7 @@ from wsrnn.root import ROOTS, Mlp, Network, Root
 
 
 @dataclass(frozen=True)
-class WarpConfig(ModelConfig):
+class WarpConfig(TokenModelConfig):
     """A weight-space linear RNN, theta_t = A theta_{t-1} + B u_t, y_t = root(theta_t, z_t).
 
     The defaults initialise A and B as the paper does (arXiv 2506.01153): A = I, B = 0. A part is a
@@ -80,7 +80,7 @@ class WarpConfig(ModelConfig):
     generates = True
 
     def __post_init__(self):
-        check_literals(self)
+        check_fields(self)
         if self.weight_clip is not None and not self.weight_clip > 0:
             raise ValueError(f"weight_clip must be above 0, got {self.weight_clip}")
         self._check_parts()
@@ -130,16 +130,6 @@ class WarpConfig(ModelConfig):
                 "transition Identity"
             )
 
-    @property
-    def uncertain(self) -> bool:
-        """Whether the model predicts a scale beside each mean."""
-        return self.head.scale is not None
-
-    @property
-    def reads_before_writing(self) -> bool:
-        """Whether step t is read before its token is written, from the query part alone."""
-        return self.layout == "read_before_write"
-
     def sized(self, task):
         """See `sized_for`."""
         return self.sized_for(task.d_in, task.d_out, task.noise)
@@ -150,16 +140,6 @@ class WarpConfig(ModelConfig):
         if self.lift is None:
             return config
         return replace(config, lift=self.lift.sized(config.network(d_in, d_out).written))
-
-    def x_size(self, d_in: int, d_out: int) -> int:
-        """Channels of x_t, a token or its query; ValueError if the layout has no query."""
-        x = d_in - d_out * self.reads_before_writing
-        if x < 1:
-            raise ValueError(
-                f"layout read_before_write needs tokens of a query and its d_out targets: "
-                f"d_in {d_in} leaves no query beside d_out {d_out}"
-            )
-        return x
 
     def token(self, d_in: int) -> int:
         """Channels of a token whose x has given way to its features."""

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
+from wsrnn.checks import check_positive
 from wsrnn.recurrence import PRECISION
-from wsrnn.root.base import check_positive
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,9 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
+from wsrnn.checks import check_positive
 from wsrnn.errors import naming
 from wsrnn.recurrence import PRECISION
-from wsrnn.root.base import check_positive
 
 LiftModule = Callable[[Float[Array, "*N D"]], Float[Array, "*N C"]]
 

@@ -12,10 +12,9 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float
 
-from wsrnn.literals import check_literals
+from wsrnn.checks import check_fields, check_positive
 from wsrnn.recurrence import PRECISION, InitialState, Write
 from wsrnn.root import ACTIVATIONS, Activation, Network
-from wsrnn.root.base import check_positive
 
 StartModule = Callable[[Float[Array, "N D"], Write], InitialState]
 
@@ -84,7 +83,7 @@ class FromFirst(Start):
     """Of the hidden layers."""
 
     def __post_init__(self):
-        check_literals(self)
+        check_fields(self)
         check_positive(self, "depth", least=0)
         if self.width is not None:
             check_positive(self, "width")

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from wsrnn.literals import check_literals
+from wsrnn.checks import check_fields
 from wsrnn.recurrence.transition.base import (
     PRECISION,
     Learned,
@@ -37,7 +37,7 @@ class BlockDiagonal(Learned):
     squaring = "cheap"
 
     def __post_init__(self):
-        check_literals(self)
+        check_fields(self)
         check_radius(self)
         if self.block is not None and self.block < 1:
             raise ValueError(f"BlockDiagonal.block must be at least 1 or None, got {self.block}")

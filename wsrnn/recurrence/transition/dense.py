@@ -6,7 +6,7 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 
-from wsrnn.literals import check_literals
+from wsrnn.checks import check_fields
 from wsrnn.recurrence.transition.base import (
     PRECISION,
     Learned,
@@ -32,7 +32,7 @@ class Dense(Learned):
     squaring = "product"
 
     def __post_init__(self):
-        check_literals(self)
+        check_fields(self)
         check_radius(self)
 
     def init(self, key, blocks):

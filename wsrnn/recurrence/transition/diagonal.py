@@ -5,7 +5,7 @@ from typing import Literal
 
 import jax.numpy as jnp
 
-from wsrnn.literals import check_literals
+from wsrnn.checks import check_fields
 from wsrnn.recurrence.transition.base import Learned, LinearMap, check_radius, time_scales
 
 
@@ -21,7 +21,7 @@ class Diagonal(Learned):
     squaring = "cheap"
 
     def __post_init__(self):
-        check_literals(self)
+        check_fields(self)
         check_radius(self)
 
     def init(self, key, blocks):

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from wsrnn.literals import check_literals
+from wsrnn.checks import check_fields
 from wsrnn.recurrence.transition.base import (
     PRECISION,
     Learned,
@@ -34,7 +34,7 @@ class LowRank(Learned):
     squaring = "cheap"
 
     def __post_init__(self):
-        check_literals(self)
+        check_fields(self)
         if self.rank < 1:
             raise ValueError(f"LowRank.rank must be at least 1, got {self.rank}")
 

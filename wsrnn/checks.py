@@ -1,4 +1,4 @@
-"""Choices that are strings: a misspelt one is an error, not another model."""
+"""What the fields of a config may hold: a wrong word or kind is an error, not another model."""
 
 import contextlib
 import dataclasses
@@ -12,7 +12,7 @@ from functools import cache
 from typing import Annotated, Any, Literal, Union
 
 
-def check_literals(config: Any) -> None:
+def check_fields(config: Any) -> None:
     """Raise ValueError for a field of a dataclass that is not what its annotation promises.
 
     That is one of the words of a `Literal`, a number, or a part that is a frozen dataclass. For its
@@ -30,6 +30,16 @@ def check_literals(config: Any) -> None:
                 f"{kind.__name__}.{name} {found!r} is unknown{nearest(str(found), words)}"
                 f" (one of {', '.join(words)})"
             )
+
+
+def check_positive(config: object, *names: str, least: int = 1) -> None:
+    """Raise ValueError for fields, named with their values, that are below `least`."""
+    if low := [
+        f"{name} {getattr(config, name)}" for name in names if getattr(config, name) < least
+    ]:
+        raise ValueError(
+            f"{type(config).__name__} needs sizes of at least {least}, got {', '.join(low)}"
+        )
 
 
 def _no_number(hint: Any, value: Any) -> str | None:

@@ -9,8 +9,8 @@ import typing
 import pytest
 
 import wsrnn
+from wsrnn.checks import hints
 from wsrnn.evaluations.in_context import PrefixError
-from wsrnn.literals import hints
 from wsrnn.optim import Adam
 from wsrnn.recurrence import Plan, Transition
 from wsrnn.root import Mlp, Root
