@@ -140,11 +140,8 @@ def _filled(batch: Batch, size: int, used: int | None = None) -> Batch:
     if used == size:
         return batch
     rows = np.minimum(np.arange(size), have - 1)
-    pick = {"inputs", "times", "targets"}
-    filled = {name: getattr(batch, name)[rows] for name in pick}
-    latents = {name: value[rows] for name, value in batch.latents.items()}
-    mask = batch.mask[rows] * (np.arange(size) < used)[:, None].astype(np.float32)
-    return Batch(**filled, mask=mask, latents=latents)
+    batch = jax.tree.map(lambda x: x[rows], batch)
+    return batch._replace(mask=batch.mask * (np.arange(size) < used)[:, None].astype(np.float32))
 
 
 def _parse_absl_flags() -> None:

@@ -91,6 +91,11 @@ class Experiment:
                 f"the tokens of {type(self.task).__name__} hold the answers, which the model would "
                 "read: set model.layout read_before_write"
             )
+        if self.task.feeds_back and not self.model.generates:
+            raise ValueError(
+                f"{type(self.model).__name__} cannot feed its predictions back: set "
+                "task.strategy:direct"
+            )
         task = self.task.sized()
         self.evaluation.check(task, self.model)
         if isinstance(self.task.loss, str) and (self.task.loss == "nll") != self.model.uncertain:

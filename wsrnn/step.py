@@ -275,6 +275,9 @@ def measure(
         sums = measures_of(loss, outputs, targets, mask)
         return sums["loss"].total, sums
 
+    if batch.feedback is not None:
+        outputs = model.rollout(inputs, times, *batch.feedback)
+        return scores(outputs, batch.targets, batch.mask)
     if steps == "all":
         return model.total(scores, inputs, times, (batch.targets, batch.mask))
     at = last_valid(batch.mask)

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jaxtyping import Array, ArrayLike, Complex, Float, Int, Num
+from jaxtyping import Array, ArrayLike, Bool, Complex, Float, Int, Num
 
 from wsrnn.decode import Steps
 from wsrnn.recurrence import Plan
@@ -72,6 +72,16 @@ class Model(nnx.Module):
         """
         return score(self(inputs, times), *labels)
 
+    def rollout(
+        self,
+        inputs: Float[ArrayLike, "N T D"],
+        times: Float[ArrayLike, "N T"],
+        given: Bool[ArrayLike, "N T"],
+        noise: Float[ArrayLike, "N T D"] | None = None,
+    ) -> Float[Array, "N T O"]:
+        """As the call, with predictions for inputs that are not given, if `generates`."""
+        raise ValueError(f"{type(self).__name__} cannot feed its predictions back")
+
     def contract(self) -> None:
         """Bring parameters back to where they should stay; called after every update."""
 
@@ -106,7 +116,7 @@ class ModelConfig(ABC):
 
     modes: tuple[str, ...] = ()  # the executions that the model offers; `wsrnn bench` times each
     mode: str | None = None  # which of them is taken; None without such a choice
-    generates: bool = False  # whether it has `generate`, to feed its predictions back
+    generates: bool = False  # whether it has `generate` and `rollout`: feeds predictions back
 
     @property
     def uncertain(self) -> bool:

@@ -16,6 +16,13 @@ SPLITS: tuple[Split, ...] = ("train", "valid", "test")
 ENDLESS = 2**40  # the length of a synthetic dataset: never reached
 
 
+class Feedback(NamedTuple):
+    """Which inputs are given; at the other steps a model's last prediction is its input."""
+
+    given: Any  # [N, T] bool; step 0 always is
+    noise: Any  # [N, T, O] standard normal, for m + s e of a predicted scale s; None feeds m back
+
+
 class Batch(NamedTuple):
     """Examples, stacked; a single example is the same without the leading N."""
 
@@ -26,6 +33,7 @@ class Batch(NamedTuple):
     # Targets where the mask is 0, and everything after a sequence's last step that counts, may be
     # anything, also not a number: neither loss nor gradient depends on them.
     latents: dict  # what the example was drawn from, for baselines and probes
+    feedback: Feedback | None = None  # for models that feed their predictions back; None: none
 
 
 class Task(ABC):
@@ -44,6 +52,7 @@ class Task(ABC):
     loss: Loss | Callable[..., dict[str, Any]]
     noise: float = 0.0
     endless = False  # whether its splits have no end
+    feeds_back = False  # whether predictions are fed back, which only some models can
     answers_in_tokens = False  # whether inputs[t] holds targets[t]: only to be read before written
 
     @abstractmethod

@@ -94,14 +94,14 @@ class _Batches(_Examples):
             for name in parts[0].latents
         }
         inputs, times, targets, mask = map(
-            np.concatenate, zip(*(part[:-1] for part in parts), strict=True)
+            np.concatenate, zip(*(part[:4] for part in parts), strict=True)
         )
         return Batch(inputs, times, targets, mask, latents)
 
 
 def _rows(batch: Batch, rows: int | np.ndarray) -> Batch:
     latents = {name: value[rows] for name, value in batch.latents.items()}
-    inputs, times, targets, mask = (leaf[rows] for leaf in batch[:-1])
+    inputs, times, targets, mask = (leaf[rows] for leaf in batch[:4])
     return Batch(inputs, times, targets, mask, latents)
 
 

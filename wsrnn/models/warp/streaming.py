@@ -5,9 +5,9 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, ArrayLike, Float, Int, Num
+from jaxtyping import Array, ArrayLike, Bool, Float, Int, Num
 
-from wsrnn.models import Model, as_floats
+from wsrnn.models import Model, as_floats, check_sequences
 from wsrnn.models.head import HeadLayer
 from wsrnn.models.warp.config import WarpConfig
 from wsrnn.models.warp.features import FeatureMap
@@ -120,19 +120,41 @@ class Streaming(Model):
                 f"context must be [N, L, {self.d_in}] and times [N, T], N and L at least 1, T at "
                 f"least L, got {list(context.shape)} and {list(times.shape)}"
             )
-        first = jax.eval_shape(lambda x: self.advance(self.start(x), x, 0.0)[1], context[:, 0])
-        context = context.astype(first.dtype)  # outputs take the place of inputs
-        length = context.shape[1]
-        padded = jnp.pad(context, ((0, 0), (0, times.shape[1] - length), (0, 0)))
+        length, T = context.shape[1], times.shape[1]
+        padded = jnp.pad(context, ((0, 0), (0, T - length), (0, 0)))
+        given = jnp.broadcast_to(jnp.arange(T) < length, times.shape)
+        return self.rollout(padded, times, given)
 
-        def step(carry, inputs):
-            state, previous = carry
-            t, x, time = inputs
-            state, y = self.advance(state, jnp.where(t < length, x, previous), time)
-            return (state, y[:, : self.d_out]), y
+    def rollout(
+        self,
+        inputs: Num[ArrayLike, "N T D"],
+        times: Num[ArrayLike, "N T"],
+        given: Bool[ArrayLike, "N T"],
+        noise: Float[ArrayLike, "N T D"] | None = None,
+    ) -> Float[Array, "N T O"]:
+        """Return y [N, T, O] where step t reads x_t if it is `given`, else the last prediction.
 
-        over_time = (jnp.arange(times.shape[1]), jnp.swapaxes(padded, 0, 1), times.T)
-        _, y = jax.lax.scan(step, (self.start(context[:, 0]), context[:, 0]), over_time)
+        That is the mean m_{t-1}, or with `noise` e of an uncertain model m_{t-1} + s_{t-1} e_t,
+        differentiable in both. Step 0 must be given. T calls of `advance`, and differentiated
+        through all of them: memory N T P.
+        """
+        inputs, times = check_sequences(self, inputs, times)
+        given = jnp.asarray(given)
+        draws = jnp.zeros_like(inputs) if noise is None else jnp.asarray(noise)
+        first = jax.eval_shape(lambda x: self.advance(self.start(x), x, 0.0)[1], inputs[:, 0])
+        inputs = inputs.astype(first.dtype)  # outputs take the place of inputs
+
+        def step(carry, now):
+            state, last = carry
+            known, x, time, e = now
+            mean, scale = last[:, : self.d_out], last[:, self.d_out :]
+            fed = mean if noise is None else mean + scale * e
+            state, y = self.advance(state, jnp.where(known[:, None], x, fed), time)
+            return (state, y), y
+
+        over_time = jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), (given, inputs, times, draws))
+        before = jnp.zeros(first.shape, first.dtype)
+        _, y = jax.lax.scan(step, (self.start(inputs[:, 0]), before), over_time)
         return jnp.swapaxes(y, 0, 1)
 
     # What a step and the full call share.

@@ -1,0 +1,188 @@
+"""Forecasts and completions: what a strategy feeds, scores and feeds back."""
+
+from dataclasses import dataclass, replace
+
+import grain
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from wsrnn import data, fit
+from wsrnn.evaluations.continuation import continued, whole
+from wsrnn.experiment import Experiment
+from wsrnn.metrics_log import read_metrics
+from wsrnn.models.peers.rnn import RnnConfig
+from wsrnn.models.warp import Head, Matrix, Scale, WarpConfig
+from wsrnn.optim import OptimConfig
+from wsrnn.recurrence import Dense
+from wsrnn.root import Mlp
+from wsrnn.tasks import SPLITS
+from wsrnn.tasks.check import check_examples
+from wsrnn.tasks.continuation import Continuation, Direct, Recursive, Sequence
+
+S, D = 9, 2
+
+
+@dataclass(frozen=True)
+class Waves(Continuation):
+    """Sines of random phase."""
+
+    channels = D
+    samples = S
+
+    def sequences(self, split, seed):
+        def one(i):
+            phase = np.random.default_rng([seed, i, SPLITS.index(split)]).uniform(0, 6)
+            t = phase + np.arange(S) / 2
+            return Sequence(
+                np.stack([np.sin(t), np.cos(t)], 1).astype(np.float32), {"phase": phase}
+            )
+
+        return grain.MapDataset.range(8).map(one)
+
+
+MODEL = WarpConfig(
+    root=Mlp(width=4, depth=1),
+    transition=Dense(start="decay"),
+    write=Matrix(scale=0.3),
+    drive="value",
+)
+UNCERTAIN = replace(MODEL, head=Head(scale=Scale()))
+
+
+def batch(task, split="train"):
+    return data.examples(task, split, 0, 8)
+
+
+def built(task, config=MODEL):
+    return config.build(task.d_in, task.d_out, rngs=nnx.Rngs(0))
+
+
+@pytest.mark.parametrize("task", [Waves(context=(3,)), Waves(Direct("last"), (3,))])
+def test_a_direct_forecast_sees_the_context_and_nothing_after_it(task):
+    values, _ = whole(task, "test", 0)
+    seen = batch(task, "test")
+    assert np.array_equal(seen.inputs[:, :3, :D], values[:, :3])
+    last = values[:, 2:3] if task.strategy.unseen == "last" else 0
+    assert np.array_equal(seen.inputs[:, 3:, :D], np.broadcast_to(last, values[:, 3:-1].shape))
+    assert np.array_equal(seen.inputs[0, :, D], [1, 1, 1, 0, 0, 0, 0, 0])
+    assert np.array_equal(seen.mask[0], [0, 0, 1, 1, 1, 1, 1, 1])
+    assert np.array_equal(seen.targets, values[:, 1:])
+    model = built(task)
+    forecast = continued(model, task, values, 3)
+    changed = values.copy()
+    changed[:, 3:] += 100
+    assert np.array_equal(forecast, continued(model, task, changed, 3))
+
+
+def test_the_time_of_a_step_is_that_of_the_sample_it_predicts():
+    np.testing.assert_allclose(batch(Waves(context=(3,))).times[0], np.arange(1, S) / (S - 1))
+
+
+def test_contexts_are_drawn_anew_in_each_epoch_from_the_whole_range():
+    stream = data.train_stream(Waves(context=(2, 5)), 8, 0)
+    lengths = np.array([next(stream).inputs[..., D].sum(1) for _ in range(20)])
+    assert set(lengths.ravel()) == {2, 3, 4, 5}
+    again = data.train_stream(Waves(context=(2, 5)), 8, 0, start=7)
+    assert np.array_equal(next(again).inputs[..., D].sum(1), lengths[7])
+
+
+@dataclass(frozen=True)
+class OwnContexts(Waves):
+    """Sequence i has a context of i + 1."""
+
+    def sequences(self, split, seed):
+        return super().sequences(split, seed).map_with_index(lambda i, s: s._replace(context=i + 1))
+
+
+def test_a_sequence_may_have_a_context_of_its_own():
+    seen = batch(OwnContexts()).inputs[..., D].sum(1)
+    assert np.array_equal(seen, np.arange(1, 9))
+
+
+def test_forced_training_feeds_the_true_samples_in_their_share():
+    task = Waves(Recursive(forcing=0.3, sampled=True), (3,), loss="nll")
+    stream = data.train_stream(task, 8, 0)
+    feedback = [next(stream).feedback for _ in range(100)]
+    given = np.stack([part.given for part in feedback])
+    assert given[..., 0].all()
+    assert abs(given[..., 1:].mean() - 0.3) < 0.02
+    noise = np.stack([part.noise for part in feedback])
+    assert abs(noise.mean()) < 0.02 and abs(noise.std() - 1) < 0.02
+
+
+def test_a_recursive_forecast_is_the_models_free_run():
+    task = Waves(Recursive(), (3,))
+    values, _ = whole(task, "test", 0)
+    model = built(task)
+    times = batch(task, "test").times
+    expected = model.generate(values[:, :3], times)[:, 2:]
+    np.testing.assert_allclose(continued(model, task, values, 3), expected, atol=1e-6)
+
+
+def test_a_rollout_is_a_loop_of_steps_that_draws_from_the_predicted_scale():
+    task = Waves(Recursive(forcing=0.5, sampled=True), (3,), loss="nll")
+    model, drawn = built(task, UNCERTAIN), batch(task)
+    given, noise = drawn.feedback
+    state, x, expected = model.start(drawn.inputs[:, 0]), drawn.inputs[:, 0], []
+    for t in range(S - 1):
+        x = np.where(given[:, t, None], drawn.inputs[:, t], x)
+        state, y = model.advance(state, x, drawn.times[:, t])
+        expected.append(y)
+        if t + 1 < S - 1:
+            x = y[:, :D] + y[:, D:] * noise[:, t + 1]
+    outputs = model.rollout(drawn.inputs, drawn.times, given, noise)
+    np.testing.assert_allclose(outputs, np.stack(expected, 1), atol=1e-5)
+
+
+def test_gradients_flow_through_what_is_fed_back():
+    task = Waves(Recursive(forcing=0.5), (3,))
+    drawn = batch(task)
+
+    def last(scale):
+        inputs = drawn.inputs.at[:, 0].multiply(scale)
+        given = jnp.arange(S - 1)[None] == 0 * drawn.times.astype(int)
+        return built(task).rollout(inputs, drawn.times, given)[:, -1].sum()
+
+    drawn = jax.tree.map(jnp.asarray, drawn)
+    assert abs(jax.grad(last)(1.0)) > 1e-6
+
+
+@pytest.mark.parametrize(
+    ("task", "config"),
+    [
+        (Waves(context=(2, 5)), MODEL),
+        (Waves(Recursive(), (3,)), MODEL),
+        (Waves(Recursive(forcing=0.5), (3,)), MODEL),
+        (Waves(Recursive(forcing=0.5, sampled=True), (3,), loss="nll"), UNCERTAIN),
+    ],
+)
+def test_every_strategy_trains(tmp_path, task, config):
+    for split in ("train", "valid", "test"):
+        check_examples(task, split, 0)
+    experiment = Experiment(
+        task, config, optim=OptimConfig(learning_rate=1e-2), steps=60, batch_size=8,
+        eval_every=30, eval_batches=None,
+    )  # fmt: skip
+    fit(experiment, tmp_path)
+    losses = [row["loss"] for row in read_metrics(tmp_path) if "loss" in row]
+    assert losses[-1] < losses[0]
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Waves(context=(0,)), "within 1 and 8, got 0"),
+        (lambda: Waves(context=(5, 2)), "one or two rising numbers"),
+        (lambda: Waves(context=()), "got none"),
+        (lambda: Waves(Recursive(forcing=0.5, sampled=True)), "set loss nll"),
+        (lambda: Recursive(forcing=1.5), "within 0 and 1, got 1.5"),
+        (lambda: Recursive(sampled=True), "lower forcing"),
+        (lambda: Experiment(Waves(Recursive()), RnnConfig()), "task.strategy:direct"),
+    ],
+)
+def test_what_does_not_go_together_is_refused(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()

@@ -1,0 +1,46 @@
+"""How a model continues sequences, by the strategy of its task: shared by several evaluations."""
+
+import grain
+import numpy as np
+from jaxtyping import Float
+
+from wsrnn.evaluations import in_batches
+from wsrnn.models import Model
+from wsrnn.tasks import Batch, Split
+from wsrnn.tasks.continuation import Continuation, Sequence
+
+
+def continued(
+    model: Model,
+    task: Continuation,
+    sequences: Float[np.ndarray, "N S D"],
+    context: int,
+    *,
+    size: int = 128,
+) -> Float[np.ndarray, "N rest O"]:
+    """Return the model's predictions of the samples after the first `context` ones.
+
+    An uncertain model's are means and then scales. `size` sequences are in memory at a time.
+    """
+    examples = [task.example(Sequence(values, {}), context) for values in sequences]
+    batch = _stacked(examples)
+    call = (batch.inputs, batch.times)
+    if batch.feedback is None:
+        outputs = in_batches(model, "__call__", size, *call)
+    else:
+        outputs = in_batches(model, "rollout", size, *call, batch.feedback.given)
+    return outputs[:, context - 1 :]
+
+
+def _stacked(examples: list[Batch]) -> Batch:
+    return grain.MapDataset.source(examples).batch(len(examples))[0]
+
+
+def whole(
+    task: Continuation, split: Split, seed: int, count: int | None = None
+) -> tuple[Float[np.ndarray, "N S D"], dict]:
+    """The first `count` whole sequences of a split, or all there are, and their latents."""
+    sequences = task.sequences(split, seed)
+    count = len(sequences) if count is None else min(count, len(sequences))
+    batch = sequences[:count].batch(count)[0]
+    return batch.values, batch.latents
