@@ -25,17 +25,22 @@ from wsrnn.errors import UserError
 DEFAULT_DIR = Path("~/.cache/wsrnn")
 
 
+def data_folder(data_dir: Path | None) -> tuple[Path, str]:
+    """The folder of data files, data_dir, else $WSRNN_DATA, else a cache, and who named it."""
+    given = data_dir or os.environ.get("WSRNN_DATA")
+    by = "--data-dir" if data_dir else "$WSRNN_DATA" if given else "the default"
+    return Path(given or DEFAULT_DIR).expanduser(), by
+
+
 def find(name: str, data_dir: Path | None, source: str) -> Path:
-    """Return the path of a data file, plain or .gz: in data_dir, else $WSRNN_DATA, else a cache.
+    """Return the path of a data file, plain or .gz, below the data folder.
 
     Raises UserError that says which file, where it was looked for, and to get it from `source`.
     """
-    given = data_dir or os.environ.get("WSRNN_DATA")
-    root = Path(given or DEFAULT_DIR).expanduser()
+    root, by = data_folder(data_dir)
     for path in (root / name, root / f"{name}.gz"):
         if path.is_file():
             return path
-    by = "--data-dir" if data_dir else "$WSRNN_DATA" if given else "the default"
     raise UserError(
         f"data file {name} (or {name}.gz) is not in {root} ({by}): get it from {source} and put it "
         f"at {root / name}, or name the folder it is under with --data-dir or $WSRNN_DATA"
