@@ -14,9 +14,9 @@ from wsrnn.evaluations.continuation import continued, whole
 from wsrnn.experiment import Experiment
 from wsrnn.metrics_log import read_metrics
 from wsrnn.models.peers.rnn import RnnConfig
-from wsrnn.models.warp import Head, Matrix, Scale, WarpConfig
+from wsrnn.models.warp import Head, Matrix, Positions, Scale, WarpConfig
 from wsrnn.optim import OptimConfig
-from wsrnn.recurrence import Dense
+from wsrnn.recurrence import Dense, Identity, Rotation
 from wsrnn.root import Mlp
 from wsrnn.tasks import SPLITS
 from wsrnn.tasks.check import check_examples
@@ -186,3 +186,47 @@ def test_every_strategy_trains(tmp_path, task, config):
 def test_what_does_not_go_together_is_refused(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+HOLDING = WarpConfig(
+    root=Mlp(width=4, depth=2), transition=Identity(), write=Matrix(scale=0.3), drive="value",
+    positions=Positions(size=5),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("positions", [Positions(size=5), None])
+def test_a_state_that_rests_after_the_context_is_computed_once_and_gives_the_same(x64, positions):
+    task = Waves(context=(2, 5))
+    model = built(task, replace(HOLDING, positions=positions).sized(task))
+    drawn = batch(task)
+    inputs, times = (np.asarray(x, np.float64) for x in drawn[:2])
+
+    def loss(model, function):
+        outputs = function(model)
+        return (drawn.mask[..., None] * (outputs - drawn.targets) ** 2).sum()
+
+    assert model.holds
+    gradient = nnx.jit(nnx.value_and_grad(loss), static_argnums=1)
+    fast = gradient(model, lambda m: m.held(inputs, times, drawn.last))
+    slow = gradient(model, lambda m: m(inputs, times, mode="scan"))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-10), fast, slow)
+
+
+@pytest.mark.parametrize("mode", ["scan", "conv", "parallel"])
+def test_a_write_that_depends_on_the_step_is_a_loop_of_its_own_matrices(x64, mode):
+    task = Waves(context=(3,))
+    model = built(task, replace(HOLDING, transition=Rotation(start="decay")).sized(task))
+    inputs = jnp.asarray(np.random.default_rng(0).normal(size=(2, S - 1, D + 1)))
+    times = np.broadcast_to(np.linspace(0, 1, S - 1), (2, S - 1))
+    A, B = model.transition.dense(model.network.size), model.B[...]
+    theta, expected = model.phi(inputs[:, 0], model.write).theta, []
+    for t in range(S - 1):
+        theta = (theta @ A.T if t else theta) + inputs[:, t] @ model.positions.table[t] @ B.T
+        expected.append(model.query(theta, times[:, t], step=t))
+    expected = np.stack(expected, 1)
+    np.testing.assert_allclose(model(inputs, times, mode=mode), expected, atol=1e-10)
+    state, streamed = model.start(inputs[:, 0]), []
+    for t in range(S - 1):
+        state, y = model.advance(state, inputs[:, t], times[:, t])
+        streamed.append(y)
+    np.testing.assert_allclose(np.stack(streamed, 1), expected, atol=1e-10)

@@ -24,14 +24,14 @@ def models() -> tuple[type, ...]:
 
 def tasks() -> tuple[type, ...]:
     """The tasks."""
-    from wsrnn.tasks import classes, dynamics, pixels, recall, regression, series, tables
+    from wsrnn.tasks import classes, dynamics, images, recall, regression, series, tables
 
     return (
         regression.LinearRegression, regression.Quadratic, regression.OutlierRegression,
         regression.ReluNetwork, regression.DecisionTree, regression.Sinusoid,
         regression.GaussianProcess, regression.Parity, dynamics.LinearSystem, recall.VectorRecall,
         recall.Mqar, classes.NewClasses, classes.BurstyClasses, tables.Tables,
-        tables.SyntheticTables, series.Ett, pixels.PixelSequence,
+        tables.SyntheticTables, series.Ett, images.ImageCompletion, images.ImageClasses,
     )  # fmt: skip
 
 

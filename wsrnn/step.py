@@ -278,6 +278,8 @@ def measure(
     if batch.feedback is not None:
         outputs = model.rollout(inputs, times, *batch.feedback)
         return scores(outputs, batch.targets, batch.mask)
+    if batch.last is not None and model.holds:
+        return scores(model.held(inputs, times, batch.last), batch.targets, batch.mask)
     if steps == "all":
         return model.total(scores, inputs, times, (batch.targets, batch.mask))
     at = last_valid(batch.mask)

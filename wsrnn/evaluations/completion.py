@@ -1,4 +1,4 @@
-"""Free-running completion of images, next to predictors that are not sequence models."""
+"""Completion of images, next to predictors that are not sequence models."""
 
 import math
 from dataclasses import dataclass
@@ -6,108 +6,126 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
-from wsrnn import data
-from wsrnn.evaluations import Evaluation, Result, in_batches
+from wsrnn.evaluations import Evaluation, Result
+from wsrnn.evaluations.continuation import continued, whole
 from wsrnn.figures import Figure, new_figure
+from wsrnn.tasks.images import ImageCompletion
 
 RIDGE = 1e-3  # variance added to every known pixel, for those that are black in every image
+LEVELS = 255  # steps of a pixel's value
 
 
 @dataclass(frozen=True)
 class Completion(Evaluation):
-    """Give the first L pixels, let the model feed itself, score the pixels after L.
+    """Give the first L pixels and score those after L, continued as the task's strategy says.
 
-    Mean squared error on [0, 1] pixels, the completed part only; clipped to [0, 1] as an image
-    would be.
+    Mean squared error on [0, 1] pixels, the completed part only; predictions are clipped to [0, 1]
+    as an image would be, also those of the baselines: the last known pixel, the mean image, and
+    linear regression from the known pixels on all training images. Of a model that predicts a scale
+    also the bits per dimension, log2(255) + log2(s) + log2(2 pi) / 2 + (y - m)^2 / (2 s^2 ln 2), of
+    a pixel's 256 values under the density at its value on [0, 1]; the published constants are
+    unknown, so compare these numbers with one another only.
     """
 
     contexts: tuple[int, ...] = (100, 300, 600)
     """L, one column each; the paper uses 100, 300 and 600 of 784."""
-    images: int = 1000
-    """Test images."""
+    images: int | None = None
+    """Test images, from the first on; None takes all."""
     drawn: int = 8
     """Images in the figure, one figure for each L."""
 
     def __post_init__(self):
-        if min(self.images, self.drawn) < 1 or not self.contexts:
+        if min(self.images or 1, self.drawn) < 1 or not self.contexts:
             raise ValueError(
                 "evaluation.images and drawn must be at least 1 and contexts not empty"
             )
 
     def check(self, task, model):
-        """The task must predict its next input, and a context leave something to complete."""
-        side = math.isqrt(task.length + 1)
-        if task.d_in != 1 or task.d_out != 1 or side**2 != task.length + 1:
-            raise ValueError("evaluation by completion is for grey square images, pixel by pixel")
-        if not model.generates:
-            raise ValueError(f"{type(model).__name__} cannot feed its predictions back")
-        if not all(0 < known <= task.length for known in self.contexts):
+        """The task must complete images, and a context leave something to complete."""
+        if not isinstance(task, ImageCompletion):
             raise ValueError(
-                f"evaluation.contexts {list(self.contexts)} must lie within 1 and {task.length}"
+                f"evaluation by completion is for ImageCompletion, not {type(task).__name__}"
+            )
+        if not all(0 < known < task.samples for known in self.contexts):
+            raise ValueError(
+                f"evaluation.contexts {list(self.contexts)} must lie within 1 and "
+                f"{task.samples - 1}"
             )
 
     def __call__(self, model, task, seed):
-        """Complete test images in scan mode."""
-        batch = data.examples(task, "test", seed, self.images)
-        truth = np.concatenate([batch.inputs[:, :1], batch.targets], 1)[..., 0]
-        train = data.examples(task, "train", seed, 10_000)
-        train = np.concatenate([train.inputs[:, :1], train.targets], 1)[..., 0]
+        """Complete test images."""
+        truth, _ = whole(task, "test", seed, self.images)
+        train, _ = whole(task, "train", seed)
         mean = train.mean(0)
-
         names = ("this model", "repeat last pixel", "mean image", "linear regression")
         rows = {name: [] for name in names}
-        pictures = {}
+        bits, pictures, some = [], {}, slice(self.drawn)
         for known in self.contexts:
-            context = batch.inputs[:, :known]
-            outputs = in_batches(model, "generate", 250, context, batch.times)[..., 0]
-            completed = truth.copy()
-            completed[:, known:] = np.clip(outputs[:, known - 1 :], 0, 1)
+            rest = truth[:, known:]
+            outputs = continued(model, task, truth, known, size=250)
 
-            def error(predicted, known=known):
-                return float(np.mean((predicted - truth)[:, known:] ** 2))
+            def error(predicted, rest=rest):
+                return float(np.mean((np.clip(predicted, 0, 1) - rest) ** 2))
 
-            rows["this model"].append(error(completed))
+            means = np.clip(outputs[..., : task.d_out], 0, 1)
+            rows["this model"].append(error(means))
             rows["repeat last pixel"].append(error(truth[:, known - 1 : known]))
-            rows["mean image"].append(error(mean))
+            rows["mean image"].append(error(mean[known:]))
             rows["linear regression"].append(error(_regression(train, truth, known)))
-            some = slice(self.drawn)
-            title = f"completion of the pixels after {known}: MSE {error(completed):.4f}"
+            if outputs.shape[-1] > task.d_out:
+                bits.append(_bits(outputs, rest))
+            title = f"completion of the pixels after {known}: MSE {error(means):.4f}"
+            completed = np.concatenate([truth[:, :known], means], 1)
             pictures[f"completion-{known}"] = draw_completions(
-                truth[some], completed[some], truth[some], known, title
+                truth[some], completed[some], known, title
             )
-        title = f"MSE of the pixels after the first L, {len(truth):,} test images, free-running"
-        return Result(title, [f"L={known}" for known in self.contexts], rows, pictures)
+        columns = [f"L={known}" for known in self.contexts]
+        if bits:
+            columns += [f"bits, L={known}" for known in self.contexts]
+            rows = {name: row + (bits if name == "this model" else [math.nan] * len(bits))
+                    for name, row in rows.items()}  # fmt: skip
+        title = f"MSE of the pixels after the first L, {len(truth):,} test images"
+        return Result(title, columns, rows, pictures)
+
+
+def _bits(outputs: Float[np.ndarray, "N rest two_C"], rest: Float[np.ndarray, "N rest C"]) -> float:
+    """Bits per dimension under a normal distribution of means and scales."""
+    mean, scale = np.split(outputs, 2, -1)
+    nats = np.log(scale) + 0.5 * np.log(2 * np.pi) + 0.5 * ((rest - mean) / scale) ** 2
+    return float(np.mean(nats, dtype=np.float64) / np.log(2) + np.log2(LEVELS))
 
 
 def _regression(
-    train: Float[np.ndarray, "M pixels"], truth: Float[np.ndarray, "N pixels"], known: int
-) -> Float[np.ndarray, "N pixels"]:
-    """The best linear map from the known pixels to all, by ridge on the training images."""
-    mean = train.mean(0)
-    x, y = (train - mean)[:, :known].astype(np.float64), train - mean
-    weights = np.linalg.solve(x.T @ x + len(x) * RIDGE * np.eye(known), x.T @ y)
-    return mean + (truth - mean)[:, :known] @ weights
+    train: Float[np.ndarray, "M pixels C"], truth: Float[np.ndarray, "N pixels C"], known: int
+) -> Float[np.ndarray, "N rest C"]:
+    """The best linear map from the known pixels to the rest, by ridge on the training images."""
+    mean, C = train.mean(0), truth.shape[-1]
+    centred = (train - mean).reshape(len(train), -1)
+    x, y = centred[:, : known * C], centred[:, known * C :]
+    gram = (x.T @ x).astype(np.float64) + len(x) * RIDGE * np.eye(known * C)
+    weights = np.linalg.solve(gram, (x.T @ y).astype(np.float64)).astype(np.float32)
+    seen = (truth - mean)[:, :known].reshape(len(truth), -1)
+    return mean[known:] + (seen @ weights).reshape(len(truth), -1, C)
 
 
 def draw_completions(
-    context: Float[np.ndarray, "N pixels"],
-    completed: Float[np.ndarray, "N pixels"],
-    truth: Float[np.ndarray, "N pixels"],
+    truth: Float[np.ndarray, "N pixels C"],
+    completed: Float[np.ndarray, "N pixels C"],
     known: int,
     title: str,
 ) -> Figure:
     """Images in three rows: the context, the completion and the truth."""
-    count, side = len(truth), int(truth.shape[1] ** 0.5)
+    count, side = len(truth), math.isqrt(truth.shape[1])
     figure = new_figure(1.1 * count + 1.0, 4.2)
     grid = figure.subplots(3, count, squeeze=False)
-    given = np.where(np.arange(side**2) < known, context, np.nan)
+    given = np.where(np.arange(side**2)[:, None] < known, truth, np.nan)
     for row, (name, images) in enumerate(
         {f"first {known}": given, "completion": completed, "truth": truth}.items()
     ):
         for column, image in enumerate(images):
             axes = grid[row, column]
             axes.set_facecolor("#dfe7ef")
-            axes.imshow(image.reshape(side, side), cmap="gray", vmin=0, vmax=1)
+            axes.imshow(image.reshape(side, side, -1), cmap="gray", vmin=0, vmax=1)
             axes.set(xticks=[], yticks=[])
         grid[row, 0].set_ylabel(name)
     figure.suptitle(title, fontsize=10)

@@ -25,7 +25,9 @@ def continued(
     examples = [task.example(Sequence(values, {}), context) for values in sequences]
     batch = _stacked(examples)
     call = (batch.inputs, batch.times)
-    if batch.feedback is None:
+    if batch.last is not None and model.holds:
+        outputs = in_batches(model, "held", size, *call, batch.last)
+    elif batch.feedback is None:
         outputs = in_batches(model, "__call__", size, *call)
     else:
         outputs = in_batches(model, "rollout", size, *call, batch.feedback.given)

@@ -72,6 +72,21 @@ class Model(nnx.Module):
         """
         return score(self(inputs, times), *labels)
 
+    @property
+    def holds(self) -> bool:
+        """Whether its state stays as it is while inputs are 0, and what it predicts varies with
+        the time alone."""
+        return False
+
+    def held(
+        self,
+        inputs: Float[ArrayLike, "N T D"],
+        times: Float[ArrayLike, "N T"],
+        last: Int[ArrayLike, " N"],
+    ) -> Float[Array, "N T O"]:
+        """The call, right from step `last` [N] on, after which inputs are 0, if it `holds`."""
+        return self(inputs, times)
+
     def rollout(
         self,
         inputs: Float[ArrayLike, "N T D"],

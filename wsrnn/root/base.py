@@ -19,12 +19,13 @@ class Readout(Protocol):
     """What reads a state: all that `wsrnn.decode` asks for."""
 
     def apply(
-        self, theta: Float[Array, "*M L N"], z: Float[Array, "*M d_in N"]
+        self, theta: Float[Array, "*M L #N"], z: Float[Array, "*M d_in N"]
     ) -> Float[Array, "*M d_out N"]:
         """Return the outputs of networks with weights theta at inputs z.
 
         Axis -2 holds weights, inputs and outputs; there is one network and one evaluation for each
-        index of the other axes. N, such as time, is last and so contiguous: all operations are long
+        index of the other axes; an N of 1 of theta is one network, evaluated at each of z. N,
+        such as time, is last and so contiguous: all operations are long
         and elementwise in it, where batches of tiny matrix-vector products would be slow.
         """
         ...
@@ -74,7 +75,7 @@ class Root(ABC):
 
     @abstractmethod
     def apply(
-        self, theta: Float[Array, "*M L N"], z: Float[Array, "*M d_in N"], d_out: int
+        self, theta: Float[Array, "*M L #N"], z: Float[Array, "*M d_in N"], d_out: int
     ) -> Float[Array, "*M d_out N"]:
         """Evaluate networks of weights theta at z, each for every index of the last axis N.
 
@@ -145,7 +146,7 @@ class Network:
         return self.root.initial(parameters, self.d_in, self.d_out)
 
     def apply(
-        self, theta: Float[Array, "*M L N"], z: Float[Array, "*M d_in N"]
+        self, theta: Float[Array, "*M L #N"], z: Float[Array, "*M d_in N"]
     ) -> Float[Array, "*M d_out N"]:
         """See `Readout.apply`."""
         return self.root.apply(theta, z, self.d_out)
@@ -193,15 +194,20 @@ class Weights:
 
 
 def contraction(
-    W: Float[Array, "*M out in N"], a: Float[Array, "*M _ N"], axis: int
+    W: Float[Array, "*M out in #N"], a: Float[Array, "*M _ N"], axis: int
 ) -> Float[Array, "*M _ N"]:
     """Return sum_i W[:, i] a[i] (axis -2) or sum_o W[o] a[o] (axis -3), elementwise in the rest.
+
+    Where one W serves all of axis N it is a matrix product.
 
     On CPUs one term after another: each is a long vector operation, where XLA's reduction over a
     middle axis runs five to ten times slower and is computed again by everything that uses it. An
     operation of its own, because differentiating the loop would pass over W once more for each of
     its terms: the gradient is an outer product, and the sum over the other axis.
     """
+    if W.shape[-1] == 1:
+        summed = "...oi,...in->...on" if axis == -2 else "...oi,...on->...in"
+        return jnp.einsum(summed, W[..., 0], a, precision=jax.lax.Precision.HIGHEST)
     return contraction_p.bind(W, a, axis=axis)
 
 

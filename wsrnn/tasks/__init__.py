@@ -33,6 +33,9 @@ class Batch(NamedTuple):
     # Targets where the mask is 0, and everything after a sequence's last step that counts, may be
     # anything, also not a number: neither loss nor gradient depends on them.
     latents: dict  # what the example was drawn from, for baselines and probes
+    last: Any = (
+        None  # [N] int: no step before it is scored and inputs after it are 0; None: unknown
+    )
     feedback: Feedback | None = None  # for models that feed their predictions back; None: none
 
 

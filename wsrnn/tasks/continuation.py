@@ -31,7 +31,8 @@ class Steps(NamedTuple):
 
     inputs: Any  # [T, D], or [T, D + 1] with a flag
     mask: Any  # [T]: which predictions are scored
-    feedback: Feedback | None
+    last: Any = None  # the last step that is fed, where nothing before it is scored
+    feedback: Feedback | None = None
 
 
 class Strategy(ABC):
@@ -72,7 +73,8 @@ class Direct(Strategy):
         inputs, seen = values[:-1].copy(), np.arange(len(values) - 1) < L
         inputs[L:] = inputs[L - 1] if self.unseen == "last" else 0
         inputs = np.concatenate([inputs, seen[:, None]], 1, dtype=np.float32)
-        return Steps(inputs, _after(L, len(inputs)), None)
+        last = np.int32(L - 1) if self.unseen == "zero" else None
+        return Steps(inputs, _after(L, len(inputs)), last)
 
 
 @dataclass(frozen=True)
@@ -104,14 +106,14 @@ class Recursive(Strategy):
         T = len(inputs)
         if rng is None:
             inputs[L:] = 0
-            return Steps(inputs, _after(L, T), Feedback(np.arange(T) < L, None))
+            return Steps(inputs, _after(L, T), feedback=Feedback(np.arange(T) < L, None))
         everywhere = np.ones(T, np.float32)
         if self.forcing == 1:
-            return Steps(inputs, everywhere, None)
+            return Steps(inputs, everywhere)
         given = rng.random(T) < self.forcing
         given[0] = True  # there is nothing to feed back yet
         noise = rng.normal(size=targets.shape).astype(np.float32) if self.sampled else None
-        return Steps(inputs, everywhere, Feedback(given, noise))
+        return Steps(inputs, everywhere, feedback=Feedback(given, noise))
 
 
 def _after(L: int, T: int) -> np.ndarray:
@@ -202,6 +204,6 @@ class Continuation(Task):
     ) -> Batch:
         """One sequence as an example with this many known samples; in training with a generator."""
         values = np.asarray(sequence.values, np.float32)
-        inputs, mask, feedback = self.strategy.steps(values, context, rng)
+        inputs, mask, last, feedback = self.strategy.steps(values, context, rng)
         times = (np.arange(1, self.samples) / self.length).astype(np.float32)
-        return Batch(inputs, times, values[1:], mask, sequence.latents, feedback)
+        return Batch(inputs, times, values[1:], mask, sequence.latents, last, feedback)

@@ -24,7 +24,8 @@ from wsrnn.models.warp.lift import (
     Outer,
 )
 from wsrnn.models.warp.model import Warp
-from wsrnn.models.warp.query import Query, Waves
+from wsrnn.models.warp.positions import Positions
+from wsrnn.models.warp.query import Query, Raster, Waves
 from wsrnn.models.warp.start import STARTS, FromFirst, Impulse, Learned, Start
 from wsrnn.models.warp.write import WRITES, Direct, Matrix, WriteForm
 
@@ -47,7 +48,9 @@ __all__ = [
     "MlpLift",
     "Moments",
     "Outer",
+    "Positions",
     "Query",
+    "Raster",
     "Scale",
     "Start",
     "Tanh",

@@ -16,6 +16,7 @@ from wsrnn.models import TokenModelConfig
 from wsrnn.models.head import Head
 from wsrnn.models.warp.features import Features
 from wsrnn.models.warp.lift import LIFTS, Lift, Moments
+from wsrnn.models.warp.positions import Positions
 from wsrnn.models.warp.query import Query
 from wsrnn.models.warp.start import STARTS, Impulse, Learned, Start
 from wsrnn.models.warp.write import WRITES, Direct, Matrix, WriteForm
@@ -54,6 +55,8 @@ class WarpConfig(TokenModelConfig):
     """The initial hidden state theta_0: learned, or a function of the first input."""
     write: Annotated[WriteForm, choice(lambda: WRITES)] = field(default_factory=Matrix)
     """The form of B."""
+    positions: Annotated[Positions, choice(lambda: (Positions,))] | None = None
+    """A learned map of the drive for each step, B_t = B E_t; None writes all steps alike."""
     query: Query = field(default_factory=Query)
     """What the root network is evaluated at."""
     features: Annotated[Features, choice(lambda: (Features,))] | None = None
@@ -121,6 +124,11 @@ class WarpConfig(TokenModelConfig):
                 f"root {root} reads the query and nothing else: set layout read_before_write, "
                 "query.inputs True, query.time False and query.waves None"
             )
+        if self.positions and (isinstance(self.write, Direct) or self.reads_before_writing):
+            raise ValueError(
+                "positions map what B multiplies at its own step: set write Matrix and layout "
+                "standard, or positions None"
+            )
         if self.uncertain and not self.root.predicts_scale:
             raise ValueError(f"root {root} predicts no scale: set head.scale None")
         sums = isinstance(self.write, Direct) and isinstance(self.transition, Identity)
@@ -131,8 +139,11 @@ class WarpConfig(TokenModelConfig):
             )
 
     def sized(self, task):
-        """See `sized_for`."""
-        return self.sized_for(task.d_in, task.d_out, task.noise)
+        """See `sized_for`; as many positions as the task has steps."""
+        config = self
+        if self.positions and self.positions.length is None:
+            config = replace(self, positions=replace(self.positions, length=task.length))
+        return config.sized_for(task.d_in, task.d_out, task.noise)
 
     def sized_for(self, d_in: int, d_out: int, noise: float) -> "WarpConfig":
         """Sizes of the root by the task's, then those of the lift by the root's."""
@@ -177,10 +188,11 @@ class WarpConfig(TokenModelConfig):
         """See `recurrence.plans`: scan alone where weights are clipped."""
         network = self.network(d_in, d_out)
         channels = self.channels(network, d_in, d_out)
+        written = self.positions.size if self.positions else channels
         mode = self.mode if self.weight_clip is None else "scan"
         sizes = Sizes(
-            batch, length, network.size, channels, self.start.columns(d_in, network.size),
-            0 if isinstance(self.write, Direct) else channels,
+            batch, length, network.size, written, self.start.columns(d_in, network.size),
+            0 if isinstance(self.write, Direct) else written,
         )  # fmt: skip
         return plans(self.transition_shapes(network), sizes, mode, one=steps != "all")
 

@@ -18,7 +18,7 @@ from wsrnn.decode import Steps
 from wsrnn.models import as_floats, check_sequences, check_steps, pick
 from wsrnn.models.warp.config import WarpConfig
 from wsrnn.models.warp.streaming import Streaming
-from wsrnn.recurrence import Dense, LinearMap, Recurrence, Rows, Write
+from wsrnn.recurrence import Dense, Identity, LinearMap, Recurrence, Rows, Write
 from wsrnn.root import Readout, Weights
 
 
@@ -54,7 +54,10 @@ class Warp(Streaming):
         self.features = features.build(d_in - d_out, d_out, rngs=rngs) if features else None
         self.lift = lift.built(token, d_out, rngs=rngs) if lift else None
         self.phi = config.start.build(network, d_in, self.channels, rngs=rngs)
-        B = config.write.init(network, self.channels, rngs)
+        positions = config.positions
+        self.positions = positions.build(self.channels, rngs) if positions else None
+        written = positions.size if positions else self.channels
+        B = config.write.init(network, written, rngs)
         self.B = None if B is None else nnx.Param(B)
         A = LinearMap.init(config.transition, rngs.params(), network.blocks)
         self.A = nnx.Dict({name: nnx.Param(leaf) for name, leaf in _named(A).items()})
@@ -137,6 +140,26 @@ class Warp(Streaming):
             mode=self.config.mode, bound=self.config.weight_clip,
         )  # fmt: skip
 
+    @property
+    def holds(self) -> bool:
+        """With A = I, where inputs of 0 write nothing."""
+        config = self.config
+        silent = config.drive == "value" and config.lift is None and config.features is None
+        reads_input = config.query.inputs or config.residual or config.reads_before_writing
+        clipped = config.weight_clip is not None
+        return isinstance(config.transition, Identity) and silent and not (reads_input or clipped)
+
+    def held(self, inputs, times, last):
+        """One state of each sequence, theta_0 + B sum E_t u_t, and its network at all times."""
+        inputs, times = check_sequences(self, inputs, times)
+        seen = jnp.arange(times.shape[1]) <= check_steps(last, *times.shape)[:, None]
+        u, B = jnp.where(seen[..., None], inputs, 0), self.write
+        summed = u.sum(1) if self.positions is None else self.positions.total(u)
+        theta = self.phi(inputs[:, 0], B).theta + B.apply(summed)
+        z = self._queries(inputs, times, jnp.arange(times.shape[1]))
+        y = self.network.apply(theta[..., None], jnp.swapaxes(z, 1, 2))
+        return self._outputs(jnp.swapaxes(y, 1, 2), inputs)
+
     def recurrence(
         self,
         inputs: Float[Array, "N T D"],
@@ -147,7 +170,9 @@ class Warp(Streaming):
         B, x = self.write, self._featured(inputs)
         z = self._queries(x, times, jnp.arange(x.shape[1]))
         tokens = self._lifted(x) if tokens is None else tokens
-        return Recurrence(self.transition, B, self._drive(tokens), self.phi(x[:, 0], B)), z
+        u = self._drive(tokens)
+        u = u if self.positions is None else self.positions(u)
+        return Recurrence(self.transition, B, u, self.phi(x[:, 0], B)), z
 
     def query(
         self,
@@ -195,14 +220,16 @@ class Warp(Streaming):
         Operations: those of lift and features in their matrices, of B, of A and of the root.
         """
         config, network, channels = self.config, self.network, self.channels
+        written = config.positions.size if config.positions else channels
         A = config.transition_shapes(network)
         factored = jax.eval_shape(
             lambda A: A.factored(jnp.zeros((network.size, 1)), jnp.zeros((1, 1, 1))), A
         )
-        columns = channels + config.start.columns(self.d_in, network.size)
+        columns = written + config.start.columns(self.d_in, network.size)
         learned = nnx.state([part for part in (self.lift, self.features) if part is not None])
         operations = 2 * sum(leaf.size for leaf in jax.tree.leaves(learned) if leaf.ndim == 2)
-        operations += config.write.operations(network, channels)
+        operations += config.write.operations(network, written)
+        operations += 2 * channels * written * (config.positions is not None)
         operations += A.operations(network.size) + network.operations
         return {
             "P": network.size,

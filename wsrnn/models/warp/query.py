@@ -1,16 +1,28 @@
 """z_t, the input of the root network: time, positional encoding, current input."""
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Annotated
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from wsrnn.checks import check_positive
 from wsrnn.choices import choice
 
 
+class Encoding(ABC):
+    """A code of the step's number, beside or in place of the time."""
+
+    count: int  # its channels
+
+    @abstractmethod
+    def __call__(self, step: Int[Array, "*T"]) -> Float[Array, "*T count"]:
+        """The code of each step."""
+
+
 @dataclass(frozen=True)
-class Waves:
+class Waves(Encoding):
     """Sines and cosines of the step's number: a positional encoding."""
 
     count: int = 32
@@ -34,12 +46,43 @@ class Waves:
 
 
 @dataclass(frozen=True)
+class Raster(Encoding):
+    """Cosines of the row and of the column of the pixel that step t predicts, t + 1 of an image.
+
+    cos(pi k (i + 1/2) / side) for k = 1..count, of rows i and then of columns: the lowest modes of
+    a discrete cosine transform.
+    """
+
+    side: int = 28
+    """Pixels in a row, and rows."""
+    modes: int = 28
+    """Cosines of each."""
+
+    def __post_init__(self):
+        check_positive(self, "side", "modes")
+
+    @property
+    def count(self) -> int:  # type: ignore[override]  # of its own fields
+        """Channels: rows and columns."""
+        return 2 * self.modes
+
+    def __call__(self, step: Int[Array, "*T"]) -> Float[Array, "*T count"]:
+        """Of rows, then of columns."""
+        k = jnp.arange(1.0, self.modes + 1)
+        places = [(step + 1) // self.side, (step + 1) % self.side]
+        return jnp.concatenate(
+            [jnp.cos(jnp.pi / self.side * jnp.multiply.outer(place + 0.5, k)) for place in places],
+            -1,
+        )
+
+
+@dataclass(frozen=True)
 class Query:
     """z_t, the input of the root network: any of time, positional encoding and current input."""
 
     time: bool = True
     """tau_t, the paper's."""
-    waves: Annotated[Waves, choice(lambda: (Waves,))] | None = None
+    waves: Annotated[Encoding, choice(lambda: (Waves, Raster))] | None = None
     """A positional encoding of the step."""
     inputs: bool = False
     """The current input x_t (its query part in the layout read_before_write)."""

@@ -11,6 +11,7 @@ from wsrnn.models import Model, as_floats, check_sequences
 from wsrnn.models.head import HeadLayer
 from wsrnn.models.warp.config import WarpConfig
 from wsrnn.models.warp.features import FeatureMap
+from wsrnn.models.warp.positions import PositionMaps
 from wsrnn.recurrence import LinearMap, Mode, Write
 from wsrnn.root import Network
 
@@ -34,6 +35,7 @@ class Streaming(Model):
     network: Network
     features: FeatureMap | None
     lift: Any
+    positions: PositionMaps | None
     phi: Any
     head: HeadLayer
 
@@ -79,6 +81,8 @@ class Streaming(Model):
         written = state.drive if config.reads_before_writing else u
         # theta_0 = start + B u_0: A is not applied before the first step.
         carried = jnp.where(state.step == 0, state.theta, self.transition.apply(state.theta))
+        if self.positions is not None:
+            written = self.positions(written, state.step)
         theta = carried + self.write.apply(written)
         if config.weight_clip is not None:
             theta = jnp.clip(theta, -config.weight_clip, config.weight_clip)
