@@ -686,7 +686,7 @@ def test_a_class_that_no_flag_can_complete_says_why(run, tmp_path):
 
 def test_missing_data_is_found_out_before_anything_is_written(run, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    pixels = FILES["pixel_mnist"]
+    pixels = FILES["images"]
     result = run("train", pixels, "--data-dir", tmp_path / "none", "--out", "r")
     refused(result, "train-images-idx3-ubyte", str(tmp_path / "none"), "get it from", "--data-dir")
     assert not (tmp_path / "r").exists()

@@ -6,6 +6,7 @@ import grain
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.stats
 from flax import nnx
 
 from wsrnn.evaluations.completion import RIDGE, Completion
@@ -14,6 +15,8 @@ from wsrnn.evaluations.in_context import PrefixError, QueryError
 from wsrnn.models import Model
 from wsrnn.models.warp import WarpConfig
 from wsrnn.tasks import Batch, Task, clock
+from wsrnn.tasks.continuation import Direct, Recursive, Sequence
+from wsrnn.tasks.images import ImageCompletion
 from wsrnn.tasks.regression import LinearRegression, OutlierRegression
 
 ROWS = np.random.default_rng(0).uniform(0, 1, (400, 9)).astype(np.float32)
@@ -21,21 +24,14 @@ ROWS[:, 5:] += ROWS[:, :4]  # something to regress on
 
 
 @dataclass(frozen=True)
-class Images(Task):
+class Images(ImageCompletion):
     """Images of 3 x 3 pixels; the last hundred test."""
 
-    loss: str = "mse"
-    d_in = d_out = 1
-    length = 8
+    side: int = 3
 
-    def dataset(self, split, seed):
+    def sequences(self, split, seed):
         rows = ROWS[300:] if split == "test" else ROWS[:300]
-
-        def example(i):
-            x = rows[i][:, None]
-            return Batch(x[:-1], clock(8), x[1:], np.ones(8, np.float32), {})
-
-        return grain.MapDataset.range(len(rows)).map(example)
+        return grain.MapDataset.range(len(rows)).map(lambda i: Sequence(rows[i][:, None], {}))
 
 
 @dataclass(frozen=True)
@@ -56,13 +52,24 @@ class Series(Task):
 
 
 class Constant(Model):
-    """Completes every image with one grey, and calls every answer zero."""
+    """Calls every answer zero."""
 
     def __call__(self, inputs, times):
         return jnp.zeros((*times.shape, 1))
 
-    def generate(self, context, times):
-        return jnp.full((*times.shape, 1), 0.25)
+
+class Grey(Model):
+    """Completes every image with one grey, of one scale if uncertain; fed back or not."""
+
+    def __init__(self, scale=None):
+        self.scale = scale
+
+    def __call__(self, inputs, times):
+        outputs = [0.25] if self.scale is None else [0.25, self.scale]
+        return jnp.broadcast_to(jnp.array(outputs), (*times.shape, len(outputs)))
+
+    def rollout(self, inputs, times, given, noise=None):
+        return self(inputs, times)
 
 
 class RepeatLast(Model):
@@ -70,9 +77,10 @@ class RepeatLast(Model):
         return inputs
 
 
-def test_completion_scores_what_comes_after_the_context_alone():
+@pytest.mark.parametrize("strategy", [Direct(), Recursive()])
+def test_completion_scores_what_comes_after_the_context_alone(strategy):
     evaluation = Completion(contexts=(2, 6), images=100, drawn=3)
-    result = evaluation(Constant(), Images(), 0)
+    result = evaluation(Grey(), Images(strategy), 0)
     truth, train = ROWS[300:], ROWS[:300]
     for column, known in enumerate((2, 6)):
         rest = truth[:, known:]
@@ -82,10 +90,18 @@ def test_completion_scores_what_comes_after_the_context_alone():
         targets = np.concatenate([train[:, known:] - mean, np.zeros((known, 9 - known))])
         weights = np.linalg.lstsq(np.concatenate([x, ridge]), targets)[0]
         linear = mean + (truth[:, :known] - train[:, :known].mean(0)) @ weights
-        expected = [np.mean((p - rest) ** 2) for p in (0.25, last, mean, linear)]
+        rows = (0.25, last, mean, linear)
+        expected = [np.mean((np.clip(row, 0, 1) - rest) ** 2) for row in rows]
         found = [values[column] for values in result.rows.values()]
         np.testing.assert_allclose(found, expected, rtol=1e-4)
     assert set(result.figures) == {"completion-2", "completion-6"}
+
+
+def test_bits_per_dimension_are_those_of_the_density_at_256_values():
+    result = Completion(contexts=(2,), drawn=1)(Grey(scale=0.3), Images(loss="nll"), 0)
+    density = scipy.stats.norm(0.25, 0.3).pdf(ROWS[300:, 2:])
+    bits = -np.log2(density / 255).mean()
+    assert result.scalars()["bits, L=2"] == pytest.approx(bits, rel=1e-5)
 
 
 def test_a_model_that_repeats_the_last_row_is_the_baseline_that_does():
@@ -132,7 +148,7 @@ def test_of_outliers_only_the_others_count():
 @pytest.mark.parametrize(
     ("evaluation", "task", "message"),
     [
-        (Completion((8,)), Series(), "grey square images"),
+        (Completion((8,)), Series(), "for ImageCompletion, not Series"),
         (Completion((9,)), Images(), "within 1 and 8"),
         (Forecast(period=7), Series(), "longer than the context of 6"),
         (Forecast(), Images(), "context and a horizon"),

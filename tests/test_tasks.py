@@ -13,7 +13,8 @@ import pytest
 from wsrnn.errors import UserError
 from wsrnn.metrics import LOSSES
 from wsrnn.tasks import SPLITS
-from wsrnn.tasks.pixels import PixelSequence
+from wsrnn.tasks.continuation import Recursive
+from wsrnn.tasks.images import ImageClasses, ImageCompletion
 from wsrnn.tasks.regression import LinearRegression
 from wsrnn.tasks.series import CHANNELS, Ett
 
@@ -59,9 +60,9 @@ def write_ett(path, values, dates=None):
 TASKS = {
     "regression": LinearRegression(),
     "noisy regression": LinearRegression(d=3, examples=4, noise=0.25),
-    "pixels": PixelSequence(side=14),
-    "pixels, nll": PixelSequence(loss="nll"),
-    "classes": PixelSequence(side=14, target="label", loss="cross_entropy"),
+    "completion": ImageCompletion(side=14),
+    "completion, nll": ImageCompletion(loss="nll"),
+    "image classes": ImageClasses(side=14),
     "ett": Ett(),
 }
 
@@ -88,7 +89,7 @@ def test_contract(task, split):
         assert example.targets.shape == (task.length, task.d_out)
         assert example.targets.dtype == np.float32
     assert example.inputs.dtype == example.times.dtype == example.mask.dtype == np.float32
-    assert example.times[0] == 0 and example.times[-1] == 1
+    assert 0 <= example.times[0] < example.times[-1] == 1
     assert example.mask.sum() > 0
     if task.loss != "cross_entropy" and task.steps(split) == "last":
         assert example.mask.sum() == 1
@@ -109,19 +110,16 @@ def test_regression_prompts_are_linear_and_training_reads_one_random_step():
 
 
 def test_pixels_shift_by_one_and_split_the_training_file(files):
-    task = PixelSequence(side=28, data_dir=files)
+    task = ImageCompletion(Recursive(), data_dir=files)
     e = task.dataset("train", 0)[5]
     np.testing.assert_array_equal(e.inputs[1:], e.targets[:-1])
     assert len(task.dataset("train", 0)) == 55_000
     assert len(task.dataset("valid", 0)) == 5_000
     raw = np.fromfile(files / "mnist" / "train-images-idx3-ubyte", np.uint8)[16:]
-    first = task.dataset("valid", 0)[0]
+    first = ImageClasses(data_dir=files).dataset("valid", 0)[0]
     expected = raw[55_000 * 784 : 55_001 * 784] / np.float32(255)
-    np.testing.assert_allclose(first.inputs[:, 0], expected[:-1])
-    small = PixelSequence(side=14, data_dir=files).dataset("valid", 0)[0]
-    np.testing.assert_allclose(
-        small.inputs[:, 0], expected.reshape(28, 28)[::2, ::2].ravel()[:-1], rtol=1e-6
-    )
+    np.testing.assert_allclose(first.inputs[:, 0], expected, rtol=1e-6)
+    np.testing.assert_allclose(task.dataset("valid", 0)[0].targets[:, 0], expected[1:], rtol=1e-6)
 
 
 def test_ett_scales_by_the_training_rows_and_sees_nothing_of_the_future(files):
@@ -151,21 +149,22 @@ def damage(path, text):
         (b"\0\0\x08\x03\0\0", "truncated or damaged: 0 bytes"),
         (b"\0\0\x08", "magic number is missing"),
         (b"", "magic number is missing"),
-        (b"\0\0\x08\x03\0\0\0\x01\0\0\0\x1c\0\0\0\x1c" + bytes(784), "belong together"),
+        (b"\0\0\x08\x03\0\0\0\x02\0\0\0\x1c\0\0\0\x1c" + bytes(1568), "does not belong"),
     ],
 )
 def test_damaged_idx_files(tmp_path, content, message):
     damage(tmp_path / "mnist" / "train-images-idx3-ubyte", content)
     damage(tmp_path / "mnist" / "train-labels-idx1-ubyte", b"\0\0\x08\x01\0\0\0\x01a")
     with pytest.raises(UserError, match=message):
-        PixelSequence(data_dir=tmp_path).dataset("train", 0)
+        ImageCompletion(data_dir=tmp_path).dataset("train", 0)
 
 
 def test_truncated_gzip(tmp_path):
     whole = gzip.compress(os.urandom(1000))
     damage(tmp_path / "mnist" / "train-images-idx3-ubyte.gz", whole[:500])
+    damage(tmp_path / "mnist" / "train-labels-idx1-ubyte", b"\0\0\x08\x01\0\0\0\x01a")
     with pytest.raises(UserError, match="truncated or damaged"):
-        PixelSequence(data_dir=tmp_path).dataset("train", 0)
+        ImageCompletion(data_dir=tmp_path).dataset("train", 0)
 
 
 @pytest.mark.parametrize(
@@ -306,8 +305,8 @@ def test_where_files_are_looked_for(tmp_path, monkeypatch):
     [
         lambda: LinearRegression(d=0),
         lambda: LinearRegression(noise=-1.0),
-        lambda: PixelSequence(target="label"),
-        lambda: PixelSequence(loss="cross_entropy"),
+        lambda: ImageCompletion(side=1),
+        lambda: ImageClasses(classes=0),
         lambda: Ett(horizon=0),
     ],
 )
@@ -318,7 +317,7 @@ def test_bad_values_are_refused(bad):
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason="the real data files are not beside the repository")
 def test_the_real_files():
-    mnist = PixelSequence(data_dir=SHARED)
+    mnist = ImageCompletion(data_dir=SHARED)
     assert [len(mnist.dataset(s, 0)) for s in SPLITS] == [55_000, 5_000, 10_000]
     labels = [int(mnist.dataset("test", 0)[i].latents["label"]) for i in range(10)]
     assert labels == [7, 2, 1, 0, 4, 1, 4, 9, 5, 9]
