@@ -177,7 +177,7 @@ def test_what_is_missing_is_named_with_what_to_put_where(tmp_path):
     refused("no split 'tests': choose from train, valid, test", "mnist", "tests", tmp_path)
     refused("mnist/train-images-idx3-ubyte .* --data-dir", "mnist", "train", tmp_path)
     refused(
-        r"no images at .*images/celeba \(--data-dir\): put there img_align.* and list_eval",
+        r"no images at .*/celeba: get img_align.* and list_eval.*run: wsrnn data celeba --data",
         *("celeba", "train", tmp_path),
     )
     refused("no images at .*nowhere.* or name one of mnist, .*celeba", "nowhere", "train", tmp_path)

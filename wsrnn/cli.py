@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple, NoReturn
 
 from wsrnn import __version__
+from wsrnn.checks import nearest
 from wsrnn.errors import RunError, UserError
 
 
@@ -25,9 +26,12 @@ class Command(NamedTuple):
 
     positional: tuple[str, ...]
     summary: str
+    fields: bool = True
+    """Whether it takes an experiment's fields and classes."""
 
 
 FILE, RUN = ("FILE",), ("DIR",)  # an experiment file, which may be left out; a run folder
+OPTIONAL = (FILE, ("NAME",))
 
 COMMANDS = {
     "train": Command(FILE, "train an experiment, or continue, and report on the best checkpoint"),
@@ -37,6 +41,7 @@ COMMANDS = {
     "predict": Command((*RUN, "DATA"), "predict on your own data, an npz or a csv file"),
     "show": Command(FILE, "show an experiment's config, sizes and counted costs"),
     "bench": Command(FILE, "time a training step in every mode, or compare how modes round"),
+    "data": Command(("NAME",), "list known data sets, or bring one and check it", fields=False),
 }
 
 
@@ -124,14 +129,14 @@ def _run(argv: list[str]) -> int:
     from wsrnn.precision import in_float32
 
     command = importlib.import_module(f"wsrnn.commands.{name}")
-    fields = flags.names(Experiment)
+    fields = flags.names(Experiment) if COMMANDS[name].fields else []
     words = flags.classes_first([w for w in words if w not in ("-h", "--help")], fields)
     options, words = flags.parse_options(command.Options, words)
     if shows_help:
         print(_help(name, command.Options, positional[0], options, words))
         return 0
     for word in words:
-        if word.startswith("--") and flags.head(word) not in fields:
+        if not fields or (word.startswith("--") and flags.head(word) not in fields):
             raise UserError(_not_an_option(word, name, positional[0], options))
     document, text, code = in_float32(command.run)(options, *positional, words)
     print(to_json(document) if options.json else text)
@@ -146,8 +151,8 @@ def _overview() -> str:
         "Weight-space linear RNNs: train, evaluate, use, inspect and time them.",
         "",
     ]
-    for name, (positional, summary) in COMMANDS.items():
-        what = " ".join("[FILE]" if word == "FILE" else word for word in positional)
+    for name, (positional, summary, _) in COMMANDS.items():
+        what = f"[{positional[0]}]" if positional in OPTIONAL else " ".join(positional)
         lines.append(f"  {name:8} {what:9}  {summary}")
     return "\n".join([
         *lines,
@@ -170,7 +175,7 @@ def _positional(name: str, words: list[str], shows_help: bool) -> tuple[list, li
         given.append(word)
         words = words[1:]
     missing = wanted[len(given) :]
-    if missing and wanted != FILE and not shows_help:
+    if missing and wanted not in OPTIONAL and not shows_help:
         raise UserError(
             f"{name} needs {' and '.join(missing)}, before all options: wsrnn {name} "
             f"{' '.join(wanted)} (see wsrnn {name} --help)"
@@ -196,9 +201,16 @@ def _help(name: str, kind: type, place: str | None, options: Any, words: list[st
     """A command's options and every field, with the classes that the words name."""
     from wsrnn import flags
 
-    experiment, own, where = _experiment(name, place, options)
     wanted = COMMANDS[name].positional
-    arguments = "[FILE]" if wanted == FILE else " ".join(wanted)
+    arguments = f"[{wanted[0]}]" if wanted in OPTIONAL else " ".join(wanted)
+    if not COMMANDS[name].fields:
+        head = [
+            f"usage: wsrnn {name} {arguments} [options]",
+            "",
+            inspect.cleandoc(kind.__doc__ or ""),
+        ]
+        return "\n".join([*head, "", flags.options_text(kind)])
+    experiment, own, where = _experiment(name, place, options)
     lines = [
         f"usage: wsrnn {name} {arguments} [options] [--any.field value ...] [any.field:class ...]",
         "",
@@ -224,5 +236,7 @@ def _not_an_option(word: str, name: str, place: str | None, options: Any) -> str
     ]
     if others:
         return f"{word} is an option of wsrnn {' and '.join(others)}, not of {name}"
+    if not COMMANDS[name].fields:
+        return f"unknown flag {word}{nearest(flag, flags.own_names(type(options)))}"
     experiment, *_ = _experiment(name, place, options)
     return flags.explain(word, experiment, flags.own_names(type(options)))

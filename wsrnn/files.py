@@ -20,31 +20,41 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, Int, Shaped
 
+from wsrnn.datasets import SETS
 from wsrnn.errors import UserError
 
 DEFAULT_DIR = Path("~/.cache/wsrnn")
 
 
-def data_folder(data_dir: Path | None) -> tuple[Path, str]:
-    """The folder of data files, data_dir, else $WSRNN_DATA, else a cache, and who named it."""
-    given = data_dir or os.environ.get("WSRNN_DATA")
-    by = "--data-dir" if data_dir else "$WSRNN_DATA" if given else "the default"
-    return Path(given or DEFAULT_DIR).expanduser(), by
+def data_root(data_dir: Path | None) -> Path:
+    """The folder that data files lie under: data_dir, else $WSRNN_DATA, else a cache."""
+    return Path(data_dir or os.environ.get("WSRNN_DATA") or DEFAULT_DIR).expanduser()
 
 
 def find(name: str, data_dir: Path | None, source: str) -> Path:
-    """Return the path of a data file, plain or .gz, below the data folder.
+    """Return the path of a data file, plain or .gz: in data_dir, else $WSRNN_DATA, else a cache.
 
-    Raises UserError that says which file, where it was looked for, and to get it from `source`.
+    Raises UserError that says which file, where it was looked for, and to get it from `source`, by
+    `wsrnn data` where that knows it.
     """
-    root, by = data_folder(data_dir)
+    given = data_dir or os.environ.get("WSRNN_DATA")
+    root = data_root(data_dir)
     for path in (root / name, root / f"{name}.gz"):
         if path.is_file():
             return path
+    by = "--data-dir" if data_dir else "$WSRNN_DATA" if given else "the default"
     raise UserError(
-        f"data file {name} (or {name}.gz) is not in {root} ({by}): get it from {source} and put it "
-        f"at {root / name}, or name the folder it is under with --data-dir or $WSRNN_DATA"
+        f"data file {name} (or {name}.gz) is not in {root} ({by}): get it from {source}"
+        f"{data_command(name, data_dir)} and put it at {root / name}, or name the folder it is "
+        "under with --data-dir or $WSRNN_DATA"
     )
+
+
+def data_command(name: str, data_dir: Path | None) -> str:
+    """The command that brings a file of a known data set, in brackets; "" for other files."""
+    known = next((s for s in SETS.values() if any(f.path == name for f in s.files)), None)
+    where = f" --data-dir {data_dir}" if data_dir else ""
+    return f" (or run: wsrnn data {known.name}{where})" if known else ""
 
 
 def read_bytes(path: Path) -> bytes:

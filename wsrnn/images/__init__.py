@@ -6,18 +6,21 @@ so grain's workers can unpickle it; numpy and Pillow only.
 
 from pathlib import Path
 
+from wsrnn.datasets import SETS
 from wsrnn.errors import UserError
-from wsrnn.files import data_folder
-from wsrnn.images.arrays import IDX, open_idx, open_npz
+from wsrnn.files import data_command, data_root
+from wsrnn.images.arrays import open_idx, open_npz
 from wsrnn.images.base import SPLITS, Images
 from wsrnn.images.pictures import PARTITION, open_files
 
-__all__ = ["IDX", "SETS", "Images", "open_images"]
+__all__ = ["IDX", "PLACES", "Images", "open_images"]
 
-SETS = {
+IDX = ("mnist", "fashion_mnist")
+"""Sets of idx files, in folders of their names."""
+
+PLACES = {
     "cifar10_jpeg": "train.zip and test.zip, of JPEG files in folders train/CLASS and test/CLASS",
-    "celeba": f"img_align_celeba.zip (or the folder in it) and {PARTITION} of "
-    "mmlab.ie.cuhk.edu.hk/projects/CelebA.html",
+    "celeba": f"img_align_celeba.zip (or the folder in it) and {PARTITION}",
     "pathfinder": "train.npz, valid.npz and test.npz, of arrays images uint8 [N, H, W] and labels",
 }
 """Sets by name, each in its folder below images/, and what lies there."""
@@ -26,7 +29,7 @@ SETS = {
 def open_images(
     name: str, split: str, data_dir: Path | None = None, side: int | None = None
 ) -> Images:
-    """Open a split of a set by its name in `IDX` or `SETS`, or by the path of a folder or zip.
+    """Open a split of a set by its name in `IDX` or `PLACES`, or by the path of a folder or zip.
 
     A folder holds an npz file for each split, or image files of any format that Pillow reads, as
     they are or in zips: in folders (or zips) train, valid and test, there perhaps in one for each
@@ -43,13 +46,18 @@ def open_images(
         raise UserError(f"there is no split {split!r}: choose from {', '.join(SPLITS)}")
     if name in IDX:
         return open_idx(name, split, data_dir, side)
-    root, by, what = Path(name).expanduser(), "", "images in folders train, valid and test"
-    if name in SETS:
-        folder, by = data_folder(data_dir)
-        root, by, what = folder / "images" / name, f" ({by})", SETS[name]
+    root = Path(name).expanduser()
+    if name in PLACES:
+        root = data_root(data_dir) / "images" / name
+        source = SETS[name].source + data_command(SETS[name].files[0].path, data_dir)
+        cure = f"get {PLACES[name]} from {source} and put them there"
+    else:
+        cure = (
+            "put images there in folders train, valid and test, or name one of "
+            f"{', '.join([*IDX, *PLACES])}"
+        )
     if not root.exists():
-        known = "" if name in SETS else f", or name one of {', '.join([*IDX, *SETS])}"
-        raise UserError(f"there are no images at {root}{by}: put there {what}{known}")
+        raise UserError(f"there are no images at {root}: {cure}")
     if any(root.glob("*.npz")):
         return open_npz(root, split, side)
     return open_files(root, split, side)

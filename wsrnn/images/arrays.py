@@ -10,14 +10,10 @@ import numpy as np
 from jaxtyping import Integer, UInt8
 from PIL import Image
 
+from wsrnn.datasets import SETS
 from wsrnn.errors import UserError
 from wsrnn.files import find, read_idx
 from wsrnn.images.base import BROKEN, SPLITS, Images, part_of, pixels_of
-
-IDX = {
-    "mnist": "yann.lecun.com/exdb/mnist",
-    "fashion_mnist": "github.com/zalandoresearch/fashion-mnist",
-}
 
 
 @dataclass(frozen=True)
@@ -51,7 +47,7 @@ def open_idx(name: str, split: str, data_dir: Path | None, side: int | None) -> 
     """Open a split of the four idx files of a set."""
     part = "t10k" if split == "test" else "train"
     files = tuple(
-        find(f"{name}/{part}-{what}-ubyte", data_dir, IDX[name])
+        find(f"{name}/{part}-{what}-ubyte", data_dir, SETS[name].source)
         for what in ("images-idx3", "labels-idx1")
     )
     count, shape = _sizes(files, side)
