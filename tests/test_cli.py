@@ -72,6 +72,9 @@ def test_help_is_quick_and_imports_nothing_heavy():
 def test_every_command_has_help(run, command):
     code, out, _ = run(command, "--help")
     assert code == 0 and f"usage: wsrnn {command}" in out and "--json" in out
+    if command == "report":  # has nothing to do with fields
+        assert "--figures" in out and "--model" not in out
+        return
     assert "--model.root.width" in out and "the units of each layer" in out
     assert "model.transition:dense" in out and "A full matrix, as in the paper" in out
 

@@ -103,6 +103,16 @@ def help_text(options: type, experiment: Any, words: Sequence[str], own: Sequenc
     return "\n".join(line.rstrip() for line in lines)
 
 
+def options_text(options: type) -> str:
+    """The options of a command that takes no fields of an experiment."""
+    output = io.StringIO()
+    with contextlib.redirect_stdout(output), contextlib.suppress(SystemExit):
+        tyro.cli(options, args=["--help"], config=OF_OPTIONS)
+    lines = output.getvalue().rstrip().splitlines()
+    start = [line.strip(" ╭─╮") for line in lines].index("options")
+    return "\n".join(line.rstrip() for line in lines[start:])
+
+
 def _summary(kind: type) -> str:
     """The first sentence of a class's docstring, cut to a line."""
     text = "" if kind is type(None) else inspect.getdoc(kind) or ""
