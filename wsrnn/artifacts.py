@@ -17,8 +17,13 @@ from wsrnn.figures import Figure
 
 def write_json(path: Path, document: Any) -> None:
     """Write a document atomically."""
+    write_text(path, to_json(document))
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file atomically, in UTF-8."""
     unfinished = path.with_name(path.name + ".tmp")
-    unfinished.write_text(to_json(document))
+    unfinished.write_text(text, "utf-8")
     unfinished.replace(path)
 
 

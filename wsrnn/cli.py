@@ -32,6 +32,7 @@ class Command(NamedTuple):
 
 FILE, RUN = ("FILE",), ("DIR",)  # an experiment file, which may be left out; a run folder
 OPTIONAL = (FILE, ("NAME",))
+RUNS = ("RUN...",)  # any number of folders
 
 COMMANDS = {
     "train": Command(FILE, "train an experiment, or continue, and report on the best checkpoint"),
@@ -39,6 +40,7 @@ COMMANDS = {
     "eval": Command(RUN, "evaluate a run's checkpoint on the test split"),
     "icl": Command(RUN, "study what a run on prompts learns in context"),
     "predict": Command((*RUN, "DATA"), "predict on your own data, an npz or a csv file"),
+    "report": Command(RUNS, "gather runs into one HTML page and a csv", fields=False),
     "show": Command(FILE, "show an experiment's config, sizes and counted costs"),
     "bench": Command(FILE, "time a training step in every mode, or compare how modes round"),
     "data": Command(("NAME",), "list known data sets, or bring one and check it", fields=False),
@@ -132,12 +134,13 @@ def _run(argv: list[str]) -> int:
     fields = flags.names(Experiment) if COMMANDS[name].fields else []
     words = flags.classes_first([w for w in words if w not in ("-h", "--help")], fields)
     options, words = flags.parse_options(command.Options, words)
+    place = positional[0] if fields else None
     if shows_help:
-        print(_help(name, command.Options, positional[0], options, words))
+        print(_help(name, command.Options, place, options, words))
         return 0
     for word in words:
         if not fields or (word.startswith("--") and flags.head(word) not in fields):
-            raise UserError(_not_an_option(word, name, positional[0], options))
+            raise UserError(_not_an_option(word, name, place, options))
     document, text, code = in_float32(command.run)(options, *positional, words)
     print(to_json(document) if options.json else text)
     return code
@@ -166,6 +169,11 @@ def _overview() -> str:
 def _positional(name: str, words: list[str], shows_help: bool) -> tuple[list, list[str]]:
     """A command's positional arguments, which stand first, and the other words."""
     wanted, given = COMMANDS[name].positional, []
+    if wanted == RUNS:
+        count = next((i for i, word in enumerate(words) if word.startswith("-")), len(words))
+        if not count and not shows_help:
+            raise UserError(f"{name} needs run folders, before all options: wsrnn {name} RUN...")
+        return [words[:count]], words[count:]
     for place in wanted:
         word = words[0] if words else "-"
         if word.startswith("-") or (place == "FILE" and ":" in word):
@@ -201,20 +209,16 @@ def _help(name: str, kind: type, place: str | None, options: Any, words: list[st
     """A command's options and every field, with the classes that the words name."""
     from wsrnn import flags
 
-    wanted = COMMANDS[name].positional
+    wanted, about = COMMANDS[name].positional, inspect.cleandoc(kind.__doc__ or "")
     arguments = f"[{wanted[0]}]" if wanted in OPTIONAL else " ".join(wanted)
     if not COMMANDS[name].fields:
-        head = [
-            f"usage: wsrnn {name} {arguments} [options]",
-            "",
-            inspect.cleandoc(kind.__doc__ or ""),
-        ]
-        return "\n".join([*head, "", flags.options_text(kind)])
+        usage = f"usage: wsrnn {name} {arguments} [options]"
+        return "\n".join([usage, "", about, "", flags.options_text(kind)])
     experiment, own, where = _experiment(name, place, options)
     lines = [
         f"usage: wsrnn {name} {arguments} [options] [--any.field value ...] [any.field:class ...]",
         "",
-        inspect.cleandoc(kind.__doc__ or ""),
+        about,
         "",
         f"Options, fields and classes stand in any order. Defaults are those of {where}.",
         "A class, as listed at the end, puts another part in place, its fields at their defaults.",

@@ -1,9 +1,10 @@
-"""Progress bar and log lines, step times, and Ctrl-C, for whatever takes minutes.
+"""Progress bar and log lines, step times, peak memory, and Ctrl-C, for whatever takes minutes.
 
 Nothing here decides what is computed: only `StopFlag` ends a loop early, between two steps.
 """
 
 import logging
+import resource
 import signal
 import sys
 import time
@@ -13,6 +14,15 @@ import jax
 from tqdm import tqdm
 
 log = logging.getLogger("wsrnn")
+
+
+def peak_memory() -> float:
+    """Peak memory so far in MiB: of the fullest device, or resident where these do not count."""
+    stats = [device.memory_stats() or {} for device in jax.local_devices()]
+    if peak := max(known.get("peak_bytes_in_use", 0) for known in stats):
+        return peak / 2**20
+    resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return resident / (2**20 if sys.platform == "darwin" else 2**10)
 
 
 class StepTimer:
@@ -36,6 +46,7 @@ class StepTimer:
             self._speed = {
                 "speed/step ms": 1e3 * seconds,
                 "speed/tokens per s": self._tokens / seconds,
+                "speed/peak MiB": peak_memory(),
             }
             self._last = (number, now)
         return self._speed

@@ -50,6 +50,7 @@ def report(
         "step": number,
         "mode": getattr(experiment.model, "mode", None),
         "flags": list(flags),
+        "parameters": experiment.parameter_count(),
         "test": test,
     }
     text = f"{run}, step {number}: test " + "  ".join(f"{k} {v:.4f}" for k, v in test.items())

@@ -9,12 +9,13 @@ table     text for a terminal; figures: pictures
 Another model to compare with is a row in `rows`; nothing else names concrete models.
 """
 
-from wsrnn.bench.costs import Machine, memory, peak_memory
+from wsrnn.bench.costs import Machine, memory
 from wsrnn.bench.figures import draw_costs, draw_scaling
 from wsrnn.bench.rounding import Errors, errors, largest_error
 from wsrnn.bench.rows import chosen, executions, modes, peers, reference, textbook, textbooks
 from wsrnn.bench.table import against_best, errors_text, text
 from wsrnn.bench.timing import Timing, machine, measure
+from wsrnn.progress import peak_memory
 
 __all__ = [
     "Errors",

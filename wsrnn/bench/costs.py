@@ -1,8 +1,6 @@
 """What a step costs by formula: operations and bytes. Also what the machine has."""
 
 import os
-import resource
-import sys
 from dataclasses import dataclass
 
 from flax import nnx
@@ -65,9 +63,3 @@ def _plan(experiment: Experiment) -> Plan:
 def memory() -> int:
     """Bytes of memory of this machine."""
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-
-
-def peak_memory() -> float:
-    """Peak resident memory of this process so far, in MiB."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (2**20 if sys.platform == "darwin" else 2**10)

@@ -91,7 +91,7 @@ def run(options: Options, file: str | None, flags: list[str]) -> Outcome:
     note = (
         f"machine: {machine.product / 1e9:,.0f} GFLOP/s in large float32 products, "
         f"{machine.copy / 1e9:,.1f} GB/s copied; wrote {out}/bench.json and bench.png; "
-        f"at most {document['peak_mib']:,.0f} MiB resident"
+        f"at most {document['peak_mib']:,.0f} MiB of memory in use"
     )
     return document, "\n".join([*_under_titles(over, texts), note]), 0
 
