@@ -13,12 +13,13 @@ def models() -> tuple[type, ...]:
     from wsrnn.models.peers.ssm import SsmConfig
     from wsrnn.models.peers.transformer import TransformerConfig
     from wsrnn.models.warp import WarpConfig
+    from wsrnn.models.warp.ordinary import OrdinaryConfig
     from wsrnn.models.warp.selective import DeltaWarpConfig, SelectiveConfig
     from wsrnn.models.warp.stack import StackConfig
 
     return (
-        WarpConfig, StackConfig, DeltaWarpConfig, SelectiveConfig, FastWeightsConfig,
-        LinearAttentionConfig, RnnConfig, SsmConfig, TransformerConfig,
+        WarpConfig, StackConfig, DeltaWarpConfig, SelectiveConfig, OrdinaryConfig,
+        FastWeightsConfig, LinearAttentionConfig, RnnConfig, SsmConfig, TransformerConfig,
     )  # fmt: skip
 
 

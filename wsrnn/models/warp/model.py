@@ -119,7 +119,7 @@ class Warp(Streaming):
         """
         inputs, times = check_sequences(self, inputs, times)
         steps = check_steps(steps, *times.shape)
-        y = self._read(self.network, inputs, times, steps, mode, tokens)
+        y = self.read(self.network, inputs, times, steps, mode, tokens)
         return self._outputs(y, pick(inputs, steps))
 
     def total(self, score, inputs, times, labels):
@@ -212,7 +212,7 @@ class Warp(Streaming):
         theta[:, t] are the weights that y_t is read with; see `query` for other points.
         """
         inputs, times = check_sequences(self, inputs, times)
-        return self._read(Weights(), inputs, times, "all", None, tokens)
+        return self.read(Weights(), inputs, times, "all", None, tokens)
 
     def sizes(self, length: int) -> dict[str, int]:
         """P, floats and operations of streaming, bytes of the kernel (float32).
@@ -254,7 +254,16 @@ class Warp(Streaming):
             "theta": _last_weights(*nnx.split(self), as_floats(inputs), as_floats(times)),
         }
 
-    def _read(self, root: Readout, inputs, times, steps: Steps, mode, tokens=None):
+    def read(
+        self,
+        root: Readout,
+        inputs: Float[Array, "N T D"],
+        times: Float[Array, "N T"],
+        steps: Steps,
+        mode: Any,
+        tokens: Float[Array, "N T C"] | None = None,
+    ) -> Float[Array, "N T O"] | Float[Array, "N O"]:
+        """Return root(theta_t, z_t) at `steps` for another root, before the head: see `decode`."""
         recurrence, z = self.recurrence(inputs, times, tokens)
         return decode.read(
             recurrence, root, z,
@@ -272,7 +281,7 @@ class Warp(Streaming):
 
 @partial(jax.jit, static_argnums=0)
 def _last_weights(graphdef, params, inputs, times) -> Float[Array, "N P"]:
-    return nnx.merge(graphdef, params)._read(Weights(), inputs, times, "last", None)
+    return nnx.merge(graphdef, params).read(Weights(), inputs, times, "last", None)
 
 
 def _named(A: LinearMap) -> dict[str, Any]:
