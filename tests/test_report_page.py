@@ -287,6 +287,16 @@ def test_published_numbers_stand_with_their_task(experiment, task, source):
     assert [table.source for table in published.published(section)] == ([source] if source else [])
 
 
+@pytest.mark.parametrize("side", [28, 14])
+def test_published_numbers_stand_in_line_with_the_same_setting_alone(tmp_path, side):
+    config = {"task.side": side, "task.name": "mnist"}
+    run = page.runs.Trained(tmp_path, "mine", config=config, seed=0, results={"L=300": 0.1234})
+    (tmp_path / "page.html").write_text(page.page(page.gather([run]), "t"))
+    shown = Page(tmp_path / "page.html")
+    assert (["WARPpublished, Table 1", "0.042", ""] in shown.rows) == (side == 28)
+    assert ["WARP", "0.071recalled", "0.042notes", "0.014air"] in shown.rows
+
+
 def test_data_sets_make_a_heat_map(tmp_path):
     made = [
         page.runs.Trained(

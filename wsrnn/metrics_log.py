@@ -83,12 +83,17 @@ def read_metrics(folder: Path) -> list[dict[str, Any]]:
     return _read(Path(folder) / METRICS)
 
 
+def read_timing(folder: Path) -> list[dict[str, Any]]:
+    """The rows of a run's timing.jsonl."""
+    return _read(Path(folder) / TIMING)
+
+
 def training_seconds(folder: Path, steps: Float[np.ndarray, " S"]) -> Float[np.ndarray, " S"]:
     """Seconds of training up to these steps, without compilation, validation and checkpoints.
 
     Integrated from the step times in timing.jsonl; not a number for a run too short to have any.
     """
-    rows = _read(Path(folder) / TIMING)
+    rows = read_timing(folder)
     if not rows:
         return np.full(len(steps), np.nan)
     at = np.array([0, *(row["step"] for row in rows)])

@@ -10,7 +10,7 @@ DATA = "task.name"
 def heat_map(section: Section) -> str:
     """Return models and baselines by data sets as a table, shaded within each column.
 
-    The first result of each, the darker the larger; empty where all groups are of one data set.
+    The first result of each, the redder the larger; empty where all groups are of one data set.
     """
     columns = section.columns()
     names = list(dict.fromkeys(str(g.runs[0].config.get(DATA)) for g in section.groups))
@@ -41,7 +41,7 @@ def heat_map(section: Section) -> str:
         body += "</tr>"
     head = "".join(f'<th scope="col">{html.escape(name)}</th>' for name in ("", *names))
     return (
-        f"<h3>{html.escape(metric)} by data set, the darker the larger</h3>"
+        f"<h3>{html.escape(metric)} by data set, the redder the larger</h3>"
         f'<div class="box" tabindex="0"><table class="heat"><thead><tr>{head}</tr></thead>'
         f"<tbody>{body}</tbody></table></div>"
     )

@@ -117,7 +117,7 @@ def _results(section: Section, marks: Sequence[Style], tables: Sequence[Publishe
     blank = ["<td></td>"] * (1 + len(costs))
     for k, (name, results) in enumerate(of_baselines.items()):
         rows.append(_other(name, "baseline", [*cells(results), *blank], first=k == 0))
-    for table in tables:
+    for table in filter(lambda table: table.compares_with(section), tables):
         beside: dict[str, dict[str, Spread | str | None]] = {}
         for number in table.numbers:
             if number.column in columns:

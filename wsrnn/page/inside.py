@@ -119,4 +119,4 @@ def _draw_root(model: Model, experiment: Experiment, states, some) -> Figure | N
 def _shades(count: int):
     import matplotlib
 
-    return matplotlib.colormaps["viridis"](np.linspace(0, 0.9, count))
+    return matplotlib.colormaps["viridis"](np.linspace(0.2, 0.9, count))

@@ -1,10 +1,10 @@
 """Published numbers, with where each was seen: `published.toml`."""
 
 import tomllib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from importlib.resources import files
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from wsrnn.page.groups import Section
 
@@ -27,6 +27,15 @@ class Published:
     title: str
     setting: str
     numbers: tuple[Number, ...]
+    where: dict[str, Any] = field(default_factory=dict)
+    """Fields that a config must have for numbers to stand in line with its results."""
+
+    def compares_with(self, section: Section) -> bool:
+        """Whether its numbers may stand in line with the section's results."""
+        configs = [group.runs[0].config for group in section.groups]
+        return bool(self.where) and all(
+            config.get(name) == value for config in configs for name, value in self.where.items()
+        )
 
     def goes_with(self, section: Section) -> bool:
         """Whether the file's name holds one of the words, or a field of a task is one."""

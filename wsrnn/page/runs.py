@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Float
 
 from wsrnn.errors import UserError
-from wsrnn.metrics_log import METRICS, TIMING, read_metrics, training_seconds
+from wsrnn.metrics_log import METRICS, TIMING, read_metrics, read_timing, training_seconds
 from wsrnn.run import CONFIG, TRIALS, read_record
 
 RESULTS, BENCH = "results.json", "bench.json"
@@ -201,16 +201,15 @@ def _curve(folder: Path, rows, name: str, notes: list[str]) -> Curve | None:
 def _speed(folder: Path, notes: list[str]) -> dict[str, float]:
     """Step time, tokens per second, seconds of training and peak memory, as far as logged."""
     try:
-        rows = [json.loads(line) for line in (folder / TIMING).read_text().splitlines()]
-        step = [row["step ms"] for row in rows]
-        tokens = [row["tokens per s"] for row in rows]
-        peak = [row["peak MiB"] for row in rows if "peak MiB" in row]
-        last = np.array([rows[-1]["step"]], float) if rows else np.zeros(0)
-        costs = {"training s": float(training_seconds(folder, last)[0])} if rows else {}
-        costs |= {"ms/step": float(np.median(step)), "tokens/s": float(np.median(tokens))}
-        return costs | ({"peak MiB": float(max(peak))} if peak else {}) if rows else {}
-    except FileNotFoundError:
-        return {}
+        rows = read_timing(folder)
+        if not rows:
+            return {}
+        peaks = [_number(row["peak MiB"]) for row in rows if "peak MiB" in row]
+        return {
+            "training s": float(training_seconds(folder, np.array([rows[-1]["step"]], float))[0]),
+            "ms/step": float(np.median([_number(row["step ms"]) for row in rows])),
+            "tokens/s": float(np.median([_number(row["tokens per s"]) for row in rows])),
+        } | ({"peak MiB": max(peaks)} if peaks else {})
     except DAMAGE as error:
         notes.append(f"{folder}/{TIMING} is damaged ({error})")
         return {}
