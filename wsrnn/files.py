@@ -25,13 +25,18 @@ from wsrnn.errors import UserError
 DEFAULT_DIR = Path("~/.cache/wsrnn")
 
 
+def data_root(data_dir: Path | None) -> Path:
+    """The folder that data files lie under: data_dir, else $WSRNN_DATA, else a cache."""
+    return Path(data_dir or os.environ.get("WSRNN_DATA") or DEFAULT_DIR).expanduser()
+
+
 def find(name: str, data_dir: Path | None, source: str) -> Path:
     """Return the path of a data file, plain or .gz: in data_dir, else $WSRNN_DATA, else a cache.
 
     Raises UserError that says which file, where it was looked for, and to get it from `source`.
     """
     given = data_dir or os.environ.get("WSRNN_DATA")
-    root = Path(given or DEFAULT_DIR).expanduser()
+    root = data_root(data_dir)
     for path in (root / name, root / f"{name}.gz"):
         if path.is_file():
             return path
