@@ -79,7 +79,8 @@ def _lines(path: Path) -> Iterator[str]:
     number = 0
     try:
         with gzip.open(path, "rb") if path.suffix == ".gz" else open(path, "rb") as file:
-            for number, raw in enumerate(file, 1):
+            for raw in file:
+                number += 1
                 yield raw.decode("utf-8-sig").strip()
     except (OSError, EOFError, zlib.error) as error:
         raise UserError(
