@@ -28,7 +28,7 @@ layer = WarpConfig(
     transition=Rotation(start="oscillate"),
     write=Matrix(scale=0.3),
     drive="value",
-    mode="parallel",
+    mode="scan",
 )
 stack = StackConfig(
     below=layer,
@@ -40,8 +40,8 @@ stack = StackConfig(
 models = {
     "warp": warp,
     "stack": stack,
-    "s5": SsmConfig(width=64, states=32, layers=2, mode="parallel"),
-    "linoss": OscillatorConfig(width=64, states=64, layers=2, mode="parallel"),
+    "s5": SsmConfig(width=64, states=32, layers=2),
+    "linoss": OscillatorConfig(width=64, states=64, layers=2),
     "gru": RnnConfig(width=96),
     "published": WarpConfig(
         root=Mlp(width=24, depth=2), transition=Identity(), start=FromFirst(), mode="conv"

@@ -160,17 +160,14 @@ def _file(task: Archive, part: str) -> TsFile:
     root, name = data_root(task.data_dir), task.problem
     for folder in FOLDERS:
         if (root / folder / name).is_dir():
-            return _read(find(f"{folder}/{name}/{name}_{part}.ts", task.data_dir, SOURCE))
+            return read_ts(find(f"{folder}/{name}/{name}_{part}.ts", task.data_dir, SOURCE))
     there = [p.name for f in FOLDERS if (root / f).is_dir() for p in sorted((root / f).iterdir())]
     if there:
         raise UserError(
             f"problem {name!r} is in none of the folders {', '.join(FOLDERS)} of {root}"
             f"{nearest(name, there)}"
         )
-    return _read(find(f"{FOLDERS[0]}/{name}/{name}_{part}.ts", task.data_dir, SOURCE))
-
-
-_read = lru_cache(maxsize=8)(read_ts)
+    return read_ts(find(f"{FOLDERS[0]}/{name}/{name}_{part}.ts", task.data_dir, SOURCE))
 
 
 def _channels(file: TsFile) -> int:
@@ -211,8 +208,10 @@ def _parts(
         ends[0] = max(1, ends[0])
         for part, rows in zip(chosen, np.split(members, ends[:-1]), strict=False):
             part.append(rows)
-    parts = {name: np.sort(np.concatenate(rows)) if rows else np.arange(own, len(labels))
-             for name, rows in zip(SPLITS, chosen, strict=True)}  # fmt: skip
+    parts: dict[Split, np.ndarray] = {
+        name: np.sort(np.concatenate(rows)) if rows else np.arange(own, len(labels))
+        for name, rows in zip(SPLITS, chosen, strict=True)
+    }
     absent = set(range(len(train.classes))) - set(labels[parts["train"]].tolist())
     if absent:
         raise UserError(

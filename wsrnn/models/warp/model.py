@@ -107,7 +107,7 @@ class Warp(Streaming):
         mode: str | None = None,
         tokens: Float[Array, "N T C"] | None = None,
         every: int = 1,
-    ) -> Float[Array, "N T O"] | Float[Array, "N O"]:
+    ) -> Float[Array, "N reads O"] | Float[Array, "N O"]:
         """Return the outputs [N, T, O], or [N, O] where one step of each sequence is read.
 
         inputs: x_t; integers become floats.

@@ -76,7 +76,7 @@ class StackConfig(ModelConfig):
         if any(layer.reads_before_writing or layer.uncertain for layer in lower):
             raise ValueError(
                 "layers below output something for the token itself, without a scale: set "
-                "layout standard and head.scale None in below and encoder"
+                "below.layout standard and below.head.scale None, and those of an encoder"
             )
         if self.last.lift or not isinstance(self.last.write, Matrix) or self.last.start.sees_first:
             raise ValueError(
@@ -91,7 +91,7 @@ class StackConfig(ModelConfig):
         if "auto" in {layer.mode for layer in (*lower, self.last)}:
             raise ValueError(
                 "costs are counted for one layer at a time, so a stack cannot choose: set "
-                "below.mode, last.mode and encoder.mode to scan, conv or parallel"
+                "below.mode and last.mode, and encoder.mode, to scan, conv or parallel"
             )
 
     @property

@@ -181,7 +181,7 @@ class Streaming(Model):
         return jnp.concatenate([self.config.query(query, tau, step) for tau in each], -1)
 
     def _outputs(
-        self, y: Float[Array, "*N raw"], x: Float[Array, "*N D"]
+        self, y: Float[Array, "*N answers"], x: Float[Array, "*N D"]
     ) -> Float[Array, "*N raw"]:
         if self.points is not None:
             y = self.points(y)
