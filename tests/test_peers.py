@@ -12,6 +12,7 @@ from numerics import close
 
 from wsrnn.models.peers import rnn
 from wsrnn.models.peers.fast_weights import Delta, FastWeightsConfig, Ttt
+from wsrnn.models.peers.oscillator import OscillatorConfig
 from wsrnn.models.peers.rnn import RnnConfig
 from wsrnn.models.peers.ssm import SsmConfig, hippo, recurrence
 from wsrnn.models.peers.transformer import TransformerConfig
@@ -24,6 +25,7 @@ PEERS = {
     "gru": RnnConfig(cell="gru", width=6, layers=2),
     "lstm": RnnConfig(cell="lstm", width=6, layers=2),
     "ssm": SsmConfig(width=6, states=4, layers=2, spectra=2),
+    "oscillator": OscillatorConfig(width=6, states=4, layers=2),
     "transformer": TransformerConfig(width=8, depth=2, heads=2),
     "delta": FastWeightsConfig(rule=Delta(), width=8, depth=1),
     "gated_delta": FastWeightsConfig(rule=Delta(gated=True), width=8, depth=2),
@@ -146,6 +148,22 @@ def state_space(model, xs):
             a, b = np.split(
                 linear(block.gates, gelu(2 * (C @ x).real + np.asarray(block.D[...]) * v)), 2
             )
+            outputs.append(u + a * sigmoid(b))
+        us = np.array(outputs)
+    return us
+
+
+def oscillating(model, xs):
+    us = linear(model.encoder, xs)
+    for block in model.blocks:
+        A, s = np.maximum(np.asarray(block.a[...]), 0), sigmoid(np.asarray(block.b[...]))
+        B, C, D = (np.asarray(p[...]) for p in (block.B, block.C, block.D))
+        z, y, outputs = np.zeros(len(A)), np.zeros(len(A)), []
+        for u in us:
+            v = norm(block.norm, u)
+            y = (y + s * z + s**2 * (v @ B)) / (1 + s**2 * A)
+            z = z + s * (v @ B - A * y)
+            a, b = np.split(linear(block.gates, gelu(y @ C + D * v)), 2)
             outputs.append(u + a * sigmoid(b))
         us = np.array(outputs)
     return us
@@ -278,6 +296,7 @@ REFERENCES = {
     "gru": recurrent,
     "lstm": recurrent,
     "ssm": state_space,
+    "oscillator": oscillating,
     "transformer": attention,
     "delta": fast_weights,
     "gated_delta": fast_weights,
@@ -478,6 +497,7 @@ def test_the_state_is_what_a_second_part_needs_of_the_first(name):
         "gru": 2 * 6,
         "lstm": 2 * 6 * 2,
         "ssm": 2 * 4 * 2,
+        "oscillator": 2 * 4 * 2,
         "transformer": 2 * 2 * 8 * T,
         "delta": 2 * 4**2,
         "gated_delta": 2 * 2 * 4**2,

@@ -9,6 +9,7 @@ def models() -> tuple[type, ...]:
     """The configurations of models."""
     from wsrnn.models.peers.fast_weights import FastWeightsConfig
     from wsrnn.models.peers.linear_attention import LinearAttentionConfig
+    from wsrnn.models.peers.oscillator import OscillatorConfig
     from wsrnn.models.peers.rnn import RnnConfig
     from wsrnn.models.peers.ssm import SsmConfig
     from wsrnn.models.peers.transformer import TransformerConfig
@@ -19,13 +20,25 @@ def models() -> tuple[type, ...]:
 
     return (
         WarpConfig, StackConfig, DeltaWarpConfig, SelectiveConfig, OrdinaryConfig,
-        FastWeightsConfig, LinearAttentionConfig, RnnConfig, SsmConfig, TransformerConfig,
+        FastWeightsConfig, LinearAttentionConfig, RnnConfig, SsmConfig, OscillatorConfig,
+        TransformerConfig,
     )  # fmt: skip
 
 
 def tasks() -> tuple[type, ...]:
     """The tasks."""
-    from wsrnn.tasks import classes, dynamics, images, recall, regression, series, tables
+    from wsrnn.tasks import (
+        archive,
+        classes,
+        dynamics,
+        early,
+        images,
+        recall,
+        regression,
+        series,
+        tables,
+        words,
+    )
 
     return (
         regression.LinearRegression, regression.Quadratic, regression.OutlierRegression,
@@ -33,6 +46,7 @@ def tasks() -> tuple[type, ...]:
         regression.GaussianProcess, regression.Parity, dynamics.LinearSystem, recall.VectorRecall,
         recall.Mqar, classes.NewClasses, classes.BurstyClasses, tables.Tables,
         tables.SyntheticTables, series.Ett, images.ImageCompletion, images.ImageClasses,
+        archive.Archive, words.SpokenWords, early.EarlySignal,
     )  # fmt: skip
 
 
@@ -42,9 +56,11 @@ def evaluations() -> tuple[type, ...]:
     from wsrnn.evaluations.completion import Completion
     from wsrnn.evaluations.forecast import Forecast
     from wsrnn.evaluations.in_context import PrefixError, QueryError
+    from wsrnn.evaluations.labels import Accuracy
     from wsrnn.evaluations.sequences import Recall, StepScores
     from wsrnn.evaluations.tables import TableErrors
 
     return (
         LossOnly, PrefixError, QueryError, StepScores, Recall, TableErrors, Forecast, Completion,
+        Accuracy,
     )  # fmt: skip

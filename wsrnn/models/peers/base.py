@@ -2,7 +2,7 @@
 
 from abc import abstractmethod
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
@@ -128,3 +128,26 @@ class Peer(Model):
             "operations per token": self.operations(length),
             "state floats": self.carried(length),
         }
+
+
+class Blocks(Peer):
+    """Encoder, gated blocks and readout: a deep state-space model, of whose blocks a peer has one.
+
+    Its config has the fields width, layers and mode.
+    """
+
+    config: Any
+    block: ClassVar[Any]
+    """A `Gated` that is made from the config and called with [T, N, H] and a mode."""
+
+    def __init__(self, config: Any, d_in: int, d_out: int, *, rngs: nnx.Rngs):
+        super().__init__(config, d_in, d_out, width=config.width, rngs=rngs)
+        self.encoder = nnx.Linear(config.features(d_in, d_out), config.width, rngs=rngs)
+        self.blocks = nnx.List([self.block(config, rngs=rngs) for _ in range(config.layers)])
+
+    def hidden(self, x, mode=None):
+        """The outputs of the last block."""
+        x = self.encoder(jnp.swapaxes(x, 0, 1))
+        for block in self.blocks:
+            x = block(x, mode or self.config.mode)
+        return jnp.swapaxes(x, 0, 1)

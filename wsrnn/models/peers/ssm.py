@@ -22,7 +22,8 @@ from flax import nnx
 from jaxtyping import Array, Complex, Float
 
 from wsrnn.checks import check_positive
-from wsrnn.models.peers.base import Peer, PeerConfig
+from wsrnn.models.gated import Gated
+from wsrnn.models.peers.base import Blocks, PeerConfig
 
 Mode = Literal["scan", "parallel", "conv"]
 Pair = tuple[Float[Array, "T N P"], Float[Array, "T N P"]]
@@ -116,8 +117,8 @@ def add(a, b):
     return a[0] + b[0], a[1] + b[1]
 
 
-class Block(nnx.Module):
-    """One residual block. B and C hold real parts beside imaginary ones (of C, their negatives)."""
+class Block(Gated):
+    """One block. B and C hold real parts beside imaginary ones (of C, their negatives)."""
 
     def __init__(self, config: SsmConfig, *, rngs: nnx.Rngs):
         width, states = config.width, config.states
@@ -132,37 +133,28 @@ class Block(nnx.Module):
         self.B = nnx.Param(normal(rngs.params(), (width, 2 * states)))
         self.C = nnx.Param(normal(rngs.params(), (2 * states, width)))
         self.D = nnx.Param(jax.random.normal(rngs.params(), (width,)))
-        self.norm = nnx.LayerNorm(width, rngs=rngs)
-        self.gates = nnx.Linear(width, 2 * width, rngs=rngs)
+        super().__init__(width, rngs=rngs)
 
     def __call__(self, u: Float[Array, "T N H"], mode: Mode) -> Float[Array, "T N H"]:
         """The next block's inputs."""
+        return self.around(u, lambda v: self._mixed(v, mode))
+
+    def _mixed(self, v, mode):
         eigenvalues = jax.lax.complex(-jnp.exp(self.log_rate[...]), self.frequency[...])
         step = jnp.exp(self.log_step[...])
         log_a = jax.lax.complex(eigenvalues.real * step, eigenvalues.imag * step)
         held = (jnp.exp(log_a) - 1) / eigenvalues
-        v = self.norm(u)
         B = times(jnp.split(self.B[...], 2, 1), (held.real[None], held.imag[None]))
         real, imaginary = jnp.split(jnp.matmul(v, jnp.concatenate(B, 1)), 2, -1)
         x = jnp.concatenate(recurrence(log_a, (real, imaginary), mode), -1)
-        y = 2 * jnp.matmul(x, self.C[...]) + v * self.D[...][None, None]
-        return u + nnx.glu(self.gates(nnx.gelu(y)))
+        return 2 * jnp.matmul(x, self.C[...]) + v * self.D[...][None, None]
 
 
-class Ssm(Peer):
-    """Encoder, blocks and readout, each a linear map but the blocks."""
+class Ssm(Blocks):
+    """Blocks of S5."""
 
-    def __init__(self, config: SsmConfig, d_in: int, d_out: int, *, rngs: nnx.Rngs):
-        super().__init__(config, d_in, d_out, width=config.width, rngs=rngs)
-        self.encoder = nnx.Linear(config.features(d_in, d_out), config.width, rngs=rngs)
-        self.blocks = nnx.List([Block(config, rngs=rngs) for _ in range(config.layers)])
-
-    def hidden(self, x, mode=None):
-        """The outputs of the last block."""
-        x = self.encoder(jnp.swapaxes(x, 0, 1))
-        for block in self.blocks:
-            x = block(x, mode or self.config.mode)
-        return jnp.swapaxes(x, 0, 1)
+    config: SsmConfig
+    block = Block
 
     def mixing(self, length):
         """One complex multiply-add for each state, as `scan` does it."""

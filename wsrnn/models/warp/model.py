@@ -17,6 +17,7 @@ from wsrnn import decode
 from wsrnn.decode import Steps
 from wsrnn.models import as_floats, check_sequences, check_steps, pick
 from wsrnn.models.warp.config import WarpConfig
+from wsrnn.models.warp.query import AtPoints, Points
 from wsrnn.models.warp.streaming import Streaming
 from wsrnn.recurrence import Dense, Identity, LinearMap, Recurrence, Rows, Write
 from wsrnn.root import Readout, Weights
@@ -62,6 +63,14 @@ class Warp(Streaming):
         A = LinearMap.init(config.transition, rngs.params(), network.blocks)
         self.A = nnx.Dict({name: nnx.Param(leaf) for name, leaf in _named(A).items()})
         self.head = config.head.build()
+        count = config.query.points
+        self.points = None if count is None else Points(count, self.network.d_out)
+
+    @property
+    def root(self) -> Readout:
+        """What reads theta: the network, at one point or several."""
+        count = self.config.query.points
+        return self.network if count is None else AtPoints(self.network, count)
 
     @property
     def in_rows(self) -> tuple[str, ...]:
@@ -100,7 +109,8 @@ class Warp(Streaming):
         steps: Steps = "all",
         mode: str | None = None,
         tokens: Float[Array, "N T C"] | None = None,
-    ) -> Float[Array, "N T O"] | Float[Array, "N O"]:
+        every: int = 1,
+    ) -> Float[Array, "N reads O"] | Float[Array, "N O"]:
         """Return the outputs [N, T, O], or [N, O] where one step of each sequence is read.
 
         inputs: x_t; integers become floats.
@@ -110,6 +120,8 @@ class Warp(Streaming):
             of them, and inputs after it are ignored.
         mode: the execution, in place of the config's; results agree up to rounding.
         tokens: written in place of the lifted inputs.
+        every: a power of two c: there are outputs at the steps 0, c, 2 c, ... alone, and the states
+            between are never formed (`Recurrence.strided`); `steps` counts them.
 
         Mode scan has derivatives of any order, forwards and backwards; the other modes have
         gradients (reverse mode, once). y_t depends on x_0, ..., x_t only. Time and memory: see
@@ -118,9 +130,10 @@ class Warp(Streaming):
         not have.
         """
         inputs, times = check_sequences(self, inputs, times)
-        steps = check_steps(steps, *times.shape)
-        y = self.read(self.network, inputs, times, steps, mode, tokens)
-        return self._outputs(y, pick(inputs, steps))
+        read = inputs[:, ::every]
+        steps = check_steps(steps, *read.shape[:2])
+        y = self.read(self.root, inputs, times, steps, mode, tokens, every)
+        return self._outputs(y, pick(read, steps))
 
     def total(self, score, inputs, times, labels):
         """Return score(outputs, *labels), as `Model.total` does, for a loss of all steps.
@@ -136,7 +149,7 @@ class Warp(Streaming):
 
         recurrence, z = self.recurrence(inputs, times)
         return decode.fold(
-            recurrence, self.network, z, scored, (inputs, *labels),
+            recurrence, self.root, z, scored, (inputs, *labels),
             mode=self.config.mode, bound=self.config.weight_clip,
         )  # fmt: skip
 
@@ -146,8 +159,8 @@ class Warp(Streaming):
         config = self.config
         silent = config.drive == "value" and config.lift is None and config.features is None
         reads_input = config.query.inputs or config.residual or config.reads_before_writing
-        clipped = config.weight_clip is not None
-        return isinstance(config.transition, Identity) and silent and not (reads_input or clipped)
+        other = config.weight_clip is not None or config.query.points is not None
+        return isinstance(config.transition, Identity) and silent and not (reads_input or other)
 
     def held(self, inputs, times, last):
         """One state of each sequence, theta_0 + B sum E_t u_t, and its network at all times."""
@@ -204,7 +217,7 @@ class Warp(Streaming):
         x = jnp.zeros((len(theta), self.d_in), theta.dtype) if x is None else x
         x, time = self._check_step(x, time, len(theta))
         z = self._queries(self._featured(x), time, jnp.asarray(step))
-        return self._outputs(self.network.apply(theta.T, z.T).T, x)
+        return self._outputs(self.root.apply(theta.T, z.T).T, x)
 
     def states(self, inputs, times, *, tokens=None):
         """Return the hidden states theta [N, T, P], in one array of N T P floats.
@@ -230,7 +243,8 @@ class Warp(Streaming):
         operations = 2 * sum(leaf.size for leaf in jax.tree.leaves(learned) if leaf.ndim == 2)
         operations += config.write.operations(network, written)
         operations += 2 * channels * written * (config.positions is not None)
-        operations += A.operations(network.size) + network.operations
+        operations += A.operations(network.size)
+        operations += network.operations * (config.query.points or 1)
         return {
             "P": network.size,
             "state floats": network.size + 2 * channels,
@@ -262,9 +276,12 @@ class Warp(Streaming):
         steps: Steps,
         mode: Any,
         tokens: Float[Array, "N T C"] | None = None,
-    ) -> Float[Array, "N T O"] | Float[Array, "N O"]:
+        every: int = 1,
+    ) -> Float[Array, "N some O"] | Float[Array, "N O"]:
         """Return root(theta_t, z_t) at `steps` for another root, before the head: see `decode`."""
         recurrence, z = self.recurrence(inputs, times, tokens)
+        if every > 1:
+            recurrence, z = recurrence.strided(every.bit_length() - 1), z[:, ::every]
         return decode.read(
             recurrence, root, z,
             steps=steps, mode=mode or self.config.mode, bound=self.config.weight_clip,

@@ -5,10 +5,13 @@ from dataclasses import dataclass
 from typing import Annotated
 
 import jax.numpy as jnp
+from flax import nnx
 from jaxtyping import Array, Float, Int
 
 from wsrnn.checks import check_positive
 from wsrnn.choices import choice
+from wsrnn.recurrence import PRECISION
+from wsrnn.root import Network
 
 
 class Encoding(ABC):
@@ -87,9 +90,18 @@ class Query:
     inputs: bool = False
     """The current input x_t (its query part in the layout read_before_write)."""
 
+    points: int | None = None
+    """Evaluate the root at so many learned values of tau in place of the time, for every step that
+    is read, and add up what it answers, each answer times a learned matrix."""
+
     def __post_init__(self):
         if not (self.time or self.waves or self.inputs):
             raise ValueError("the root network has no input: set query.time, waves or inputs")
+        if self.points is not None and (self.points < 1 or not self.time):
+            raise ValueError(
+                f"query.points are at least 1 value of the time, got {self.points} and time "
+                f"{self.time}: set query.time True, or points None"
+            )
 
     @property
     def inputs_alone(self) -> bool:
@@ -111,3 +123,37 @@ class Query:
         if self.inputs:
             parts.append(x)
         return jnp.concatenate(parts, -1)
+
+
+class Points(nnx.Module):
+    """Learned values of tau, and the matrices that combine what the root answers at them.
+
+    At the start the values are even on [0, 1] and the answers are averaged.
+    """
+
+    def __init__(self, count: int, outputs: int):
+        self.tau = nnx.Param(jnp.linspace(0.0, 1.0, count))
+        self.mix = nnx.Param(jnp.tile(jnp.eye(outputs) / count, (count, 1)))
+
+    def times(self, time: Float[Array, "*N"]) -> Float[Array, "*N K"]:
+        """The same values everywhere."""
+        return jnp.broadcast_to(self.tau[...].astype(time.dtype), (*time.shape, self.tau.size))
+
+    def __call__(self, answers: Float[Array, "*N KO"]) -> Float[Array, "*N O"]:
+        """Their combination."""
+        return jnp.matmul(answers, self.mix[...], precision=PRECISION)
+
+
+@dataclass(frozen=True)
+class AtPoints:
+    """A readout that evaluates one network at several inputs, side by side in z."""
+
+    network: Network
+    count: int
+
+    def apply(
+        self, theta: Float[Array, "*M L N"], z: Float[Array, "*M Kd N"]
+    ) -> Float[Array, "*M KO N"]:
+        """The answers, one below the other."""
+        each = jnp.split(z, self.count, -2)
+        return jnp.concatenate([self.network.apply(theta, part) for part in each], -2)

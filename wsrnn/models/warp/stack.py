@@ -3,13 +3,24 @@
 The last layer evaluates its root at the tokens themselves, those below at their own inputs. A layer
 below with B = 0 is a root network applied to each token, so a learned lift; with A and B it also
 binds neighbouring tokens. Every layer is a linear recurrence and keeps its convolution.
+
+With `gated` the layers below stand in the residual blocks of deep state-space models. An `encoder`
+is a layer before them that is read at every c-th step alone, exactly: for long sequences of few
+channels, of which the other layers then see 1 / c of the steps.
 """
 
 from dataclasses import dataclass, field, replace
+from functools import partial
+from itertools import zip_longest
+from typing import Annotated
 
+import jax.numpy as jnp
 from flax import nnx
 
-from wsrnn.models import Model, ModelConfig, check_sequences
+from wsrnn.checks import check_fields
+from wsrnn.choices import choice
+from wsrnn.models import Model, ModelConfig, check_sequences, check_steps
+from wsrnn.models.gated import Gated
 from wsrnn.models.warp.config import WarpConfig
 from wsrnn.models.warp.model import Warp
 from wsrnn.models.warp.query import Query
@@ -41,26 +52,46 @@ class StackConfig(ModelConfig):
     )
     """The layer that predicts. It writes the outputs of the one below instead of lifted tokens."""
 
+    gated: bool = False
+    """Put each layer below into a residual block, u + glu(W gelu(layer(norm(u)))), after a linear
+    map to `channels` or the encoder."""
+    encoder: Annotated[WarpConfig, choice(lambda: (WarpConfig,))] | None = None
+    """A layer before all others, in layout standard, that reads the inputs."""
+    every: int = 1
+    """A power of two c: the encoder is read at the steps 0, c, 2 c, ..., the layers above see these
+    steps alone, and a prediction holds until the next of them."""
+
     def __post_init__(self):
+        check_fields(self)
+        if self.every < 1 or self.every & (self.every - 1) or (self.every > 1 > bool(self.encoder)):
+            raise ValueError(
+                f"every must be a power of two, and 1 without an encoder, got {self.every}"
+            )
         if min(self.layers, self.channels) < 1:
             raise ValueError(
                 f"layers and channels must be at least 1, got {self.layers} and {self.channels}: "
                 "for one layer in all use WarpConfig"
             )
-        if self.below.reads_before_writing or self.below.uncertain:
+        lower = [self.below, *([self.encoder] if self.encoder else [])]
+        if any(layer.reads_before_writing or layer.uncertain for layer in lower):
             raise ValueError(
                 "layers below output something for the token itself, without a scale: set "
-                "below.layout standard and below.head.scale None"
+                "below.layout standard and below.head.scale None, and those of an encoder"
             )
         if self.last.lift or not isinstance(self.last.write, Matrix) or self.last.start.sees_first:
             raise ValueError(
                 "the last layer of a stack starts at one theta_0 and writes by a learned B what it "
                 "is given: set last.lift None, last.write Matrix and last.start Learned"
             )
-        if "auto" in (self.below.mode, self.last.mode):
+        if self.every > 1 and self.last.reads_before_writing:
+            raise ValueError(
+                "a prediction that holds for several steps cannot read the query of each: set "
+                "every 1, or last.layout standard"
+            )
+        if "auto" in {layer.mode for layer in (*lower, self.last)}:
             raise ValueError(
                 "costs are counted for one layer at a time, so a stack cannot choose: set "
-                "below.mode and last.mode to scan, conv or parallel"
+                "below.mode and last.mode, and encoder.mode, to scan, conv or parallel"
             )
 
     @property
@@ -75,8 +106,10 @@ class StackConfig(ModelConfig):
 
     def sized(self, task):
         """Those of the last layer, and of the ones below as the first of them needs."""
-        below = self.below.sized_for(task.d_in, self.channels, task.noise)
-        return replace(self, below=below, last=self.last.sized(task))
+        inner = self.channels if self.gated or self.encoder else task.d_in
+        below = self.below.sized_for(inner, self.channels, task.noise)
+        encoder = self.encoder and self.encoder.sized_for(task.d_in, self.channels, task.noise)
+        return replace(self, below=below, encoder=encoder, last=self.last.sized(task))
 
     def build(self, d_in: int, d_out: int, *, rngs: nnx.Rngs) -> "Stack":
         """A fresh stack."""
@@ -87,46 +120,78 @@ class Stack(Model):
     """`StackConfig` says the rest."""
 
     def __init__(self, config: StackConfig, d_in: int, d_out: int, *, rngs: nnx.Rngs):
-        widths = [d_in] + [config.channels] * (config.layers - 1)
-        self.below = nnx.List(
-            [config.below.build(width, config.channels, rngs=rngs) for width in widths]
+        self.config, channels = config, config.channels
+        self.encoder = (
+            config.encoder.build(d_in, channels, rngs=rngs)
+            if config.encoder
+            else (nnx.Linear(d_in, channels, rngs=rngs) if config.gated else None)
         )
-        self.last = Warp(config.last, d_in, d_out, channels=config.channels, rngs=rngs)
+        first = d_in if self.encoder is None else channels
+        widths = [first] + [channels] * (config.layers - 1)
+        self.below = nnx.List([config.below.build(width, channels, rngs=rngs) for width in widths])
+        self.last = Warp(config.last, d_in, d_out, channels=channels, rngs=rngs)
+        self.gates = nnx.List([Gated(channels, rngs=rngs) for _ in widths if config.gated])
 
     def __call__(self, inputs, times, *, steps="all", mode=None):
         """Return the prediction at every step, or at `steps`; `mode` is the last layer's."""
         inputs, times = check_sequences(self.last, inputs, times)
+        steps = check_steps(steps, *times.shape)
+        every, length = self.config.every, times.shape[1]
         tokens = self._tokens(inputs, times)
-        return self.last(inputs, times, steps=steps, mode=mode, tokens=tokens)
+        at = steps if isinstance(steps, str) else steps // every
+        inputs, times = inputs[:, ::every], times[:, ::every]
+        y = self.last(inputs, times, steps=at, mode=mode, tokens=tokens)
+        return y if y.ndim == 2 else self._held(y, length)
 
     def _tokens(self, inputs, times):
         """What the last layer writes."""
-        for layer in self.below:
-            inputs = layer(inputs, times)
+        every = self.config.every
+        if isinstance(self.encoder, Warp):
+            inputs = self.encoder(inputs, times, every=every)
+        elif self.encoder is not None:
+            inputs = self.encoder(inputs)
+        for layer, gate in zip_longest(self.below, self.gates):
+            mix = partial(layer, times=times[:, ::every])
+            inputs = gate.around(inputs, mix) if gate else mix(inputs)
         return inputs
+
+    def _held(self, x, length):
+        """Until the next step that is read."""
+        return jnp.repeat(x, self.config.every, axis=1)[:, :length]
+
+    @property
+    def _layers(self):
+        encoder = [self.encoder] if isinstance(self.encoder, Warp) else []
+        return [*encoder, *self.below, self.last]
 
     @property
     def contracts(self):
         """Where any layer's config asks for it."""
-        return any(layer.contracts for layer in (*self.below, self.last))
+        return any(layer.contracts for layer in self._layers)
 
     def contract(self):
         """Every layer that asks for it."""
-        for layer in (*self.below, self.last):
+        for layer in self._layers:
             if layer.contracts:
                 layer.contract()
 
     def states(self, inputs, times):
         """Theta of the last layer."""
         inputs, times = check_sequences(self.last, inputs, times)
-        return self.last.states(inputs, times, tokens=self._tokens(inputs, times))
+        every, length = self.config.every, times.shape[1]
+        tokens = self._tokens(inputs, times)
+        theta = self.last.states(inputs[:, ::every], times[:, ::every], tokens=tokens)
+        return self._held(theta, length)
 
     def eigenvalues(self):
         """Of the last layer's A."""
         return self.last.eigenvalues()
 
     def sizes(self, length):
-        """P, floats of the states and operations, of all layers together."""
-        layers = [layer.sizes(length) for layer in (*self.below, self.last)]
+        """P, floats of the states and operations, of all layers together.
+
+        Operations are those of the layers for each step that they see.
+        """
+        layers = [layer.sizes(length) for layer in self._layers]
         summed = ("P", "state floats", "operations per token")
         return {name: sum(sizes[name] for sizes in layers) for name in summed}

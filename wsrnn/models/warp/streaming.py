@@ -12,8 +12,9 @@ from wsrnn.models.head import HeadLayer
 from wsrnn.models.warp.config import WarpConfig
 from wsrnn.models.warp.features import FeatureMap
 from wsrnn.models.warp.positions import PositionMaps
+from wsrnn.models.warp.query import Points
 from wsrnn.recurrence import LinearMap, Mode, Write
-from wsrnn.root import Network
+from wsrnn.root import Network, Readout
 
 
 class State(NamedTuple):
@@ -38,6 +39,12 @@ class Streaming(Model):
     positions: PositionMaps | None
     phi: Any
     head: HeadLayer
+    points: Points | None
+
+    @property
+    @abstractmethod
+    def root(self) -> Readout:
+        """What reads theta."""
 
     @property
     @abstractmethod
@@ -87,7 +94,7 @@ class Streaming(Model):
         if config.weight_clip is not None:
             theta = jnp.clip(theta, -config.weight_clip, config.weight_clip)
         z = self._queries(featured, time, state.step)
-        y = self._outputs(self.network.apply(theta.T, z.T).T, x)
+        y = self._outputs(self.root.apply(theta.T, z.T).T, x)
         return State(theta, token, u, state.step + 1), y
 
     def generate(
@@ -194,11 +201,16 @@ class Streaming(Model):
         self, x: Float[Array, "*N D"], time: Float[Array, "*N"], step: Int[Array, "..."]
     ) -> Float[Array, "*N d_in"]:
         query = x[..., : -self.d_out] if self.config.reads_before_writing else x
-        return self.config.query(query, time, step)
+        if self.points is None:
+            return self.config.query(query, time, step)
+        each = jnp.unstack(self.points.times(time), axis=-1)
+        return jnp.concatenate([self.config.query(query, tau, step) for tau in each], -1)
 
     def _outputs(
-        self, y: Float[Array, "*N raw"], x: Float[Array, "*N D"]
+        self, y: Float[Array, "*N answers"], x: Float[Array, "*N D"]
     ) -> Float[Array, "*N raw"]:
+        if self.points is not None:
+            y = self.points(y)
         if self.config.residual:
             y = y.at[..., : self.d_out].add(x)
         return self.head(y)

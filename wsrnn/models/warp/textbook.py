@@ -42,7 +42,9 @@ class Textbook(Warp):
 
     total = Model.total  # no gradients in passing
 
-    def _read(self, root, inputs, times, steps, mode, tokens=None):
+    def _read(self, root, inputs, times, steps, mode, tokens=None, every=1):
+        if every > 1:
+            raise ValueError("the textbook execution reads every step: set every 1")
         (A, B, u, start), z = self.recurrence(inputs, times, tokens)
         size, bound = self.network.size, self.config.weight_clip
         A, B = A.dense(size), B.matrix(u.shape[2], u)

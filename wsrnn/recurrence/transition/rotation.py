@@ -19,9 +19,9 @@ class Rotation(Learned):
     modulus only. P parameters, about 3 P operations a step.
     """
 
-    start: Literal["orthogonal", "identity", "decay"] = "orthogonal"
+    start: Literal["orthogonal", "identity", "decay", "oscillate"] = "orthogonal"
     """orthogonal: random angles. identity: angles 0. decay: angles 0, time scales from 2 to 1,000
-    steps."""
+    steps. oscillate: these time scales, and random angles."""
     radius: float = 1.0
     """Spectral radius at the start."""
 
@@ -36,9 +36,9 @@ class Rotation(Learned):
         size = sum(blocks)
         pairs, rows = size // 2, size - size // 2
         angle = jnp.zeros(pairs)
-        if self.start == "orthogonal":
+        if self.start in ("orthogonal", "oscillate"):
             angle = jax.random.uniform(key, (pairs,), minval=-jnp.pi, maxval=jnp.pi)
-        decay = self.start == "decay"
+        decay = self.start in ("decay", "oscillate")
         modulus = time_scales(rows, self.radius) if decay else jnp.full(rows, self.radius)
         return {"modulus": modulus, "angle": angle}
 
