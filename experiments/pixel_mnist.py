@@ -60,7 +60,7 @@ from wsrnn.models.warp import (
 from wsrnn.optim import AdaBelief, Constant, Cosine, OptimConfig
 from wsrnn.recurrence import Dense
 from wsrnn.root import Linear, Mlp
-from wsrnn.tasks.pixels import PixelSequence
+from wsrnn.tasks.pixels import Label, NextPixel, PixelSequence
 
 experiment = Experiment(
     task=PixelSequence(),
@@ -102,7 +102,7 @@ small = dataclasses.replace(
 
 paper = dataclasses.replace(
     experiment,
-    task=PixelSequence(loss="nll"),
+    task=PixelSequence(target=NextPixel("nll")),
     model=WarpConfig(
         root=Mlp(width=24, depth=3), head=Head(Tanh(), scale=Scale(floor=0.5)), mode="conv"
     ),
@@ -117,7 +117,7 @@ variants = {
     "fashion": dataclasses.replace(experiment, task=PixelSequence("fashion_mnist")),
     "classify": dataclasses.replace(
         experiment,
-        task=PixelSequence(side=14, target="label", loss="cross_entropy"),
+        task=PixelSequence(side=14, target=Label()),
         model=dataclasses.replace(
             experiment.model,
             root=Mlp(width=24, depth=2, start="he"),

@@ -13,7 +13,7 @@ import pytest
 from wsrnn.errors import UserError
 from wsrnn.metrics import LOSSES
 from wsrnn.tasks import SPLITS
-from wsrnn.tasks.pixels import PixelSequence
+from wsrnn.tasks.pixels import Label, NextPixel, PixelSequence
 from wsrnn.tasks.regression import LinearRegression
 from wsrnn.tasks.series import CHANNELS, Ett
 
@@ -60,8 +60,8 @@ TASKS = {
     "regression": LinearRegression(),
     "noisy regression": LinearRegression(d=3, examples=4, noise=0.25),
     "pixels": PixelSequence(side=14),
-    "pixels, nll": PixelSequence(loss="nll"),
-    "classes": PixelSequence(side=14, target="label", loss="cross_entropy"),
+    "pixels, nll": PixelSequence(target=NextPixel("nll")),
+    "classes": PixelSequence(side=14, target=Label()),
     "ett": Ett(),
 }
 
@@ -306,12 +306,12 @@ def test_where_files_are_looked_for(tmp_path, monkeypatch):
     [
         lambda: LinearRegression(d=0),
         lambda: LinearRegression(noise=-1.0),
+        lambda: NextPixel("cross_entropy"),
         lambda: PixelSequence(target="label"),
-        lambda: PixelSequence(loss="cross_entropy"),
         lambda: Ett(horizon=0),
     ],
 )
-def test_bad_values_are_refused(bad):
+def test_bad_values_are_refused(bad, unchecked):
     with pytest.raises(ValueError):
         bad()
 

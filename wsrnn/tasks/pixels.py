@@ -1,14 +1,15 @@
 """Images as sequences of pixels, row by row: MNIST and Fashion-MNIST from their idx files."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import grain
 import numpy as np
 
 from wsrnn.checks import check_fields
+from wsrnn.choices import choice
 from wsrnn.errors import UserError
 from wsrnn.files import find, read_idx
 from wsrnn.tasks import Batch, Task, clock
@@ -21,31 +22,56 @@ TRAIN = 55_000  # the rest of the 60,000 training images validates
 
 
 @dataclass(frozen=True)
-class PixelSequence(Task):
-    """Pixels on [0, 1], one a step (D = 1); 55,000 / 5,000 / 10,000 images.
+class NextPixel:
+    """y_t is scored on pixel t + 1; T = side^2 - 1."""
 
-    target "next": T = side^2 - 1, and y_t is scored on pixel t + 1. target "label": T = side^2, and
-    the last step is scored on the class.
-    """
+    loss: Literal["mse", "nll"] = "mse"
+    """Squared error, or the likelihood of a mean and a scale."""
+
+    d_out = 1
+
+    def __post_init__(self):
+        check_fields(self)
+
+    def cut(self, pixels: np.ndarray, label: int) -> tuple[np.ndarray, np.ndarray]:
+        """Inputs and targets, of pixels [side^2, 1]."""
+        return pixels[:-1], pixels[1:]
+
+
+@dataclass(frozen=True)
+class Label:
+    """The last step is scored on the class of the image; T = side^2."""
+
+    loss = "cross_entropy"
+    d_out = 10
+
+    def cut(self, pixels: np.ndarray, label: int) -> tuple[np.ndarray, np.int32]:
+        """All pixels, and the class."""
+        return pixels, np.int32(label)
+
+
+@dataclass(frozen=True)
+class PixelSequence(Task):
+    """Pixels on [0, 1], one a step (D = 1); 55,000 / 5,000 / 10,000 images."""
 
     name: Literal["mnist", "fashion_mnist"] = "mnist"
     """The folder of the files under the data folder."""
     side: Literal[28, 14] = 28
     """Pixels along a side; 14 keeps every second row and column, as the paper's does."""
-    target: Literal["next", "label"] = "next"
+    target: Annotated[NextPixel | Label, choice(lambda: (NextPixel, Label))] = field(
+        default_factory=NextPixel
+    )
     """Predict the next pixel, or the class."""
-    loss: Literal["mse", "nll", "cross_entropy"] = "mse"
-    """mse or nll for the next pixel, cross_entropy for the class."""
     data_dir: Path | None = None
     """Where the files lie; else $WSRNN_DATA, else ~/.cache/wsrnn."""
 
     def __post_init__(self):
         check_fields(self)
-        if (self.target == "label") != (self.loss == "cross_entropy"):
-            raise ValueError(
-                f"target {self.target} does not go with loss {self.loss}: the next pixel takes mse "
-                "or nll, the label takes cross_entropy"
-            )
+
+    @property
+    def loss(self):
+        """That of the target."""
+        return self.target.loss
 
     @property
     def d_in(self):
@@ -55,12 +81,12 @@ class PixelSequence(Task):
     @property
     def d_out(self):
         """One pixel or ten classes."""
-        return 10 if self.target == "label" else 1
+        return self.target.d_out
 
     @property
     def length(self):
         """Steps: the last pixel is an input only where the label is the target."""
-        return self.side**2 - (self.target == "next")
+        return self.side**2 - isinstance(self.target, NextPixel)
 
     def dataset(self, split, seed):
         """Return the images of a split in the order of their file; the seed plays no part."""
@@ -87,9 +113,8 @@ class PixelSequence(Task):
         """Turn one uint8 image [28, 28] into a sequence."""
         step = 28 // self.side
         pixels = image[::step, ::step].reshape(-1, 1).astype(np.float32) / 255
-        inputs = pixels[: self.length]
+        inputs, targets = self.target.cut(pixels, label)
         mask = np.ones(self.length, np.float32)
-        targets = pixels[1:] if self.target == "next" else np.int32(label)
         return Batch(inputs, clock(self.length), targets, mask, {"label": np.int32(label)})
 
 
