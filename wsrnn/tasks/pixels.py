@@ -1,5 +1,6 @@
 """Images as sequences of pixels, row by row: MNIST and Fashion-MNIST from their idx files."""
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -12,7 +13,7 @@ from wsrnn.checks import check_fields
 from wsrnn.choices import choice
 from wsrnn.errors import UserError
 from wsrnn.files import find, read_idx
-from wsrnn.tasks import Batch, Task, clock
+from wsrnn.tasks import Batch, Loss, Task, clock
 
 SOURCES = {
     "mnist": "yann.lecun.com/exdb/mnist",
@@ -21,8 +22,19 @@ SOURCES = {
 TRAIN = 55_000  # the rest of the 60,000 training images validates
 
 
+class Target(ABC):
+    """What is predicted of an image; a new target is one class."""
+
+    loss: Loss
+    d_out: int
+
+    @abstractmethod
+    def cut(self, pixels: np.ndarray, label: int) -> tuple[np.ndarray, np.ndarray | np.int32]:
+        """Inputs [T, 1] and targets, of pixels [side^2, 1]."""
+
+
 @dataclass(frozen=True)
-class NextPixel:
+class NextPixel(Target):
     """y_t is scored on pixel t + 1; T = side^2 - 1."""
 
     loss: Literal["mse", "nll"] = "mse"
@@ -33,19 +45,19 @@ class NextPixel:
     def __post_init__(self):
         check_fields(self)
 
-    def cut(self, pixels: np.ndarray, label: int) -> tuple[np.ndarray, np.ndarray]:
-        """Inputs and targets, of pixels [side^2, 1]."""
+    def cut(self, pixels, label):
+        """All pixels but the last, and all but the first."""
         return pixels[:-1], pixels[1:]
 
 
 @dataclass(frozen=True)
-class Label:
+class Label(Target):
     """The last step is scored on the class of the image; T = side^2."""
 
     loss = "cross_entropy"
     d_out = 10
 
-    def cut(self, pixels: np.ndarray, label: int) -> tuple[np.ndarray, np.int32]:
+    def cut(self, pixels, label):
         """All pixels, and the class."""
         return pixels, np.int32(label)
 
@@ -58,9 +70,7 @@ class PixelSequence(Task):
     """The folder of the files under the data folder."""
     side: Literal[28, 14] = 28
     """Pixels along a side; 14 keeps every second row and column, as the paper's does."""
-    target: Annotated[NextPixel | Label, choice(lambda: (NextPixel, Label))] = field(
-        default_factory=NextPixel
-    )
+    target: Annotated[Target, choice(lambda: (NextPixel, Label))] = field(default_factory=NextPixel)
     """Predict the next pixel, or the class."""
     data_dir: Path | None = None
     """Where the files lie; else $WSRNN_DATA, else ~/.cache/wsrnn."""
@@ -85,8 +95,8 @@ class PixelSequence(Task):
 
     @property
     def length(self):
-        """Steps: the last pixel is an input only where the label is the target."""
-        return self.side**2 - isinstance(self.target, NextPixel)
+        """Steps: as many as the target leaves."""
+        return len(self.target.cut(np.zeros((self.side**2, 1)), 0)[0])
 
     def dataset(self, split, seed):
         """Return the images of a split in the order of their file; the seed plays no part."""
