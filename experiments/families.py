@@ -50,6 +50,7 @@ from wsrnn.recurrence import Diagonal
 from wsrnn.root import Mlp, Residual
 from wsrnn.tasks.classes import NewClasses
 from wsrnn.tasks.dynamics import LinearSystem
+from wsrnn.tasks.layouts import ReadBeforeWrite
 from wsrnn.tasks.prompts import Prompts
 from wsrnn.tasks.recall import Mqar
 from wsrnn.tasks.regression import LinearRegression, ReluNetwork, Sinusoid
@@ -95,7 +96,7 @@ variants = {
     ),
     "system": replace(
         experiment,
-        task=LinearSystem(layout="pairs"),
+        task=LinearSystem(pairs=True),
         model=looped(24),
         evaluation=StepScores(steps=(1, 5, 10, 20, 49)),
     ),
@@ -132,7 +133,7 @@ def sweep(experiment: Experiment) -> dict[str, Experiment]:
     }
     beside = replace(
         experiment,
-        task=replace(task, train_on="all") if isinstance(task, Prompts) else task,
+        task=replace(task, layout=ReadBeforeWrite("all")) if isinstance(task, Prompts) else task,
         optim=replace(experiment.optim, learning_rate=3e-3),
     )
     return {"warp": experiment} | {

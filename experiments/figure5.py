@@ -38,6 +38,8 @@ from wsrnn.experiment import Experiment
 from wsrnn.models.warp import Matrix, MlpLift, Query, WarpConfig, summing
 from wsrnn.optim import Cosine, OptimConfig
 from wsrnn.root import Mlp
+from wsrnn.tasks.inputs import Uniform
+from wsrnn.tasks.layouts import JointMasked
 from wsrnn.tasks.prompts import Prompts
 from wsrnn.tasks.regression import LinearRegression
 
@@ -46,7 +48,7 @@ from wsrnn.tasks.regression import LinearRegression
 class Figure5(Evaluation):
     """Three pictures, and a table of what each predictor scores on y_q and on the sum Y_N.
 
-    For prompts in the layout joint_masked. Y_N = y_1 + .. + y_{N-1} + y_q is what the paper's code
+    For prompts in the layout JointMasked. Y_N = y_1 + .. + y_{N-1} + y_q is what the paper's code
     scores and draws; `carry` predicts Y_{N-1}, which takes no knowledge of x or w.
     """
 
@@ -59,8 +61,8 @@ class Figure5(Evaluation):
 
     def check(self, task, model):
         """One query at the end of every prompt."""
-        if not isinstance(task, Prompts) or task.layout != "joint_masked":
-            raise ValueError("evaluation by figure 5 is for prompts in the layout joint_masked")
+        if not isinstance(task, Prompts) or not task.layout.one_query:
+            raise ValueError("evaluation by figure 5 is for prompts in the layout JointMasked")
 
     def __call__(self, model, task, seed):
         """Judge the model at the query of test prompts."""
@@ -179,7 +181,7 @@ def scatter(answers, rows, truth, before, drawn, title):
 
 
 published = Experiment(
-    task=LinearRegression(d=8, examples=31, uniform=1.0, layout="joint_masked"),
+    task=LinearRegression(d=8, examples=31, inputs=Uniform(1.0), layout=JointMasked()),
     model=WarpConfig(root=Mlp(width=12, depth=2), query=Query(inputs=True), mode="scan"),
     evaluation=Figure5(),
     optim=OptimConfig(learning_rate=2e-3),

@@ -55,6 +55,7 @@ from wsrnn.experiment import Experiment
 from wsrnn.models.warp import LowRankLift, Matrix, MlpLift, Outer, summing
 from wsrnn.optim import Cosine, OptimConfig
 from wsrnn.root import Descent, Residual
+from wsrnn.tasks.layouts import ReadBeforeWrite
 from wsrnn.tasks.regression import LinearRegression
 
 experiment = Experiment(
@@ -71,7 +72,7 @@ experiment = Experiment(
 learned_B = Matrix(scale=0.3)  # writes eight layers, in place of an outer product for one
 mlp = replace(
     experiment,
-    task=replace(experiment.task, noise=0.0, train_on="longest"),
+    task=replace(experiment.task, noise=0.0, layout=ReadBeforeWrite("longest")),
     model=summing(
         Residual(width=12, depth=8, activation="relu"),
         MlpLift(width=96, size=64),

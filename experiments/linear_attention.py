@@ -39,10 +39,13 @@ from wsrnn.evaluations.in_context import PrefixError
 from wsrnn.experiment import Experiment
 from wsrnn.models.peers.linear_attention import LinearAttentionConfig
 from wsrnn.optim import Constant, OptimConfig, Sgd
+from wsrnn.tasks.inputs import Normal
+from wsrnn.tasks.layouts import JointMasked
 from wsrnn.tasks.regression import LinearRegression
+from wsrnn.tasks.training import Finite
 
 experiment = Experiment(
-    task=LinearRegression(d=5, examples=20, layout="joint_masked"),
+    task=LinearRegression(d=5, examples=20, layout=JointMasked()),
     model=LinearAttentionConfig(heads=8),
     evaluation=PrefixError(prompts=40_000, prefixes=(20,)),
     optim=OptimConfig(learning_rate=1e-2),
@@ -54,7 +57,9 @@ experiment = Experiment(
 )
 published = replace(  # Zhang et al.'s prompts
     experiment,
-    task=LinearRegression(d=4, examples=31, spectrum="k", layout="joint_masked", prompts=5000),
+    task=LinearRegression(
+        d=4, examples=31, inputs=Normal("k"), layout=JointMasked(), training=Finite(5000)
+    ),
     model=LinearAttentionConfig(heads=5, rank=1, start=1e-2),
     evaluation=PrefixError(prompts=40_000, prefixes=(31,)),
     optim=OptimConfig(Sgd(), Constant(), learning_rate=0.4, clip_norm=None),
@@ -68,7 +73,9 @@ published = replace(  # Zhang et al.'s prompts
     keep=150,
 )
 variants = {
-    "plateaus": replace(published, task=replace(published.task, prompts=10_000), batch_size=10_000),
+    "plateaus": replace(
+        published, task=replace(published.task, training=Finite(10_000)), batch_size=10_000
+    ),
     "merged": replace(
         published,
         model=LinearAttentionConfig(heads=8, start=1e-6),

@@ -11,6 +11,7 @@ from flax import nnx
 
 from wsrnn import Experiment, Formula, Lift, Matrix, Mlp, OptimConfig, Rule, Transition, summing
 from wsrnn.evaluations.in_context import PrefixError
+from wsrnn.tasks.layouts import ReadBeforeWrite
 from wsrnn.tasks.regression import Sinusoid
 
 
@@ -57,4 +58,4 @@ class Lion(Rule):  # Chen et al. 2023
 root = Formula(fourier, inner=Mlp(width=24, depth=1), outputs=3)
 model = summing(root, Sines(), transition=Householder(), write=Matrix(scale=0.05))
 score, optim = PrefixError(prefixes=(0, 2, 5, 10)), OptimConfig(Lion(), learning_rate=1e-3)
-experiment = Experiment(Sinusoid(train_on="all"), model, score, optim, steps=1000)
+experiment = Experiment(Sinusoid(layout=ReadBeforeWrite("all")), model, score, optim, steps=1000)

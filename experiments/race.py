@@ -28,10 +28,11 @@ from wsrnn.models.peers.transformer import TransformerConfig
 from wsrnn.models.warp import Outer, summing
 from wsrnn.optim import Cosine, OptimConfig
 from wsrnn.root import Residual
+from wsrnn.tasks.layouts import ReadBeforeWrite
 from wsrnn.tasks.regression import LinearRegression
 
 experiment = Experiment(
-    task=LinearRegression(d=20, examples=40, train_on="longest"),
+    task=LinearRegression(d=20, examples=40, layout=ReadBeforeWrite("longest")),
     model=summing(Residual(width=24, repeats=32), Outer(size=24)),
     evaluation=PrefixError(prefixes=(0, 5, 10, 20, 30, 40), built_in=True),
     optim=OptimConfig(learning_rate=1e-2, schedule=Cosine(warmup=200)),
@@ -49,9 +50,11 @@ before = {"layout": "read_before_write", "read_time": False}
 def sweep(experiment: Experiment) -> dict[str, Experiment]:
     """Each with the steps of its own, which take about the same time on two CPU cores."""
     task = experiment.task
+    if task.layout == ReadBeforeWrite("any"):
+        task = replace(task, layout=ReadBeforeWrite("all"))
     peers = replace(
         experiment,
-        task=replace(task, train_on="all") if task.train_on == "any" else task,
+        task=task,
         optim=OptimConfig(learning_rate=3e-3, schedule=Cosine(warmup=200)),
         eval_every=100,
     )

@@ -12,6 +12,7 @@ from wsrnn.choices import choice_of, name_of
 from wsrnn.experiment import Experiment
 from wsrnn.flags import apply_flags, class_words
 from wsrnn.root import Formula, Residual
+from wsrnn.tasks.layouts import JointMasked
 from wsrnn.tasks.regression import LinearRegression
 
 
@@ -60,7 +61,7 @@ def test_every_optional_part_is_named_among_the_classes():
 
 @pytest.mark.parametrize("kind", catalog.models(), ids=name_of)
 def test_sizes_by_rule_reach_every_model(kind):
-    task = LinearRegression(d=3, examples=4, layout="joint_masked")
+    task = LinearRegression(d=3, examples=4, layout=JointMasked())
     experiment = Experiment(task=task, model=kind())
     refused = {}
     for word in class_words(experiment):
@@ -78,7 +79,7 @@ def test_sizes_by_rule_reach_every_model(kind):
 
 
 def test_sizes_by_rule_reach_the_inner_network_of_a_formula():
-    task = LinearRegression(d=3, examples=4, layout="joint_masked")
+    task = LinearRegression(d=3, examples=4, layout=JointMasked())
     root = Formula(half, Residual(repeats=None, spread=None))
     model = catalog.models()[0](root=root)
     sized = Experiment(task=task, model=model).sized().model.root.inner

@@ -155,7 +155,7 @@ def test_a_part_may_be_of_another_class(config, words, fields):
 
 def test_whole_parts_of_an_experiment_are_chosen_by_name(config):
     words = ["evaluation:step-scores", "task:linear-system", "model:rnn", "--model.width", "5"]
-    shown = config(TINY, *words, "--task.layout", "pairs", "--model.layout", "read_before_write")
+    shown = config(TINY, *words, "--task.pairs", "True", "--model.layout", "read_before_write")
     assert (shown["task"], shown["model"], shown["model.width"]) == ("LinearSystem", "RnnConfig", 5)
     assert shown["evaluation"] == "StepScores" and shown["steps"] == 12
 
@@ -626,7 +626,7 @@ MISTAKES = {
         ["task.loss mse", "set model.head.scale:none"],
     ),
     "a loss without its head": (
-        ["show", TINY, "task:pixel-sequence", "evaluation:loss-only", "--task.loss", "nll"],
+        ["show", TINY, "task:pixel-sequence", "evaluation:loss-only", "--task.target.loss", "nll"],
         ["task.loss nll", "set model.head.scale:scale"],
     ),
     "batch and mesh": (

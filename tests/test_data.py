@@ -9,6 +9,7 @@ from numerics import close
 from wsrnn import data
 from wsrnn.tasks import Batch, Task
 from wsrnn.tasks.regression import LinearRegression
+from wsrnn.tasks.training import Finite
 
 TASK = LinearRegression(d=2, examples=3)
 
@@ -100,7 +101,10 @@ def test_an_evaluation_can_be_cut_short():
 
 
 def test_batches_made_at_once_are_those_of_single_examples():
-    for task in (LinearRegression(d=2, examples=3), LinearRegression(d=2, examples=3, prompts=70)):
+    for task in (
+        LinearRegression(d=2, examples=3),
+        LinearRegression(d=2, examples=3, training=Finite(70)),
+    ):
         found, single = task.batches("train", 1, 48), task.dataset("train", 1).batch(48)
         for i in (0, 1, 2, 5):  # within a block of draws, across two, and round the end of 70
             close(found[i], single[i], 0)

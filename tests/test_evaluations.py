@@ -17,6 +17,7 @@ from wsrnn.models.warp import WarpConfig
 from wsrnn.tasks import Batch, Task, clock
 from wsrnn.tasks.continuation import Direct, Recursive, Sequence
 from wsrnn.tasks.images import ImageCompletion
+from wsrnn.tasks.layouts import JointMasked, LegacySums
 from wsrnn.tasks.regression import LinearRegression, OutlierRegression
 
 ROWS = np.random.default_rng(0).uniform(0, 1, (400, 9)).astype(np.float32)
@@ -125,12 +126,12 @@ def test_a_model_that_carries_the_sum_has_learned_nothing_of_the_query():
             y = jnp.asarray(inputs)[..., -1:]
             return jnp.concatenate([y[:, :-1], y[:, -2:-1]], 1)
 
-    task = LinearRegression(d=2, examples=9, layout="joint_masked", cumsum="legacy")
+    task = LinearRegression(d=2, examples=9, layout=LegacySums())
     result = QueryError(prompts=2000)(Carry(), task, 0)
     assert result.rows["this model"] == pytest.approx(result.rows["carry"], abs=1e-5)
     assert result.rows["carry"] == pytest.approx([1, 1 - 1 / 10], abs=0.01)
     assert result.rows["least squares"] == pytest.approx([0, 1], abs=1e-6)
-    plain = replace(task, cumsum="none")
+    plain = replace(task, layout=JointMasked())
     assert QueryError(prompts=50)(Constant(), plain, 0).rows["this model"] == [1]
 
 
@@ -140,7 +141,7 @@ def test_of_outliers_only_the_others_count():
     assert result.rows["this model"] == pytest.approx([1, 1])
     inliers, every = result.rows["least squares on the inliers"], result.rows["least squares"]
     assert inliers[0] == 1 and inliers[1] < min(1, every[1])
-    masked = replace(task, layout="joint_masked")
+    masked = replace(task, layout=JointMasked())
     found = QueryError(prompts=300)(Constant(), masked, 0).rows["least squares on the inliers"]
     assert found == pytest.approx([inliers[1]])
 
@@ -153,7 +154,7 @@ def test_of_outliers_only_the_others_count():
         (Forecast(period=7), Series(), "longer than the context of 6"),
         (Forecast(), Images(), "context and a horizon"),
         (PrefixError(), Images(), r"tokens \(x, y\)"),
-        (QueryError(), LinearRegression(), "layout joint_masked"),
+        (QueryError(), LinearRegression(), "layout JointMasked"),
         (PrefixError(prefixes=(9,)), LinearRegression(examples=4), "4 examples"),
     ],
 )

@@ -17,6 +17,8 @@ from wsrnn.models.peers.rnn import RnnConfig
 from wsrnn.models.warp import Matrix
 from wsrnn.recurrence import Rotation
 from wsrnn.root import Mlp
+from wsrnn.tasks.layouts import ReadBeforeWrite
+from wsrnn.tasks.prompts import Pool
 from wsrnn.tasks.regression import GaussianProcess, LinearRegression, OutlierRegression, Quadratic
 
 TINY = Path(__file__).with_name("tiny.py")
@@ -76,7 +78,7 @@ def test_each_family_has_the_algorithms_that_know_its_distribution():
         curves = errors.error_curves(Zero(), task, batch)
         return {name: curve["error"][-1] for name, curve in curves.items()}
 
-    pooled = replace(TASK, pool=3, train_on="all")
+    pooled = replace(TASK, pool=Pool(3), layout=ReadBeforeWrite("all"))
     linear = at_the_end(pooled)
     assert linear["ridge (0.25)"] < linear["16 gradient steps"] < linear["4 gradient steps"] < 1
     assert linear["ridge (0.25)"] < linear["recursive least squares (0.95)"] < 0.2

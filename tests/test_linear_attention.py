@@ -9,9 +9,11 @@ import pytest
 from batches import prompts
 from flax import nnx
 
+from wsrnn.choices import name_of
 from wsrnn.evaluations.prefix_errors import predictions
 from wsrnn.icl import errors, probes, robustness
 from wsrnn.models.peers.linear_attention import LinearAttentionConfig
+from wsrnn.tasks.layouts import Interleaved, JointMasked, ReadBeforeWrite
 from wsrnn.tasks.prompts import Prompts
 from wsrnn.tasks.regression import LinearRegression
 
@@ -66,7 +68,7 @@ def one_step(d, shrink):
     return model
 
 
-@pytest.mark.parametrize(("layout", "noise"), [("joint_masked", 0.5), ("read_before_write", 0.0)])
+@pytest.mark.parametrize(("layout", "noise"), [(JointMasked(), 0.5), (ReadBeforeWrite(), 0.0)])
 def test_with_the_best_weights_the_error_is_the_closed_form(layout, noise):
     d, n = 3, 8
     task = LinearRegression(d=d, examples=n, noise=noise, layout=layout)
@@ -119,8 +121,8 @@ def test_what_it_cannot_serve_is_refused(make, cure, unchecked):
 @pytest.fixture(scope="module")
 def tasks() -> dict[str, Prompts]:
     task = LinearRegression(d=3, examples=6, noise=0.25)
-    layouts = ("read_before_write", "joint_masked", "interleaved")
-    return {layout: replace(task, layout=layout) for layout in layouts}
+    layouts = (ReadBeforeWrite(), JointMasked(), Interleaved())
+    return {name_of(type(layout)): replace(task, layout=layout) for layout in layouts}
 
 
 def test_points_and_labels_are_read_from_the_tokens_of_every_layout(tasks):
@@ -130,7 +132,7 @@ def test_points_and_labels_are_read_from_the_tokens_of_every_layout(tasks):
         points, shown = task.shown(task.tokens(x, labels))
         np.testing.assert_array_equal(points, x)
         np.testing.assert_array_equal(shown[:, :-1], labels[:, :-1, 0])
-        assert np.all(shown[:, -1] == (labels[:, -1, 0] if layout == "read_before_write" else 0))
+        assert np.all(shown[:, -1] == (labels[:, -1, 0] if layout == "read-before-write" else 0))
 
 
 def test_every_layout_is_evaluated_on_the_same_prompts(tasks):
@@ -139,7 +141,7 @@ def test_every_layout_is_evaluated_on_the_same_prompts(tasks):
     for layout, task in tasks.items():
         batch = prompts(task, 400)
         curves = errors.error_curves(model, task, batch)
-        assert len(curves["zero"]["error"]) == (1 if layout == "joint_masked" else 7)
+        assert len(curves["zero"]["error"]) == (1 if layout == "joint-masked" else 7)
         rows = robustness.interventions(model, task, batch)
         found[layout] = (
             curves["ridge (0.25)"]["error"][-1],
@@ -149,7 +151,7 @@ def test_every_layout_is_evaluated_on_the_same_prompts(tasks):
         )
         implied = probes.implied_weights(model, task, batch) if layout == "interleaved" else {}
         assert list(implied) in ([], ["n = 1", "n = 3", "n = 6"])
-        if layout == "joint_masked":
+        if layout == "joint-masked":
             scores = probes.states(model, task, batch).probes
             assert min(scores["sum of x x^T"] + scores["sum of y x"]) > 0.99
     ours, joint, turns = found.values()

@@ -5,6 +5,7 @@ import pytest
 from batches import prompts
 
 from wsrnn.icl import plateaus
+from wsrnn.tasks.inputs import Normal
 from wsrnn.tasks.regression import LinearRegression
 
 
@@ -24,7 +25,7 @@ def test_the_levels_of_the_saddles_are_those_published():
 
 def test_a_level_is_the_error_of_the_best_readout_of_so_many_components():
     """Fitted by least squares to prompts: y_q against beta_k x_qk, k within the first m."""
-    task = LinearRegression(d=3, examples=6, spectrum="k", noise=0.2)
+    task = LinearRegression(d=3, examples=6, inputs=Normal("k"), noise=0.2)
     batch = prompts(task, 40_000)
     x, y = task.shown(batch.inputs.astype(np.float64))
     features = np.einsum("nik,ni->nk", x[:, :-1], y[:, :-1]) * x[:, -1]

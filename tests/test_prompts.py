@@ -10,7 +10,15 @@ import scipy.stats
 
 from wsrnn import data, estimators
 from wsrnn.evaluations.prefix_errors import inliers
-from wsrnn.tasks.prompts import Curriculum
+from wsrnn.tasks.inputs import Normal, Uniform
+from wsrnn.tasks.layouts import (
+    Interleaved,
+    JointMasked,
+    LegacySums,
+    ReadBeforeWrite,
+    TokenSums,
+)
+from wsrnn.tasks.prompts import Pool
 from wsrnn.tasks.regression import (
     DecisionTree,
     GaussianProcess,
@@ -22,15 +30,16 @@ from wsrnn.tasks.regression import (
     Sinusoid,
 )
 from wsrnn.tasks.shifts import SHIFTS
+from wsrnn.tasks.training import Curriculum, Finite, Growth
 
 FAMILIES = {
     "linear": LinearRegression(d=4, examples=6),
     "noisy": LinearRegression(d=4, examples=6, noise=0.25),
-    "spectrum k": LinearRegression(d=4, examples=6, spectrum="k"),
-    "spectrum 1/k": LinearRegression(d=4, examples=6, spectrum="1/k"),
-    "uniform": LinearRegression(d=4, examples=6, uniform=1.0),
+    "spectrum k": LinearRegression(d=4, examples=6, inputs=Normal("k")),
+    "spectrum 1/k": LinearRegression(d=4, examples=6, inputs=Normal("1/k")),
+    "uniform": LinearRegression(d=4, examples=6, inputs=Uniform(1.0)),
     "sparse": LinearRegression(d=6, examples=6, sparse=2),
-    "pool": LinearRegression(d=4, examples=6, pool=3),
+    "pool": LinearRegression(d=4, examples=6, pool=Pool(3)),
     "quadratic": Quadratic(d=4, examples=6),
     "relu": ReluNetwork(d=4, examples=6, hidden=10),
     "tree": DecisionTree(d=4, examples=6, depth=3),
@@ -40,10 +49,10 @@ FAMILIES = {
     "parity": Parity(d=5, examples=6, k=2),
 }
 families = pytest.mark.parametrize("task", FAMILIES.values(), ids=FAMILIES.keys())
-MASKED = LinearRegression(d=4, examples=6, layout="joint_masked", noise=0.1, weights="uniform")
+MASKED = LinearRegression(d=4, examples=6, layout=JointMasked(), noise=0.1, weights="uniform")
 VARIANTS = {
-    "tokens summed": replace(MASKED, cumsum="tokens"),
-    "legacy sums": replace(MASKED, cumsum="legacy"),
+    "tokens summed": replace(MASKED, layout=TokenSums()),
+    "legacy sums": replace(MASKED, layout=LegacySums()),
     "outliers": OutlierRegression(d=4, examples=6),
     "orthogonal outliers": OutlierRegression(d=4, examples=6, dummy="orthogonal"),
 }
@@ -89,23 +98,23 @@ def test_the_power_of_the_values_and_their_law(task):
 
 
 def test_training_may_be_on_the_longest_prompts_alone():
-    task = LinearRegression(d=2, examples=5, train_on="longest")
+    task = LinearRegression(d=2, examples=5, layout=ReadBeforeWrite("longest"))
     for split in ("train", "valid"):
         assert task.steps(split) == "last"
         assert (data.examples(task, split, 0, 9).mask == [0, 0, 0, 0, 0, 1]).all()
     assert task.steps("test") == "all" and data.examples(task, "test", 0, 9).mask.all()
-    grown = replace(task, curriculum=Curriculum(dimensions=2, points=2, every=3))
+    grown = replace(task, training=Curriculum(3, Growth(2), Growth(2, 2)))
     assert (data.examples(grown, "train", 0, 9).mask.argmax(1) == [1] * 3 + [3] * 3 + [5] * 3).all()
 
 
 def test_training_may_be_on_all_prefixes_that_a_curriculum_has_reached():
-    task = LinearRegression(d=2, examples=5, train_on="all")
+    task = LinearRegression(d=2, examples=5, layout=ReadBeforeWrite("all"))
     assert task.steps("train") == "all" and data.examples(task, "train", 0, 9).mask.all()
-    grown = replace(task, curriculum=Curriculum(dimensions=2, points=2, every=3))
+    grown = replace(task, training=Curriculum(3, Growth(2), Growth(2, 2)))
     sums = data.examples(grown, "train", 0, 9).mask.sum(1)
     assert (sums == [2] * 3 + [4] * 3 + [6] * 3).all()
-    with pytest.raises(ValueError, match="set train_on any or longest"):
-        replace(task, layout="joint_masked")
+    with pytest.raises(ValueError, match=r"set training\.points None"):
+        replace(grown, layout=JointMasked())
 
 
 def prompts(task, count=20_000):
@@ -198,7 +207,7 @@ def test_the_posterior_of_a_process_is_the_best_of_all():
 
 def test_one_gradient_step_on_uniform_points():
     d, n = 5, 20
-    task = LinearRegression(d=d, examples=n, uniform=1.0)
+    task = LinearRegression(d=d, examples=n, inputs=Uniform(1.0))
 
     def step(x, y, query):
         w = np.einsum("nid,ni->nd", x, y) / (n + d - 0.2) * 3
@@ -209,14 +218,14 @@ def test_one_gradient_step_on_uniform_points():
 
 def test_the_spectrum_of_the_points():
     for name, expected in (("k", [1, 2, 3, 4]), ("1/k", [1, 1 / 2, 1 / 3, 1 / 4])):
-        x = prompts(LinearRegression(d=4, examples=6, spectrum=name))[0].reshape(-1, 4)
+        x = prompts(LinearRegression(d=4, examples=6, inputs=Normal(name)))[0].reshape(-1, 4)
         expected = np.diag(expected) / np.sum(expected)
         np.testing.assert_allclose(x.T @ x / len(x), expected, atol=0.01)
 
 
 @pytest.mark.parametrize("split", ["train", "test"])
 def test_a_pool_holds_so_many_functions_and_tests_are_of_new_ones(split):
-    task = LinearRegression(d=3, examples=4, pool=5)
+    task = LinearRegression(d=3, examples=4, pool=Pool(5))
     w = data.examples(task, split, 0, 200).latents["w"]
     assert len(np.unique(w, axis=0)) == (5 if split == "train" else 200)
     inside = np.asarray(in_jax(task, "train", 50).latents["w"])
@@ -224,7 +233,7 @@ def test_a_pool_holds_so_many_functions_and_tests_are_of_new_ones(split):
 
 
 def test_so_many_prompts_repeat():
-    task = LinearRegression(d=2, examples=3, prompts=10)
+    task = LinearRegression(d=2, examples=3, training=Finite(10))
     inputs = data.examples(task, "train", 0, 25).inputs
     np.testing.assert_array_equal(inputs[10:20], inputs[:10])
     np.testing.assert_array_equal(inputs[20:], inputs[:5])
@@ -235,8 +244,8 @@ def test_so_many_prompts_repeat():
 
 
 def test_a_curriculum_masks_what_it_has_not_reached():
-    grows = Curriculum(dimensions=2, points=3, more_dimensions=1, more_points=2, every=1000)
-    task = LinearRegression(d=5, examples=8, curriculum=grows)
+    grows = Curriculum(1000, dimensions=Growth(2, 1), points=Growth(3, 2))
+    task = LinearRegression(d=5, examples=8, training=grows)
     batch = data.examples(task, "train", 0, 5000)
     for stage in range(5):
         part = slice(1000 * stage, 1000 * (stage + 1))
@@ -251,8 +260,8 @@ def test_the_layouts_show_the_same_prompt():
     task = LinearRegression(d=3, examples=4, noise=0.1)
     numbers = raw(task, "test", 5)
     read, joint, turns = (
-        replace(task, layout=name).build(numbers, "test")
-        for name in ("read_before_write", "joint_masked", "interleaved")
+        replace(task, layout=layout).build(numbers, "test")
+        for layout in (ReadBeforeWrite(), JointMasked(), Interleaved())
     )
     np.testing.assert_array_equal(joint.inputs[:, :-1], read.inputs[:, :-1])
     np.testing.assert_array_equal(joint.inputs[:, -1, :-1], read.inputs[:, -1, :-1])
@@ -267,11 +276,11 @@ def test_the_layouts_show_the_same_prompt():
 
 
 def test_sums_of_tokens_and_as_in_the_code_of_warp():
-    plain = replace(MASKED, layout="read_before_write").build(raw(MASKED, "test", 30), "test")
+    plain = replace(MASKED, layout=ReadBeforeWrite()).build(raw(MASKED, "test", 30), "test")
     x, y = np.split(plain.inputs, [4], -1)
     tokens, legacy = (
-        replace(MASKED, cumsum=name).build(raw(MASKED, "test", 30), "test")
-        for name in ("tokens", "legacy")
+        replace(MASKED, layout=layout).build(raw(MASKED, "test", 30), "test")
+        for layout in (TokenSums(), LegacySums())
     )
     sums = np.array([sum(y[:, i] for i in range(n + 1)) for n in range(7)])[..., 0].T
     for n in range(7):
@@ -289,7 +298,7 @@ def test_sums_of_tokens_and_as_in_the_code_of_warp():
 
 def test_carrying_the_sum_explains_all_but_1_over_N_of_it_and_nothing_of_the_query():
     task = LinearRegression(
-        d=2, examples=15, layout="joint_masked", cumsum="legacy", uniform=1.0, weights="uniform"
+        d=2, examples=15, layout=LegacySums(), inputs=Uniform(1.0), weights="uniform"
     )
     batch = task.build(raw(task, "test", 40_000), "test")
     carried, total = batch.inputs[:, -2, -1], batch.targets[:, -1, 0]
@@ -328,15 +337,15 @@ def test_outliers_carry_no_label_and_inliers_are_a_thinner_prompt(dummy):
 
 
 def test_outliers_are_not_asked_for_in_training_either():
-    grows = Curriculum(dimensions=3, points=4, every=20)
-    task = OutlierRegression(d=3, examples=8, curriculum=grows)
+    grows = Curriculum(20, Growth(3, 1), Growth(4, 2))
+    task = OutlierRegression(d=3, examples=8, training=grows)
     numbers = raw(task, "train", 40)
     batch = task.build(numbers, "train")
     points = np.where(np.arange(40) < 20, 4, 6)[:, None]
     expected = ~batch.latents["outlier"] & (np.arange(9) < points)
     np.testing.assert_array_equal(batch.mask, expected)
     assert task.steps("train") == "all"
-    masked = replace(task, layout="joint_masked", curriculum=Curriculum())
+    masked = replace(task, layout=JointMasked(), training=replace(grows, points=None))
     assert masked.steps("train") == "last"
     assert np.all(masked.build(numbers, "train").mask.argmax(1) == 8)
 
@@ -409,22 +418,25 @@ def test_the_processes_have_their_kernel():
     ("make", "cure"),
     [
         (lambda: LinearRegression(sparse=9), "within 1 and d = 5"),
-        (lambda: LinearRegression(uniform=1.0, spectrum="k"), "spectrum white"),
-        (lambda: LinearRegression(pool=0), "pool must be at least 1"),
-        (lambda: LinearRegression(prompts=8, curriculum=Curriculum(every=5)), "set one of them"),
-        (lambda: Curriculum(points=0), "points must be at least 1"),
+        (lambda: Normal("red"), "Normal.spectrum 'red' is unknown"),
+        (lambda: Uniform(0.0), "bound must be above 0"),
+        (lambda: Pool(0), "sizes of at least 1, got size 0"),
+        (lambda: Finite(0), "sizes of at least 1, got prompts 0"),
+        (lambda: Growth(0), "sizes of at least 1, got start 0"),
+        (lambda: Curriculum(0), "sizes of at least 1, got every 0"),
         (lambda: Sinusoid(d=2), "d must be 1"),
         (lambda: Parity(d=3, k=4), "within 1 and d = 3"),
         (lambda: GaussianProcess(scale=0.0), "scale must be above 0"),
         (lambda: DecisionTree(depth=0), "depth must be at least 1"),
-        (lambda: LinearRegression(cumsum="tokens"), "layout joint_masked"),
         (
-            lambda: LinearRegression(cumsum="sum"),
-            "cumsum 'sum' is unknown",
+            lambda: LinearRegression(layout="joint_masked"),
+            "layout must be PromptLayout, got 'joint",
         ),
+        (lambda: LinearRegression(layout=Growth()), "layout must be PromptLayout, got Growth"),
+        (lambda: ReadBeforeWrite("some"), "train_on 'some' is unknown"),
         (lambda: OutlierRegression(outliers=1.0), "between 0 and 1"),
         (lambda: OutlierRegression(d=1, dummy="orthogonal"), "raise d"),
-        (lambda: OutlierRegression(train_on="longest"), "set train_on all"),
+        (lambda: OutlierRegression(layout=Interleaved("any")), "train_on longest or all"),
         (lambda: ReluNetwork(hidden=0), "hidden must be at least 1"),
     ],
 )

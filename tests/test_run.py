@@ -216,6 +216,13 @@ def text_of_an_older_run(content):
         (at("experiment.steps", 0), ["steps must be at least 1", "written by wsrnn 0.1.0"]),
         (at("experiment.steps", "many"), ["cannot be rebuilt"]),
         (at("experiment.stpes", 3), ["Experiment has no field stpes"]),
+        (
+            at("experiment.task.cumsum", "none"),
+            [
+                "LinearRegression has no field cumsum",
+                "older run opens with wsrnn of commit 393cd70",
+            ],
+        ),
         (at("experiment.model.root.width", [4]), ["config.json"]),
         (at("experiment.model.drive", {"what": 1}), ["model.drive", "an object with the keys"]),
         (at("experiment.model.drive", {"float": "x"}), ["float 'x' is damaged"]),

@@ -27,9 +27,9 @@ from wsrnn.tasks.recall import Mqar, VectorRecall
 
 TASKS = {
     "system": LinearSystem(d=4, length=6),
-    "partly seen": LinearSystem(d=4, length=6, observed=2, radius=0.9, layout="pairs"),
-    "queries": VectorRecall(d=4, d_value=3, pairs=5, queries=3, noise=0.1, layout="joint_masked"),
-    "answers shown": VectorRecall(d=4, d_value=3, pairs=5, layout="read_before_write"),
+    "partly seen": LinearSystem(d=4, length=6, observed=2, radius=0.9, pairs=True),
+    "queries": VectorRecall(d=4, d_value=3, pairs=5, queries=3, noise=0.1, masked=True),
+    "answers shown": VectorRecall(d=4, d_value=3, pairs=5, masked=False),
     "mqar": Mqar(vocabulary=32, length=20, pairs=3, channels=16),
     "new classes": NewClasses(d=3, examples=6, classes=4),
     "bursty": BurstyClasses(d=3, examples=6, classes=12, labels=4, burstiness=2, alpha=1.0),
@@ -86,8 +86,7 @@ def test_systems_follow_their_equation_and_W_is_haar():
 
 
 def test_a_pair_holds_the_next_state_and_is_scored_on_it_without_its_noise():
-    states, pairs = (drawn(LinearSystem(d=3, length=9, layout=name), 4)
-                     for name in ("states", "pairs"))  # fmt: skip
+    states, pairs = (drawn(LinearSystem(d=3, length=9, pairs=pairs), 4) for pairs in (False, True))
     np.testing.assert_array_equal(pairs.inputs[..., :3], states.inputs)
     np.testing.assert_array_equal(pairs.inputs[:, :-1, 3:], states.inputs[:, 1:])
     np.testing.assert_array_equal(pairs.targets, states.targets)
@@ -158,7 +157,7 @@ def test_vectors_lie_on_spheres_and_queries_are_keys():
     off = batch.inputs[:, 4:, :6] - keys[rows, asked]
     assert np.var(off) == pytest.approx(0.25, rel=0.03)
     assert np.all(batch.inputs[:, 4:, 6:] == 0) and np.all(batch.mask == [0, 0, 0, 0, 1, 1])
-    shown = drawn(replace(task, layout="read_before_write"), 20)
+    shown = drawn(replace(task, masked=False), 20)
     np.testing.assert_array_equal(shown.inputs[..., 6:], shown.targets)
 
 
@@ -197,7 +196,7 @@ def test_choosing_without_replacement_follows_its_odds():
 
 def test_the_nearest_mean_reaches_the_accuracy_of_known_means():
     """Two known clouds of distance D are told apart with the probability Phi(D / 2)."""
-    task = NewClasses(d=2, examples=300, classes=2, layout="joint_masked")
+    task = NewClasses(d=2, examples=300, classes=2, masked=True)
     means = 2 * np.random.default_rng(0).random((100_000, 2, 2)) - 1
     distance = np.linalg.norm(means[:, 0] - means[:, 1], axis=-1)
     expected = scipy.stats.norm.cdf(distance / 2).mean()
@@ -299,7 +298,7 @@ def test_a_class_for_the_sequence_is_not_one_at_every_step():
             batch = super().build(raw, split, xp)
             return batch._replace(targets=batch.targets[:, -1])
 
-    check_examples(Single(layout="joint_masked"), "test", 0)  # where one step is read
+    check_examples(Single(masked=True), "test", 0)  # where one step is read
     with pytest.raises(UserError, match=r"targets \[\].*promise \[33\]"):
         check_examples(Single(), "test", 0)
 
@@ -335,8 +334,6 @@ def test_a_warp_folds_over_classes_at_every_step():
 @pytest.mark.parametrize(
     ("make", "cure"),
     [
-        (lambda: LinearSystem(layout="rows"), "layout 'rows' is unknown"),
-        (lambda: NewClasses(layout="rows"), "one of read_before_write, joint_masked"),
         (lambda: LinearSystem(length=0), "length of at least 1"),
         (lambda: LinearSystem(radius=0.0), "radius must be above 0"),
         (lambda: LinearSystem(d=3, observed=4), "within 1 and d = 3"),

@@ -18,7 +18,9 @@ from wsrnn.models.warp.textbook import TextbookConfig
 from wsrnn.recurrence import Scalar
 from wsrnn.root import Evidence, Network
 from wsrnn.tasks.drawn import draw
+from wsrnn.tasks.layouts import ReadBeforeWrite
 from wsrnn.tasks.tables import SyntheticTables, Tables
+from wsrnn.tasks.training import Curriculum
 
 LEARNER = summing(Evidence(priors=2), Moments(), features=Features(units=1), mode="auto")
 SMALL = SyntheticTables(d=4, examples=12, units=4)
@@ -216,13 +218,14 @@ def test_every_execution_of_the_learner_is_the_plainest_one(x64):
         (lambda: Evidence(priors=0), "at least 1"),
         (lambda: replace(LEARNER, layout="standard"), "layout read_before_write"),
         (lambda: SyntheticTables(least=1), "least within 2"),
-        (lambda: SyntheticTables(noise=0.1), "leave noise 0"),
+        (lambda: SyntheticTables(layout=ReadBeforeWrite("all")), "train_on any or longest"),
+        (lambda: SyntheticTables(training=Curriculum()), "training must be Fresh or Finite"),
         (lambda: Tables(examples=1), "at least 2"),
         (lambda: TableErrors(contexts=(10,)), "among contexts"),
         (lambda: TableErrors(contexts=(2,), boosted=()), "at least 5"),
     ],
 )
-def test_what_cannot_be_is_refused(make, cure):
+def test_what_cannot_be_is_refused(make, cure, unchecked):
     with pytest.raises(ValueError, match=cure):
         make()
 

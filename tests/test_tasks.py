@@ -310,7 +310,7 @@ def test_where_files_are_looked_for(tmp_path, monkeypatch):
         lambda: Ett(horizon=0),
     ],
 )
-def test_bad_values_are_refused(bad):
+def test_bad_values_are_refused(bad, unchecked):
     with pytest.raises(ValueError):
         bad()
 

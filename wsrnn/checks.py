@@ -62,12 +62,26 @@ def _no_part(hint: Any, value: Any) -> str | None:
         return None
     if isinstance(value, type):
         return f"is the class {value.__name__}: write {value.__name__}()"
+    kinds = _kinds(hint)
+    if all(isinstance(kind, type) for kind in kinds) and not isinstance(value, tuple(kinds)):
+        names = ["None" if kind is types.NoneType else kind.__name__ for kind in kinds]
+        return f"must be {' or '.join(names)}, got {value!r}"
     if value is None or isinstance(value, str | numbers.Number | tuple):
         return None
     if dataclasses.is_dataclass(value) and type(value).__hash__ is not None:
         return None
     name = type(value).__name__
     return f"must be a frozen dataclass: write @dataclass(frozen=True) above {name}"
+
+
+def _kinds(hint: Any) -> list[Any]:
+    """The classes that a part may be of."""
+    origin, parts = typing.get_origin(hint), typing.get_args(hint)
+    if origin is Annotated:
+        return _kinds(parts[0])
+    if origin in (Union, types.UnionType):
+        return [kind for part in parts for kind in _kinds(part)]
+    return [hint]
 
 
 @cache

@@ -42,6 +42,7 @@ CHECKPOINTS = "checkpoints"
 LOCK = ".lock"
 TRIALS = "trials.json"  # which copies a folder of `wsrnn.trials` holds
 BEFORE_TREES = "1ea37aa"  # the last commit whose runs hold no tree
+BEFORE_PARTS = "393cd70"  # the last commit whose tasks have no parts, but fields of one level
 # Fields that cannot change what a run computes: free to differ when it is continued.
 FREE = re.compile(
     r"mesh\.|optim\.accumulate$|workers$|(eval|save|log)_every$|keep$|task\.data_dir$|evaluation(\.|$)"
@@ -258,6 +259,8 @@ def rebuild(folder: Path, record: dict[str, Any]) -> Experiment:
         writer = ", ".join(
             f"{name} {version}" for name, version in record["written by"][-1].items()
         )
+        if isinstance(error, tree.UnknownField):
+            writer += f"; an older run opens with wsrnn of commit {BEFORE_PARTS}"
         raise UserError(
             f"{folder}/{CONFIG} cannot be rebuilt: {error} (written by {writer})"
         ) from None

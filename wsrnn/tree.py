@@ -28,6 +28,10 @@ import numpy as np
 from wsrnn.errors import UserError
 
 
+class UnknownField(UserError):
+    """A field that its class does not have, or has no more."""
+
+
 def to_tree(value: Any, name: str = "experiment") -> Any:
     """Return a value as JSON; UserError names the field that cannot be recorded, and the cure."""
     if isinstance(value, np.generic):
@@ -115,7 +119,7 @@ def from_tree(tree: Any, module_of: Callable[[str], types.ModuleType], name="exp
             if field != "class"
         }
         if unknown := values.keys() - known:
-            raise UserError(f"{name}: {kind.__name__} has no field {', '.join(sorted(unknown))}")
+            raise UnknownField(f"{name}: {kind.__name__} has no field {', '.join(sorted(unknown))}")
         try:
             return kind(**values)
         except UserError:

@@ -15,6 +15,7 @@ from wsrnn.evaluations.prefix_errors import (
     prompt_arrays,
     relative_error,
 )
+from wsrnn.tasks.layouts import ReadBeforeWrite
 from wsrnn.tasks.prompts import Prompts
 
 
@@ -22,7 +23,7 @@ from wsrnn.tasks.prompts import Prompts
 class PrefixError(Evaluation):
     """Mean squared error on y_q over Var(y_q) after n examples, one pass for all n.
 
-    For prompts (`wsrnn.tasks.prompts`); in the layout joint_masked at their one n.
+    For prompts (`wsrnn.tasks.prompts`); in the layout JointMasked at their one n.
     """
 
     prompts: int = 4096
@@ -49,10 +50,12 @@ class PrefixError(Evaluation):
         """Prompts must be read after as many examples."""
         if not isinstance(task, Prompts):
             raise ValueError("evaluation by prefixes is for prompts of tokens (x, y) with one y")
-        if task.cumsum == "legacy":
-            raise ValueError("under cumsum legacy the target is y_q with Y_{N-1} added to it: set "
-                             "evaluation QueryError")  # fmt: skip
-        if task.layout != "joint_masked" and task.steps("test") == "last":
+        if task.layout.asks_sum:
+            raise ValueError(
+                f"in layout {type(task.layout).__name__} the target is y_q with Y_{{N-1}} added to "
+                "it: set evaluation QueryError"
+            )
+        if not task.layout.one_query and task.steps("test") == "last":
             raise ValueError(
                 f"evaluation by prefixes reads prompts after each of them, and "
                 f"{type(task).__name__} has one to read in each: set another evaluation"
@@ -63,8 +66,8 @@ class PrefixError(Evaluation):
                 f"evaluation.prefixes {list(self.prefixes)} must lie within {read[0]} and the "
                 f"task's {read[-1]} examples"
             )
-        if self.built_in and task.layout != "read_before_write":
-            raise ValueError("evaluation.built_in reads prompts in the layout read_before_write")
+        if self.built_in and not task.layout.answers_in_tokens:
+            raise ValueError("evaluation.built_in reads prompts in the layout ReadBeforeWrite")
 
     def __call__(self, model, task, seed):
         """Measure the model and the estimators at every prefix of test prompts."""
@@ -95,9 +98,9 @@ class PrefixError(Evaluation):
 
 @dataclass(frozen=True)
 class QueryError(Evaluation):
-    """Mean squared error on y_q alone over Var(y_q) after the whole prompt, in joint_masked.
+    """Mean squared error on y_q alone over Var(y_q) after the whole prompt, in layout JointMasked.
 
-    Under cumsum legacy also R^2 on the target Y_N = Y_{N-1} + y_q: copying Y_{N-1}, which is error
+    In LegacySums also R^2 on the target Y_N = Y_{N-1} + y_q: copying Y_{N-1}, which is error
     1 on y_q, already has R^2 = 1 - 1 / N.
     """
 
@@ -110,26 +113,26 @@ class QueryError(Evaluation):
 
     def check(self, task, model):
         """One query at the end of each prompt."""
-        if not isinstance(task, Prompts) or task.layout != "joint_masked":
-            raise ValueError("evaluation at the query is for prompts in the layout joint_masked")
+        if not isinstance(task, Prompts) or not task.layout.one_query:
+            raise ValueError("evaluation at the query is for prompts in the layout JointMasked")
 
     def __call__(self, model, task, seed):
         """Measure the model on test prompts; the estimators see them without cumulative sums."""
         batch = data.examples(task, "test", seed, self.prompts)
-        plain = replace(task, cumsum="none", layout="read_before_write")
+        plain = replace(task, layout=ReadBeforeWrite(train_on="longest"))
         shown = data.examples(plain, "test", seed, self.prompts)  # from the same random numbers
         x, y, truth, _ = prompt_arrays(plain, shown)
         x, y, query, truth = x[:, :-1], y[:, :-1], x[:, -1], truth[:, -1:]
-        carried = y.sum(1, keepdims=True) if task.cumsum == "legacy" else 0
+        carried = y.sum(1, keepdims=True) if task.layout.asks_sum else 0
         predicted = {"this model": predictions(model, task, batch) - carried}
         for name, estimate in estimators.baselines(task.noise).items():
-            carries = name == "zero" and task.cumsum == "legacy"
+            carries = name == "zero" and task.layout.asks_sum
             predicted["carry" if carries else name] = estimate(x, y, query)[:, None]
         if "outlier" in batch.latents:
             kept = estimators.least_squares(inliers(plain, shown)[:, :-1], y, query)
             predicted["least squares on the inliers"] = kept[:, None]
         rows = {name: relative_error(each, truth).tolist() for name, each in predicted.items()}
-        if task.cumsum == "legacy":
+        if task.layout.asks_sum:
             target = np.mean((carried + truth) ** 2)
             for name, each in predicted.items():
                 rows[name].append(float(1 - np.mean((each - truth) ** 2) / target))

@@ -13,6 +13,7 @@ from wsrnn.icl.errors import final_error
 from wsrnn.metrics_log import read_metrics
 from wsrnn.run import load_step, open_checkpoints
 from wsrnn.tasks import Batch
+from wsrnn.tasks.inputs import Normal
 from wsrnn.tasks.prompts import Prompts
 from wsrnn.tasks.regression import LinearRegression
 
@@ -42,8 +43,13 @@ def emergence(run: Path, task: Prompts, batch: Batch) -> Emergence | None:
     steps = np.array([row["step"] for row in rows])
     losses = np.array([row["loss"] for row in rows]) / task.power
     found = plateaus.find(steps, losses)
-    predicted, masked = [], task.layout == "joint_masked"
-    if type(task) is LinearRegression and masked and not (task.uniform or task.sparse):
+    predicted = []
+    if (
+        type(task) is LinearRegression
+        and task.layout.one_query
+        and isinstance(task.inputs, Normal)
+        and not task.sparse
+    ):
         predicted = plateaus.saddles(task.eigenvalues, task.context_length, task.noise).tolist()
     with open_checkpoints(run) as saved:
         kept = np.array(saved.steps())

@@ -11,12 +11,12 @@ from wsrnn.figures import OURS, Figure, finish, new_figure
 from wsrnn.icl.errors import final_error
 from wsrnn.models import Model
 from wsrnn.tasks import Batch
-from wsrnn.tasks.prompts import Prompts
+from wsrnn.tasks.prompts import Prompts, Regression
 from wsrnn.tasks.regression import LinearRegression
 from wsrnn.tasks.shifts import SHIFTS
 
 
-def shifted(model: Model, task: Prompts, seed: int, prompts: int) -> dict[str, dict[str, float]]:
+def shifted(model: Model, task: Regression, seed: int, prompts: int) -> dict[str, dict[str, float]]:
     """The error after the longest prompt under each of `tasks.shifts`, next to ridge."""
     rows = {}
     for name, shift in SHIFTS.items():

@@ -1,6 +1,5 @@
 """One study of a run: what is measured, where it is written."""
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from wsrnn.icl.robustness import draw_intervals, interventions, shifted
 from wsrnn.icl.text import summary
 from wsrnn.metrics_log import read_metrics
 from wsrnn.run import load_step
-from wsrnn.tasks.prompts import Curriculum, Prompts
+from wsrnn.tasks.prompts import Regression
 from wsrnn.tensorboard import TensorBoard
 
 
@@ -24,30 +23,30 @@ def study(
 ) -> dict[str, Any]:
     """Study a run; write and return icl/icl.json and figures, also for TensorBoard.
 
-    `text` of the returned document is the summary for a terminal. In the layout joint_masked a
+    `text` of the returned document is the summary for a terminal. In the layout JointMasked a
     prompt is read at its end only, else after every prefix in one pass. Raises UserError for a run
     that is not on prompts.
     """
     run = Path(run)
     model, experiment, number = load_step(run, step, flags)
     task, seed = experiment.task, experiment.seed
-    if not isinstance(task, Prompts):
+    if not isinstance(task, Regression):
         raise UserError(
-            f"{run}: a study needs prompts (wsrnn.tasks.prompts), and the task is "
-            f"{type(task).__name__}: use wsrnn eval"
+            f"{run}: a study needs prompts with shifts (wsrnn.tasks.prompts.Regression), and the "
+            f"task is {type(task).__name__}: use wsrnn eval"
         )
-    if task.cumsum == "legacy":
+    if task.layout.asks_sum:
         raise UserError(
-            f"{run}: under cumsum legacy the target is y_q with Y_(N-1) added to it: use wsrnn eval"
+            f"{run}: in layout {type(task.layout).__name__} the target is y_q with Y_(N-1) added "
+            "to it: use wsrnn eval"
         )
-    if task.layout != "joint_masked" and task.steps("test") == "last":
+    if not task.layout.one_query and task.steps("test") == "last":
         raise UserError(
             f"{run}: a study reads prompts after every prefix, and {type(task).__name__} has one "
             "to read in each: use wsrnn eval"
         )
     if prompts < 100:
         raise UserError(f"--prompts must be at least 100 for intervals to mean anything: {prompts}")
-    task = replace(task, curriculum=Curriculum())
     batch = data.examples(task, "test", seed, prompts)
     curves = error_curves(model, task, batch)
     document: dict[str, Any] = {

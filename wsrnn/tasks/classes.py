@@ -3,15 +3,13 @@
 from abc import abstractmethod
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from wsrnn.checks import check_fields
 from wsrnn.tasks import Batch, Split, clock
 from wsrnn.tasks.drawn import Drawn, Raw, choose
-
-Layout = Literal["read_before_write", "joint_masked"]
 
 
 @dataclass(frozen=True)
@@ -25,9 +23,10 @@ class FewShot(Drawn):
     """Dimension of x."""
     examples: int = 32
     """Examples before the query."""
-    layout: Layout = "read_before_write"
-    """read_before_write: tokens (x_t, label_t), step t is scored from the t tokens before it and
-    x_t. joint_masked: n tokens (x_t, label_t) and (x_q, 0), scored at the last."""
+    masked: bool = False
+    """Show the query as a token (x_q, 0) and score it alone. Otherwise all tokens are (x_t,
+    label_t), for models that read before they write: step t is scored from the t tokens before it
+    and x_t."""
     loss = "cross_entropy"
 
     def __post_init__(self):
@@ -57,8 +56,8 @@ class FewShot(Drawn):
 
     @property
     def answers_in_tokens(self):
-        """Under read_before_write token t holds label t."""
-        return self.layout == "read_before_write"
+        """Whether token t holds label t."""
+        return not self.masked
 
     @property
     def d_in(self):
@@ -76,7 +75,7 @@ class FewShot(Drawn):
 
     @property
     def _first(self) -> int:
-        return self.examples if self.layout == "joint_masked" else self.answerable
+        return self.examples if self.masked else self.answerable
 
     def build(self, raw, split, xp=np):
         """Draw the points around their means and lay them out as tokens."""
@@ -85,7 +84,7 @@ class FewShot(Drawn):
         targets = xp.take_along_axis(labels, member, 1)
         steps = xp.arange(self.length)
         shown = targets[..., None] == xp.arange(self.d_out)
-        if self.layout == "joint_masked":
+        if self.masked:
             shown = shown & (steps < self.examples)[:, None]
         times = xp.broadcast_to(xp.asarray(clock(self.length)), targets.shape)
         mask = xp.broadcast_to(steps >= self._first, targets.shape)

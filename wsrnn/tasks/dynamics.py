@@ -1,15 +1,12 @@
 """New linear systems, each to be identified from its own states."""
 
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
 from wsrnn.checks import check_fields
 from wsrnn.tasks import Batch, clock
 from wsrnn.tasks.drawn import Drawn, Raw
-
-Layout = Literal["states", "pairs"]
 
 
 @dataclass(frozen=True)
@@ -31,8 +28,8 @@ class LinearSystem(Drawn):
     """Size of every eigenvalue of W."""
     observed: int | None = None
     """Coordinates that are seen; None shows all."""
-    layout: Layout = "states"
-    """states: tokens s_t. pairs: tokens (s_t, s_{t+1}), for models that read before they write."""
+    pairs: bool = False
+    """Show tokens (s_t, s_{t+1}), for models that read before they write; otherwise s_t."""
     loss = "mse"
 
     def __post_init__(self):
@@ -50,7 +47,7 @@ class LinearSystem(Drawn):
     @property
     def answers_in_tokens(self):
         """A pair holds the next state."""
-        return self.layout == "pairs"
+        return self.pairs
 
     @property
     def d_out(self):
@@ -60,7 +57,7 @@ class LinearSystem(Drawn):
     @property
     def d_in(self):
         """One state or two."""
-        return self.d_out * (2 if self.layout == "pairs" else 1)
+        return self.d_out * (1 + self.pairs)
 
     def draws(self, split):
         """W before it is made orthogonal, the first state, and the noise on the others."""
@@ -83,7 +80,7 @@ class LinearSystem(Drawn):
             states.append(clean[-1] + np.float32(self.noise**0.5) * raw["noise"][:, t])
         seen = xp.stack(states, 1)[..., : self.d_out]
         inputs, targets = seen[:, :-1], xp.stack(clean, 1)[..., : self.d_out]
-        if self.layout == "pairs":
+        if self.pairs:
             inputs = xp.concatenate([inputs, seen[:, 1:]], -1)
         times = xp.broadcast_to(xp.asarray(clock(self.length)), inputs.shape[:2])
         return Batch(inputs, times, targets, xp.ones_like(times), {"W": W})

@@ -2,15 +2,12 @@
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Literal
 
 import numpy as np
 
 from wsrnn.checks import check_fields
 from wsrnn.tasks import Batch, clock
 from wsrnn.tasks.drawn import Drawn, Raw, choose
-
-Layout = Literal["read_before_write", "joint_masked"]
 
 
 @dataclass(frozen=True)
@@ -31,9 +28,9 @@ class VectorRecall(Drawn):
     """Queries after them, each for any pair."""
     noise: float = 0.0
     """Variance on each coordinate of a query."""
-    layout: Layout = "joint_masked"
-    """joint_masked: tokens (k, v), then (query, 0). read_before_write: (query, v), for models that
-    read before they write."""
+    masked: bool = True
+    """Show queries as tokens (query, 0); otherwise as (query, v), for models that read before they
+    write. Pairs are tokens (k, v)."""
     loss = "mse"
 
     def __post_init__(self):
@@ -47,8 +44,8 @@ class VectorRecall(Drawn):
 
     @property
     def answers_in_tokens(self):
-        """Under read_before_write the token of a query holds its value."""
-        return self.layout == "read_before_write"
+        """Whether the token of a query holds its value."""
+        return not self.masked
 
     @property
     def d_in(self):
@@ -91,7 +88,7 @@ class VectorRecall(Drawn):
         query, answer = (xp.take_along_axis(a, asked, 1) for a in (keys, values))
         if self.noise:
             query = query + np.float32(self.noise**0.5) * raw["noise"]
-        shown = answer if self.layout == "read_before_write" else xp.zeros_like(answer)
+        shown = xp.zeros_like(answer) if self.masked else answer
         x, y = xp.concatenate([keys, query], 1), xp.concatenate([values, shown], 1)
         shape = x.shape[:2]
         times = xp.broadcast_to(xp.asarray(clock(self.length)), shape)

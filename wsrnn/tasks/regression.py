@@ -1,61 +1,47 @@
 """Families of functions for in-context regression.
 
-A new one is a subclass of `Prompts`: its random parameters, its values and their power. Longer than
-other files because it is a list: eight families that do not depend on one another, each read alone.
+A new one is a subclass of `Regression`: its random parameters, its values and their power. It is a
+list: eight families that do not depend on one another, each read alone.
 """
 
-from dataclasses import dataclass
-from typing import ClassVar, Literal
+from dataclasses import dataclass, field
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 
-from wsrnn.checks import check_fields
+from wsrnn.choices import choice
 from wsrnn.tasks.drawn import Raw
-from wsrnn.tasks.prompts import Prompt, Prompts
+from wsrnn.tasks.inputs import INPUTS, Inputs, Normal
+from wsrnn.tasks.layouts import LAYOUTS, PromptLayout, ReadBeforeWrite, TrainOn
+from wsrnn.tasks.prompts import Prompt, Regression
 
-Spectrum = Literal["white", "k", "1/k"]
 Weights = Literal["normal", "uniform"]
 Dummy = Literal["ones", "orthogonal"]
 
 
 @dataclass(frozen=True)
-class LinearRegression(Prompts):
-    """y = w.x, w and x normal (Garg et al. 2022).
+class LinearRegression(Regression):
+    """y = w.x, w and x normal (Garg et al. 2022), or as `weights` and `inputs` say.
 
-    With another `spectrum` x has the covariance diag(l), l_k proportional to k or 1/k, of trace 1
-    (Zhang et al. 2025); `uniform` draws x from +-r instead (von Oswald et al. 2023: r = 1, and
-    WARP's own tasks, where w is from +-1 too); `sparse` keeps that many entries of w. The test of a
-    shift is in `tasks.shifts`.
+    `sparse` keeps that many entries of w. The test of a shift is in `tasks.shifts`.
     """
 
-    spectrum: Spectrum = "white"
-    """Eigenvalues of x's covariance: all 1; or proportional to k or 1/k, of trace 1."""
-    uniform: float | None = None
-    """Draw x from +- this, uniformly; None draws normal x."""
+    inputs: Annotated[Inputs, choice(lambda: INPUTS)] = field(default_factory=Normal)
+    """What x is drawn from."""
     sparse: int | None = None
     """Entries of w that are not 0; None keeps all."""
     weights: Weights = "normal"
-    """Law of the entries of w: normal, or uniform from +-1."""
+    """Distribution of the entries of w: normal, or uniform from +-1."""
 
     def __post_init__(self):
         super().__post_init__()
-        check_fields(self)
         if self.sparse is not None and not 1 <= self.sparse <= self.d:
             raise ValueError(f"sparse must lie within 1 and d = {self.d}, got {self.sparse}")
-        if self.uniform is not None and (self.uniform <= 0 or self.spectrum != "white"):
-            raise ValueError(
-                f"uniform must be above 0 and goes with spectrum white, got {self.uniform} and "
-                f"{self.spectrum}"
-            )
 
     @property
     def eigenvalues(self) -> np.ndarray:
         """Variances [d] of x's coordinates."""
-        if self.uniform:
-            return np.full(self.d, self.uniform**2 / 3)
-        k = np.arange(1, self.d + 1)
-        l = {"white": np.ones(self.d), "k": k, "1/k": 1 / k}[self.spectrum]  # noqa: E741
-        return l if self.spectrum == "white" else l / l.sum()
+        return self.inputs.variances(self.d)
 
     @property
     def power(self):
@@ -68,14 +54,12 @@ class LinearRegression(Prompts):
         return (self.sparse or self.d) / self.d / (3 if self.weights == "uniform" else 1)
 
     def points(self):
-        """Normal, or uniform."""
-        return Raw("uniform" if self.uniform else "normal", (self.context_length + 1, self.d))
+        """As many numbers as coordinates."""
+        return self.inputs.raw(self.context_length + 1, self.d)
 
     def place(self, raw, xp):
-        """Scaled by the spectrum."""
-        if self.uniform:
-            return (2 * raw - 1) * np.float32(self.uniform)
-        return raw * np.sqrt(self.eigenvalues).astype(np.float32)
+        """Scaled as `inputs` says."""
+        return self.inputs.place(raw)
 
     def function(self):
         """The weights, and which are kept."""
@@ -113,30 +97,27 @@ class Quadratic(LinearRegression):
 class OutlierRegression(LinearRegression):
     """y = w.x, but each example is with probability p a dummy of label 0 (Park et al. 2024).
 
-    Dummies are never asked for; training is scored at every other point.
+    Dummies are never asked for; training is scored at every other point, or at the last.
     """
 
+    layout: Annotated[PromptLayout, choice(lambda: LAYOUTS)] = field(
+        default_factory=lambda: ReadBeforeWrite(train_on="all")
+    )
+    """How a prompt becomes tokens, and where it is read."""
     outliers: float = 0.5
     """p, the probability that an example is a dummy."""
     dummy: Dummy = "ones"
     """ones: the vector of ones. orthogonal: one vector a prompt, orthogonal to w, of length
     sqrt(d)."""
 
+    trains_on: ClassVar[tuple[TrainOn, ...]] = ("longest", "all")  # any one could be a dummy
+
     def __post_init__(self):
         super().__post_init__()
-        check_fields(self)
-        if self.train_on == "longest" and self.layout != "joint_masked":
-            raise ValueError(
-                "OutlierRegression is scored at every point that is no dummy: set train_on all"
-            )
         if not 0 < self.outliers < 1:
             raise ValueError(f"outliers must lie between 0 and 1, got {self.outliers}")
         if self.dummy == "orthogonal" and self.d < 2:
             raise ValueError("nothing is orthogonal to w for d 1: raise d or set dummy ones")
-
-    def steps(self, split):
-        """Every point that is no dummy, or the query."""
-        return "last" if self.layout == "joint_masked" else "all"
 
     def draws(self, split):
         """Also which points are dummies and where they lie."""
@@ -169,7 +150,7 @@ class OutlierRegression(LinearRegression):
 
 
 @dataclass(frozen=True)
-class ReluNetwork(Prompts):
+class ReluNetwork(Regression):
     """y = sqrt(2 / r) sum_i a_i relu(w_i.x) with r hidden units, a and w normal (Garg et al.)."""
 
     d: int = 20
@@ -199,7 +180,7 @@ class ReluNetwork(Prompts):
 
 
 @dataclass(frozen=True)
-class DecisionTree(Prompts):
+class DecisionTree(Regression):
     """A full binary tree: node by node right where x_j > 0, j uniform; normal leaves (Garg et al.).
 
     Nodes lie in a heap: the children of node i are 2 i + 1 and 2 i + 2.
@@ -240,7 +221,7 @@ class DecisionTree(Prompts):
 
 
 @dataclass(frozen=True)
-class Sinusoid(Prompts):
+class Sinusoid(Regression):
     """y = a sin(x + p), x from +-5, a from (0.1, 0.5), p from (0, pi) (Finn et al. 2017).
 
     `legacy_correlated` draws a and p from one number, as a published copy does by using one key
@@ -293,7 +274,7 @@ class Sinusoid(Prompts):
 
 
 @dataclass(frozen=True)
-class GaussianProcess(Prompts):
+class GaussianProcess(Regression):
     """A function from a Gaussian process, k(x, x') = exp(-|x - x'|^2 / (2 l^2)), x from +-1.
 
     The best prediction is the posterior mean, in closed form.
@@ -340,7 +321,7 @@ class GaussianProcess(Prompts):
 
 
 @dataclass(frozen=True)
-class Parity(Prompts):
+class Parity(Regression):
     """y = the product of k coordinates of x in {-1, 1}^d, another set of them for each prompt."""
 
     d: int = 10

@@ -5,19 +5,22 @@ target are standardised by the rows that come before that one alone, columns tha
 are 0, and tables of fewer columns than the most are filled up with columns of 0.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 from jaxtyping import Float
 
+from wsrnn.choices import choice
 from wsrnn.errors import UserError
 from wsrnn.files import find, read_csv
 from wsrnn.tasks import Batch, Synthetic, clock
 from wsrnn.tasks.drawn import Raw
+from wsrnn.tasks.layouts import TrainOn
 from wsrnn.tasks.prompts import Prompt, Prompts
+from wsrnn.tasks.training import Finite, Fresh
 
 SOURCE = "github.com/treforevans/uci_datasets (folder uci_datasets, as uci_regression)"
 UCI = (
@@ -49,7 +52,7 @@ class Tables(Synthetic):
 
     The table is a csv of numbers with or without a line of names: one of UCI by its name, or a
     file by its path. All splits draw from all rows, each in a stream of its own: it is there to
-    judge what was trained on other data. Tokens are (x, y) in the layout read_before_write, so that
+    judge what was trained on other data. Tokens are (x, y) in the layout ReadBeforeWrite, so that
     a model of `SyntheticTables` with d = `columns` reads them as they are.
     """
 
@@ -165,6 +168,12 @@ class SyntheticTables(Prompts):
     """The fewest."""
     units: int = 16
     """Steps and slopes of a function (an even number)."""
+    training: Annotated[Fresh | Finite, choice(lambda: (Fresh, Finite))] = field(
+        default_factory=Fresh
+    )
+    """Which prompts are trained on: ever new ones, or a finite set."""
+
+    trains_on: ClassVar[tuple[TrainOn, ...]] = ("any", "longest")  # scales are those of one prefix
 
     def __post_init__(self):
         super().__post_init__()
@@ -172,11 +181,6 @@ class SyntheticTables(Prompts):
             raise ValueError(
                 f"SyntheticTables needs least within 2 and examples = {self.examples} and an even "
                 f"number of units, got {self.least} and {self.units}"
-            )
-        if self.noise or self.shift != "none" or self.curriculum.every or self.train_on == "all":
-            raise ValueError(
-                "SyntheticTables draws noise and columns itself and scales by one prefix: leave "
-                "noise 0, shift none, curriculum.every 0 and train_on any or longest"
             )
 
     @property
@@ -190,7 +194,7 @@ class SyntheticTables(Prompts):
 
     def standing(self, raw, split, xp):
         """Random in every split, from `least` on, unless the longest is asked for."""
-        if self.train_on == "longest":
+        if self.layout.train_on == "longest":
             return super().standing(raw, split, xp)
         return self.least + xp.floor(raw["prefix"] * (self.examples + 1 - self.least))
 

@@ -30,7 +30,7 @@ class LinearAttentionConfig(ModelConfig):
     """One layer of linear attention; step t asks for the values of token t, given those before.
 
     The values at the end of token t are not read at step t: it makes no difference whether they
-    are masked (layout joint_masked, read at the last step) or not (read_before_write).
+    are masked (layout JointMasked, read at the last step) or not (ReadBeforeWrite).
     """
 
     reads_before_writing = True
