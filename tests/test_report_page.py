@@ -223,7 +223,7 @@ def test_a_place_without_runs_is_named_and_nothing_written(runs, tmp_path, repor
         ((tmp_path / "nowhere",), "nowhere does not exist"),
         ((TINY,), "tiny.py is a file"),
         ((), "needs run folders"),
-        ((runs, "--steps", "3"), "no option of wsrnn report"),
+        ((runs, "--steps", "3"), "unknown flag --steps"),
         ((runs, "--variant", "v"), "option of wsrnn train"),
         ((runs, "--out", tmp_path), "name an .html file"),
         ((runs, "--out", tmp_path / "page.txt"), "name an .html file"),

@@ -165,7 +165,7 @@ class Warp(Streaming):
     def held(self, inputs, times, last):
         """One state of each sequence, theta_0 + B sum E_t u_t, and its network at all times."""
         inputs, times = check_sequences(self, inputs, times)
-        seen = jnp.arange(times.shape[1]) <= check_steps(last, *times.shape)[:, None]
+        seen = jnp.arange(times.shape[1])[None] <= check_steps(last, *times.shape)[:, None]
         u, B = jnp.where(seen[..., None], inputs, 0), self.write
         summed = u.sum(1) if self.positions is None else self.positions.total(u)
         theta = self.phi(inputs[:, 0], B).theta + B.apply(summed)
