@@ -131,6 +131,7 @@ def _draw_spread(
         axes.fill_between(x, seeds.min(0), seeds.max(0), color=colour, alpha=0.2, lw=0)
         axes.plot(x, mean, line, color=colour, marker="o", ms=3, lw=1.2, label=name)
     positive = any(np.any(np.isfinite(mean) & (mean > 0)) for _, mean, _ in lines.values())
-    axes.set(yscale="log" if positive else "linear", title=title, **settings)
+    axes.set(yscale="log" if positive else "linear", **settings)
+    axes.set_title(title, fontsize=10)
     finish(axes)
     return figure

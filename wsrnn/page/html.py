@@ -16,6 +16,7 @@ from wsrnn.page.published import Published, published, trust
 from wsrnn.page.runs import BENCH, DAMAGE, pictures
 
 WHOLE = ("steps", "parameters", "state floats", "operations per token", "tokens/s", "peak MiB")
+UNFOLDED = 12  # fields that differ; a longer table opens at a click
 NONE = '<span class="soft">&ndash;</span>'
 
 
@@ -168,7 +169,10 @@ def _configs(section: Section) -> str:
         for name, values in differing.items()
     ]
     head = ["", *(group.label for group in section.groups)]
-    return "<h3>What differs in the configurations</h3>" + _table(head, rows, "words")
+    title, table = "What differs in the configurations", _table(head, rows, "words")
+    if len(rows) <= UNFOLDED:
+        return f"<h3>{title}</h3>{table}"
+    return f"<details><summary>{title}: {len(rows)} fields</summary>{table}</details>"
 
 
 def _pictures(section: Section) -> dict[str, str]:
