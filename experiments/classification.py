@@ -10,46 +10,45 @@ from wsrnn.models.peers.ssm import SsmConfig
 from wsrnn.models.warp import FromFirst, Matrix, MlpLift, Query, WarpConfig
 from wsrnn.models.warp.stack import StackConfig
 from wsrnn.optim import AdamW, Cosine, OptimConfig
-from wsrnn.recurrence import Identity, Rotation
+from wsrnn.recurrence import Rotation
 from wsrnn.root import Linear, Mlp
 from wsrnn.tasks.archive import Archive
+from wsrnn.tasks.early import EarlySignal
+from wsrnn.tasks.words import SpokenWords
 
 warp = WarpConfig(
     root=Mlp(width=24, depth=2, start="he"),
-    transition=Rotation(start="decay"),
+    transition=Rotation(start="decay", contract=True),
     lift=MlpLift(width=64, size=32),
     write=Matrix(scale=0.1),
     query=Query(points=4),
     drive="value",
     mode="conv",
 )
-layer = WarpConfig(
-    root=Linear(start="he"),
-    transition=Rotation(start="oscillate"),
-    write=Matrix(scale=0.3),
-    drive="value",
-    mode="scan",
-)
 stack = StackConfig(
-    below=layer,
+    below=WarpConfig(
+        root=Linear(start="he"),
+        transition=Rotation(start="oscillate", contract=True),
+        write=Matrix(scale=0.3),
+        drive="value",
+        mode="scan",
+    ),
     layers=2,
     channels=48,
     gated=True,
     last=replace(warp, lift=None),
 )
 models = {
+    "warp stack": stack,
     "warp": warp,
-    "stack": stack,
     "s5": SsmConfig(width=64, states=32, layers=2),
     "linoss": OscillatorConfig(width=64, states=64, layers=2),
     "gru": RnnConfig(width=96),
-    "published": WarpConfig(
-        root=Mlp(width=24, depth=2), transition=Identity(), start=FromFirst(), mode="conv"
-    ),
+    "published warp": WarpConfig(root=Mlp(width=24, depth=1), start=FromFirst(), mode="conv"),
 }
 experiment = Experiment(
-    task=Archive("BasicMotions", jitter=0.2),
-    model=warp,
+    task=Archive("BasicMotions", jitter=0.2, final=True),
+    model=stack,
     evaluation=Accuracy(),
     optim=OptimConfig(
         AdamW(weight_decay=0.01, matrices_only=True), Cosine(warmup=50), learning_rate=3e-3
@@ -61,7 +60,56 @@ experiment = Experiment(
     save_every=400,
 )
 
+strided = replace(
+    stack,
+    encoder=WarpConfig(
+        root=Mlp(width=4, depth=1, start="he"),
+        transition=Rotation(start="orthogonal", radius=0.98, contract=True),
+        write=Matrix(scale=0.3),
+        drive="value",
+        mode="scan",
+    ),
+    every=64,
+    last=replace(stack.last, write=Matrix(scale=0.02)),
+)
+words = replace(
+    experiment,
+    task=SpokenWords(shift=1600, jitter=0.05),
+    model=strided,
+    optim=replace(experiment.optim, rates=("*A.modulus=0.1", "*A.angle=0.1")),
+    steps=1000,
+    batch_size=16,
+    eval_every=250,
+    save_every=1000,
+)
+slow = replace(strided.encoder, transition=Rotation(start="decay", contract=True))
+early = replace(
+    words,
+    task=EarlySignal(),
+    model=replace(strided, encoder=slow),
+    steps=200,
+    eval_every=200,
+    eval_batches=16,
+    save_every=200,
+)
+frames = replace(
+    experiment, task=SpokenWords(frame=64, shift=1600, jitter=0.05), steps=1000, eval_every=500
+)
+variants = {"words": words, "early": early, "frames": frames}
+
+same_time = {  # steps of the peers in the time of 1,000 of WARP's, as measured at 16,000 steps
+    "s5": (SsmConfig(width=32, states=32, layers=2), 0.045),
+    "linoss": (OscillatorConfig(width=32, states=32, layers=2), 0.076),
+    "gru": (RnnConfig(width=64), 0.057),
+}
+
 
 def sweep(experiment: Experiment) -> dict[str, Experiment]:
-    """The table."""
-    return {name: replace(experiment, model=model) for name, model in models.items()}
+    """The table: equal steps, or on the long sequences equal time."""
+    if experiment.model == stack:
+        return {name: replace(experiment, model=model) for name, model in models.items()}
+    optim = replace(experiment.optim, rates=())
+    return {"warp stack": experiment} | {
+        name: replace(experiment, model=model, optim=optim, steps=round(part * experiment.steps))
+        for name, (model, part) in same_time.items()
+    }
