@@ -24,7 +24,7 @@ def models() -> tuple[type, ...]:
 
 def tasks() -> tuple[type, ...]:
     """The tasks."""
-    from wsrnn.tasks import classes, dynamics, pixels, recall, regression, series, tables
+    from wsrnn.tasks import classes, dynamics, pixels, recall, regression, series, systems, tables
 
     return (
         regression.LinearRegression, regression.Quadratic, regression.OutlierRegression,
@@ -32,6 +32,8 @@ def tasks() -> tuple[type, ...]:
         regression.GaussianProcess, regression.Parity, dynamics.LinearSystem, recall.VectorRecall,
         recall.Mqar, classes.NewClasses, classes.BurstyClasses, tables.Tables,
         tables.SyntheticTables, series.Ett, pixels.PixelSequence,
+        systems.Sine, systems.MassSpringDamper, systems.Spirals, systems.LotkaVolterra,
+        systems.Lorenz,
     )  # fmt: skip
 
 
@@ -42,8 +44,10 @@ def evaluations() -> tuple[type, ...]:
     from wsrnn.evaluations.forecast import Forecast
     from wsrnn.evaluations.in_context import PrefixError, QueryError
     from wsrnn.evaluations.sequences import Recall, StepScores
+    from wsrnn.evaluations.systems import SystemErrors
     from wsrnn.evaluations.tables import TableErrors
 
     return (
         LossOnly, PrefixError, QueryError, StepScores, Recall, TableErrors, Forecast, Completion,
+        SystemErrors,
     )  # fmt: skip
