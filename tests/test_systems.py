@@ -15,7 +15,7 @@ from wsrnn.evaluations.systems import SystemErrors
 from wsrnn.experiment import Experiment
 from wsrnn.models.peers.rnn import RnnConfig
 from wsrnn.models.warp import Direct as DirectWrite
-from wsrnn.models.warp import Moments, WarpConfig
+from wsrnn.models.warp import FromFirst, Matrix, Moments, WarpConfig
 from wsrnn.recurrence import Identity
 from wsrnn.root import Constant, Formula, Network, OneStep, physics
 from wsrnn.tasks import SPLITS
@@ -288,3 +288,22 @@ def test_what_does_not_go_together_is_refused_in_one_line(make, message):
     with pytest.raises(ValueError, match=message) as raised:
         make()
     assert "\n" not in str(raised.value)
+
+
+def cooling(o, z):
+    room, first, k = o[0], o[1], jax.nn.softplus(o[2])
+    return (room + (first - room) * jnp.exp(-k * z[0]))[None]
+
+
+def test_a_formula_of_numbers_that_do_not_read_the_time_is_a_warp():
+    config = WarpConfig(
+        Formula(cooling, Constant(), outputs=3), Identity(), start=FromFirst(depth=2),
+        write=Matrix(scale=0.1), drive="value",
+    )  # fmt: skip
+    model = config.build(1, 1, rngs=nnx.Rngs(0))
+    x = np.random.default_rng(0).normal(size=(2, 6, 1)).astype(np.float32)
+    times = np.broadcast_to(np.linspace(0, 1, 6, dtype=np.float32), (2, 6))
+    o = model.states(x, times)
+    expected = jax.vmap(jax.vmap(cooling))(o, times[..., None])
+    np.testing.assert_allclose(model(x, times, mode="conv"), expected, atol=1e-6)
+    np.testing.assert_allclose(model(x, times, mode="scan"), expected, atol=1e-6)

@@ -127,8 +127,8 @@ class WarpConfig(TokenModelConfig):
         moments = isinstance(self.lift, Moments) and self.drive == "value"
         if self.root.reads_moments and not (sums and moments):
             raise ValueError(
-                f"root {root} needs sums of products: set lift Moments, write Direct, transition "
-                "Identity and drive value"
+                f"root {root} needs sums of products: set lift Moments, write Direct and "
+                "transition Identity, and drive value"
             )
 
     def sized(self, task):
