@@ -92,12 +92,16 @@ def fitted(
 ) -> Float[np.ndarray, "N T D"]:
     """Forecasts by the linear model of each sequence's context; within it, the samples."""
     found = np.array(values, np.float64)
+    W, most = [], []
     for sequence, known in zip(found, L, strict=True):
         X = np.concatenate([sequence[: known - 1], np.ones((known - 1, 1))], 1)
-        W, *_ = np.linalg.lstsq(X, sequence[1:known], rcond=None)
-        most = 3 * np.abs(sequence[:known]).max()
-        for t in range(known, len(sequence)):
-            sequence[t] = np.clip(np.append(sequence[t - 1], 1) @ W, -most, most)
+        W.append(np.linalg.lstsq(X, sequence[1:known], rcond=None)[0])
+        most.append(3 * np.abs(sequence[:known]).max())
+    maps, limits = np.stack(W), np.array(most)[:, None]
+    for t in range(1, found.shape[1]):
+        after = np.einsum("nd,ndo->no", found[:, t - 1], maps[:, :-1]) + maps[:, -1]
+        after = np.clip(after, -limits, limits)
+        found[:, t] = np.where((t < L)[:, None], found[:, t], after)
     return found[:, 1:]
 
 
