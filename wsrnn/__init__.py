@@ -14,7 +14,8 @@ The names a user needs most can be imported from here, and are loaded when they 
 
 runs         Experiment, OptimConfig, fit, load
 models       Warp, WarpConfig, summing, Model, ModelConfig, and the parts of a WARP:
-  root       Mlp, Linear, Gated, Residual, Descent, ConjugateGradients, Evidence, Formula
+  root       Mlp, Linear, Gated, Residual, Descent, ConjugateGradients, Evidence, Constant, OneStep,
+             Formula
   transition Dense, Identity, Scalar, Diagonal, Rotation, Shift, BlockDiagonal, LowRank
   lift       MlpLift, Bilinear, Outer, LowRankLift, Moments
   start      Learned, FromFirst, Impulse
@@ -42,7 +43,8 @@ _HOMES = {
     "models.warp": "Warp WarpConfig summing "
     "Lift MlpLift Bilinear Outer LowRankLift Moments Start Learned FromFirst Impulse "
     "WriteForm Matrix Direct Query Waves Features Head Scale Tanh Clip DynamicTanh",
-    "root": "Root Mlp Linear Gated Residual Descent ConjugateGradients Evidence Formula",
+    "root": "Root Mlp Linear Gated Residual Descent ConjugateGradients Evidence Constant OneStep "
+    "Formula",
     "recurrence": "Transition Dense Identity Scalar Diagonal Rotation Shift BlockDiagonal LowRank",
     "tasks": "Task Batch",
     "metrics": "Mean",

@@ -36,6 +36,7 @@ def tasks() -> tuple[type, ...]:
         recall,
         regression,
         series,
+        systems,
         tables,
         words,
     )
@@ -47,6 +48,8 @@ def tasks() -> tuple[type, ...]:
         recall.Mqar, classes.NewClasses, classes.BurstyClasses, tables.Tables,
         tables.SyntheticTables, series.Ett, images.ImageCompletion, images.ImageClasses,
         archive.Archive, words.SpokenWords, early.EarlySignal,
+        systems.Sine, systems.MassSpringDamper, systems.Spirals, systems.LotkaVolterra,
+        systems.Lorenz,
     )  # fmt: skip
 
 
@@ -58,9 +61,10 @@ def evaluations() -> tuple[type, ...]:
     from wsrnn.evaluations.in_context import PrefixError, QueryError
     from wsrnn.evaluations.labels import Accuracy
     from wsrnn.evaluations.sequences import Recall, StepScores
+    from wsrnn.evaluations.systems import SystemErrors
     from wsrnn.evaluations.tables import TableErrors
 
     return (
         LossOnly, PrefixError, QueryError, StepScores, Recall, TableErrors, Forecast, Completion,
-        Accuracy,
+        Accuracy, SystemErrors,
     )  # fmt: skip

@@ -29,7 +29,7 @@ class Sequence(NamedTuple):
 class Steps(NamedTuple):
     """What a strategy makes of a sequence: its steps t = 0, ..., S - 2."""
 
-    inputs: Any  # [T, D], or [T, D + 1] with a flag
+    inputs: Any  # [T, d_in], as `Strategy.size` says
     mask: Any  # [T]: which predictions are scored
     last: Any = None  # the last step that is fed, where nothing before it is scored
     feedback: Feedback | None = None
@@ -41,8 +41,11 @@ class Strategy(ABC):
     Step t of T = S - 1 is fed with s_t and predicts s_{t+1}.
     """
 
-    flags: ClassVar[bool] = False  # whether an input channel says which samples are seen
     feeds_back: ClassVar[bool] = False
+
+    def size(self, channels: int) -> int:
+        """d_in, for sequences of so many channels."""
+        return channels
 
     @abstractmethod
     def steps(
@@ -62,8 +65,14 @@ class Direct(Strategy):
 
     unseen: Literal["zero", "last"] = "zero"
     """What stands in place of unseen samples: 0, or the last seen one, whose difference is 0."""
+    changes: bool = False
+    """Feed the change s_t - s_{t-1} beside each sample, between it and the flag (s_{-1} is 0, and
+    so is the change of an unseen sample): the products within a token then reach two samples, and
+    their sums are the least squares of one on the other."""
 
-    flags = True
+    def size(self, channels):
+        """Samples, changes and the flag."""
+        return channels * (1 + self.changes) + 1
 
     def __post_init__(self):
         check_fields(self)
@@ -72,7 +81,9 @@ class Direct(Strategy):
         """Without what comes after the context, with the flag."""
         inputs, seen = values[:-1].copy(), np.arange(len(values) - 1) < L
         inputs[L:] = inputs[L - 1] if self.unseen == "last" else 0
-        inputs = np.concatenate([inputs, seen[:, None]], 1, dtype=np.float32)
+        changes = np.diff(inputs, axis=0, prepend=np.zeros_like(inputs[:1])) * seen[:, None]
+        parts = (inputs, changes, seen[:, None]) if self.changes else (inputs, seen[:, None])
+        inputs = np.concatenate(parts, 1, dtype=np.float32)
         last = np.int32(L - 1) if self.unseen == "zero" else None
         return Steps(inputs, _after(L, len(inputs)), last)
 
@@ -170,8 +181,8 @@ class Continuation(Task):
 
     @property
     def d_in(self):
-        """The channels, and where the strategy has it the flag of what is seen."""
-        return self.channels + self.strategy.flags
+        """The channels, and what the strategy adds to them."""
+        return self.strategy.size(self.channels)
 
     @property
     def d_out(self):

@@ -132,10 +132,11 @@ class WarpConfig(TokenModelConfig):
         if self.uncertain and not self.root.predicts_scale:
             raise ValueError(f"root {root} predicts no scale: set head.scale None")
         sums = isinstance(self.write, Direct) and isinstance(self.transition, Identity)
-        if self.root.reads_moments and not (sums and isinstance(self.lift, Moments)):
+        moments = isinstance(self.lift, Moments) and self.drive == "value"
+        if self.root.reads_moments and not (sums and moments):
             raise ValueError(
                 f"root {root} needs sums of products: set lift Moments, write Direct and "
-                "transition Identity"
+                "transition Identity, and drive value"
             )
 
     def sized(self, task):

@@ -1,0 +1,102 @@
+"""Dynamical systems: black-box and physics-informed WARP beside five peers, at equal budgets.
+
+TODO
+"""
+
+from dataclasses import replace
+
+from wsrnn.evaluations.systems import SystemErrors
+from wsrnn.experiment import Experiment
+from wsrnn.models.peers.rnn import RnnConfig
+from wsrnn.models.peers.ssm import SsmConfig
+from wsrnn.models.peers.transformer import TransformerConfig
+from wsrnn.models.warp import Direct as Added
+from wsrnn.models.warp import FromFirst, Matrix, Moments, WarpConfig
+from wsrnn.optim import Cosine, OptimConfig
+from wsrnn.recurrence import Dense, Identity
+from wsrnn.root import Formula, Mlp, OneStep
+from wsrnn.root.physics import CarriedLinear, CarriedOscillator, Oscillator, sine
+from wsrnn.tasks.continuation import Direct, Recursive
+from wsrnn.tasks.systems import Lorenz, LotkaVolterra, MassSpringDamper, Sine, Spirals
+
+shown = Direct(changes=True)  # the tokens of every model: s_t, s_t - s_{t-1}, whether it is seen
+msd = MassSpringDamper(shown, (25,), points=64, trained=4096, tested=1024)
+warp = WarpConfig(
+    Mlp(width=16, depth=2, activation="tanh"),
+    Dense(start="decay"),
+    write=Matrix(scale=0.05),
+    drive="value",
+)
+experiment = Experiment(
+    task=msd,
+    model=warp,
+    evaluation=SystemErrors(unit=1e-2),
+    optim=OptimConfig(learning_rate=3e-3, schedule=Cosine(warmup=100)),
+    steps=1000,
+    batch_size=32,
+    eval_every=500,
+    eval_batches=16,
+    save_every=1000,
+)
+sines = replace(
+    experiment,
+    task=Sine(Direct("last")),
+    model=WarpConfig(Mlp(width=16, depth=2, activation="tanh"), start=FromFirst(depth=2, width=32)),
+    evaluation=SystemErrors(unit=1e-4),
+    batch_size=10,
+    eval_batches=50,
+)
+fed_back = Sine(Recursive(forcing=0.25))  # the paper's protocol
+variants = {
+    "msd_zero": replace(experiment, task=replace(msd, start=0.5)),
+    "msd_full": replace(experiment, task=MassSpringDamper(shown)),
+    "lotka": replace(experiment, task=LotkaVolterra(shown, trained=4096, tested=1024)),
+    "lorenz": replace(
+        experiment,
+        task=Lorenz(shown, (64,), points=128, trained=4096, step=0.02),
+        evaluation=SystemErrors(),
+    ),
+    "spirals": replace(experiment, task=Spirals(shown)),
+    "sine": sines,
+    "sine_fed_back": replace(sines, task=fed_back),
+} | {
+    f"sine_{n}": replace(sines, task=replace(sines.task, trained=n), batch_size=min(n, 100))
+    for n in (1, 100, 1000, 10_000)
+}
+peers = {
+    "gru": RnnConfig(width=64),
+    "lstm": RnnConfig(cell="lstm", width=64),
+    "transformer": TransformerConfig(width=32, depth=2, heads=2),
+    "s5": SsmConfig(width=32, states=32, layers=2),
+}
+
+
+def regression(formula, d: int) -> WarpConfig:
+    """The sums of products of the tokens, solved and carried on: 1 trained parameter."""
+    root = Formula(formula, OneStep(d), outputs=d**2 + d + 1)
+    return WarpConfig(root, Identity(), Moments(), write=Added(), drive="value")
+
+
+def sweep(experiment: Experiment) -> dict[str, Experiment]:
+    """The models of a system."""
+    task = experiment.task
+    models = {"warp": experiment.model}
+    if isinstance(task, Sine):
+        phase = replace(experiment.model, root=Formula(sine, experiment.model.root))
+        models |= {"warp, phase": phase}
+    if isinstance(task, MassSpringDamper):
+        physics = Formula(Oscillator(speed=task.speed), warp.root, outputs=4)
+        models |= {
+            "warp, regression and oscillator": regression(
+                CarriedOscillator(task.length, task.speed), 2
+            ),
+            "warp, regression": regression(CarriedLinear(2, task.length), 2),
+            "warp, oscillator": replace(warp, root=physics),
+        }
+    if isinstance(task, Spirals | Lorenz):
+        models["warp, regression"] = regression(
+            CarriedLinear(task.channels, task.length), task.channels
+        )
+    if not task.feeds_back:
+        models |= peers
+    return {name: replace(experiment, model=model) for name, model in models.items()}
