@@ -7,6 +7,7 @@ in an experiment file, works all the same. Imported when asked for: an experimen
 
 def models() -> tuple[type, ...]:
     """The configurations of models."""
+    from wsrnn.models.peers.dlinear import DLinearConfig
     from wsrnn.models.peers.fast_weights import FastWeightsConfig
     from wsrnn.models.peers.linear_attention import LinearAttentionConfig
     from wsrnn.models.peers.rnn import RnnConfig
@@ -18,7 +19,7 @@ def models() -> tuple[type, ...]:
 
     return (
         WarpConfig, StackConfig, DeltaWarpConfig, SelectiveConfig, FastWeightsConfig,
-        LinearAttentionConfig, RnnConfig, SsmConfig, TransformerConfig,
+        LinearAttentionConfig, RnnConfig, SsmConfig, TransformerConfig, DLinearConfig,
     )  # fmt: skip
 
 
@@ -31,7 +32,8 @@ def tasks() -> tuple[type, ...]:
         regression.ReluNetwork, regression.DecisionTree, regression.Sinusoid,
         regression.GaussianProcess, regression.Parity, dynamics.LinearSystem, recall.VectorRecall,
         recall.Mqar, classes.NewClasses, classes.BurstyClasses, tables.Tables,
-        tables.SyntheticTables, series.Ett, pixels.PixelSequence,
+        tables.SyntheticTables, series.Series, series.Ett, series.Traffic, series.Public,
+        pixels.PixelSequence,
     )  # fmt: skip
 
 
