@@ -163,7 +163,7 @@ def test_ridge_is_least_squares_with_the_penalty_that_is_best_on_validation(task
 
 
 def test_dlinear_is_two_maps_of_the_context(task):
-    model = replace(DLinearConfig(average=5).sized(task)).build(2, 1, rngs=nnx.Rngs(0))
+    model = DLinearConfig(average=5).sized(task).build(2, 1, rngs=nnx.Rngs(0))
     x = RNG.normal(size=(3, L + H - 1, 2)).astype(np.float32)
     times = np.zeros(x.shape[:2], np.float32)
     y = model(x, times)
@@ -177,6 +177,12 @@ def test_dlinear_is_two_maps_of_the_context(task):
     x[:, L:] += 100
     np.testing.assert_array_equal(y, model(x, times))
     np.testing.assert_array_equal(model(x, times, steps="last"), y[:, -1])
+    patched = DLinearConfig(4, 2, patch=2, average=5).build(3, 2, rngs=nnx.Rngs(0))
+    plain = DLinearConfig(8, 4, average=5).build(2, 1, rngs=nnx.Rngs(0))  # the same maps
+    rows = patched(x[:, :5].repeat(2, 2)[..., :3], times[:, :5])[:, 3:].reshape(3, 4)
+    flat = np.zeros((3, 11, 2), np.float32)
+    flat[:, :8, 0] = x[:, :4].repeat(2, 2)[..., :2].reshape(3, 8)
+    np.testing.assert_allclose(rows, plain(flat, np.zeros((3, 11)))[:, 7:, 0], atol=1e-5)
     with pytest.raises(ValueError, match="T = 12 steps, got 11"):
         model(x[:, 1:], times[:, 1:])
     with pytest.raises(ValueError, match=r"set model\.context"):

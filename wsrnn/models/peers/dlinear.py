@@ -26,23 +26,26 @@ class DLinearConfig(ModelConfig):
     """L; None takes the task's."""
     horizon: int | None = None
     """H; None takes the task's."""
+    patch: int | None = None
+    """Rows of a step, where channels are the rows of a patch; None takes the task's, or 1."""
     average: int = 25
-    """Steps of the moving average, an odd number; the ends of a context are repeated for it."""
+    """Rows of the moving average, an odd number; the ends of a context are repeated for it."""
 
     def __post_init__(self):
         check_fields(self)
-        for name in ("context", "horizon"):
+        for name in ("context", "horizon", "patch"):
             if getattr(self, name) is not None:
                 check_positive(self, name)
         if self.average < 1 or self.average % 2 == 0:
             raise ValueError(f"DLinear.average must be odd and at least 1, got {self.average}")
 
     def sized(self, task):
-        """With context and horizon of the task."""
+        """With context, horizon and patch of the task."""
         known = getattr(task, "context", ())
         if self.context or not known or len(set(known)) > 1:
             return self
-        return replace(self, context=known[0], horizon=task.length - known[0] + 1)
+        patch = self.patch or getattr(task, "patch", 1)
+        return replace(self, context=known[0], horizon=task.length - known[0] + 1, patch=patch)
 
     def build(self, d_in, d_out, *, rngs):
         """A fresh model; raises ValueError without a context and a horizon."""
@@ -61,8 +64,11 @@ class DLinear(Model):
         if d_in < d_out:
             raise ValueError(f"DLinear forecasts its own inputs: d_in {d_in} is below {d_out}")
         self.config, self.d_in, self.d_out = config, d_in, d_out
-        L, H = config.context, config.horizon
-        assert L and H  # as `DLinearConfig.build` has checked
+        self.patch = config.patch or 1
+        if d_out % self.patch:
+            raise ValueError(f"model.patch {self.patch} does not divide the {d_out} channels")
+        assert config.context and config.horizon  # as `DLinearConfig.build` has checked
+        L, H = config.context * self.patch, config.horizon * self.patch
         self.trend, self.rest = nnx.Linear(L, H, rngs=rngs), nnx.Linear(L, H, rngs=rngs)
 
     def __call__(self, inputs, times, *, steps="all", mode=None):
@@ -74,16 +80,18 @@ class DLinear(Model):
         if inputs.shape[1] != L + H - 1:
             raise ValueError(f"inputs must have T = {L + H - 1} steps, got {inputs.shape[1]}")
         steps = check_steps(steps, *times.shape)
-        past = jnp.swapaxes(inputs[:, :L, : self.d_out], 1, 2)
+        N, width = len(inputs), self.d_out // self.patch
+        past = inputs[:, :L, : self.d_out].reshape(N, L * self.patch, width).swapaxes(1, 2)
         trend = moving_average(past, self.config.average)
         future = self.trend(trend) + self.rest(past - trend)
-        return pick(jnp.pad(jnp.swapaxes(future, 1, 2), ((0, 0), (L - 1, 0), (0, 0))), steps)
+        future = future.swapaxes(1, 2).reshape(N, H, self.d_out)
+        return pick(jnp.pad(future, ((0, 0), (L - 1, 0), (0, 0))), steps)
 
     def sizes(self, length):
         """Operations per token, and floats of a context."""
         L, H = self.config.context, self.config.horizon
         return {
-            "operations per token": 4 * L * H * self.d_out // length,
+            "operations per token": 4 * L * H * self.patch * self.d_out // length,
             "state floats": L * self.d_out,
         }
 
