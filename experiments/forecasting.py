@@ -47,7 +47,7 @@ peers = {
     "gru": RnnConfig(width=128),
     "s5": SsmConfig(width=64, states=32, layers=2),
 }
-sizes = dict.fromkeys(PUBLIC, dict(context=(4,), horizon=2, patch=12)) | {
+sizes = {name: dict(context=(4,), horizon=2, patch=12) for name in PUBLIC} | {
     "exchange": DAYS,
     "illness": dict(context=(9,), horizon=6, patch=4),
     "gas_rate": dict(context=(4,), horizon=2, patch=6),
