@@ -1,6 +1,5 @@
 """draft"""
 
-import dataclasses
 
 from wsrnn.evaluations.completion import Completion
 from wsrnn.experiment import Experiment

@@ -14,7 +14,6 @@ from wsrnn.evaluations.forecast import Forecast
 from wsrnn.evaluations.in_context import PrefixError, QueryError
 from wsrnn.models import Model
 from wsrnn.models.warp import WarpConfig
-from wsrnn.tasks import Batch, Task, clock
 from wsrnn.tasks.continuation import Direct, Recursive, Sequence
 from wsrnn.tasks.images import ImageCompletion
 from wsrnn.tasks.layouts import JointMasked, LegacySums
@@ -33,23 +32,6 @@ class Images(ImageCompletion):
     def sequences(self, split, seed):
         rows = ROWS[300:] if split == "test" else ROWS[:300]
         return grain.MapDataset.range(len(rows)).map(lambda i: Sequence(rows[i][:, None], {}))
-
-
-@dataclass(frozen=True)
-class Series(Task):
-    """Windows of two channels: six known steps and four to forecast."""
-
-    loss: str = "mse"
-    d_in = d_out = 2
-    context, horizon, length = 6, 4, 9
-
-    def dataset(self, split, seed):
-        def example(i):
-            x = np.random.default_rng(i).normal(size=(10, 2)).astype(np.float32)
-            held = np.where(np.arange(9)[:, None] < 6, x[:-1], x[5])
-            return Batch(held, clock(9), x[1:], (np.arange(9) >= 5).astype(np.float32), {})
-
-        return grain.MapDataset.range(30).map(example)
 
 
 class Constant(Model):
@@ -71,11 +53,6 @@ class Grey(Model):
 
     def rollout(self, inputs, times, given, noise=None):
         return self(inputs, times)
-
-
-class RepeatLast(Model):
-    def __call__(self, inputs, times):
-        return inputs
 
 
 @pytest.mark.parametrize("strategy", [Direct(), Recursive()])
@@ -103,14 +80,6 @@ def test_bits_per_dimension_are_those_of_the_density_at_256_values():
     density = scipy.stats.norm(0.25, 0.3).pdf(ROWS[300:, 2:])
     bits = -np.log2(density / 255).mean()
     assert result.scalars()["bits, L=2"] == pytest.approx(bits, rel=1e-5)
-
-
-def test_a_model_that_repeats_the_last_row_is_the_baseline_that_does():
-    result = Forecast(period=3, drawn=2)(RepeatLast(), Series(), 0)
-    assert result.rows["this model"] == pytest.approx(result.rows["repeat last"])
-    windows = [np.random.default_rng(i).normal(size=(10, 2)) for i in range(30)]
-    season = np.mean([(x[[3, 4, 5, 3]] - x[6:]) ** 2 for x in windows])
-    assert result.rows["repeat the day before"][0] == pytest.approx(season, rel=1e-4)
 
 
 def test_a_model_that_answers_zero_is_the_baseline_that_does():
@@ -149,10 +118,9 @@ def test_of_outliers_only_the_others_count():
 @pytest.mark.parametrize(
     ("evaluation", "task", "message"),
     [
-        (Completion((8,)), Series(), "for ImageCompletion, not Series"),
+        (Completion((2,)), LinearRegression(), "for ImageCompletion"),
         (Completion((9,)), Images(), "within 1 and 8"),
-        (Forecast(period=7), Series(), "longer than the context of 6"),
-        (Forecast(), Images(), "context and a horizon"),
+        (Forecast(), Images(), "windows of a table"),
         (PrefixError(), Images(), r"tokens \(x, y\)"),
         (QueryError(), LinearRegression(), "layout JointMasked"),
         (PrefixError(prefixes=(9,)), LinearRegression(examples=4), "4 examples"),

@@ -13,10 +13,10 @@ import pytest
 from wsrnn.errors import UserError
 from wsrnn.metrics import LOSSES
 from wsrnn.tasks import SPLITS
-from wsrnn.tasks.continuation import Recursive
+from wsrnn.tasks.continuation import Direct, Recursive
 from wsrnn.tasks.images import ImageClasses, ImageCompletion
 from wsrnn.tasks.regression import LinearRegression
-from wsrnn.tasks.series import CHANNELS, Ett
+from wsrnn.tasks.series import CHANNELS, PUBLIC, Ett, Public, Traffic
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 
@@ -86,7 +86,7 @@ def test_contract(task, split):
         assert example.targets.shape == () and 0 <= example.targets < task.d_out
         assert example.targets.dtype == np.int32
     else:
-        assert example.targets.shape == (task.length, task.d_out)
+        assert example.targets.shape == (task.length, task.d_out * (1 + task.has_units))
         assert example.targets.dtype == np.float32
     assert example.inputs.dtype == example.times.dtype == example.mask.dtype == np.float32
     assert 0 <= example.times[0] < example.times[-1] == 1
@@ -122,17 +122,17 @@ def test_pixels_shift_by_one_and_split_the_training_file(files):
     np.testing.assert_allclose(task.dataset("valid", 0)[0].targets[:, 0], expected[1:], rtol=1e-6)
 
 
-def test_ett_scales_by_the_training_rows_and_sees_nothing_of_the_future(files):
-    task = Ett(context=10, horizon=5, data_dir=files)
+def test_ett_scales_by_the_training_rows_and_splits_by_months(files):
+    task = Ett(Direct("last"), (10,), horizon=5, normalise=False, independent=False, data_dir=files)
     table = np.genfromtxt(files / "ett" / "ETTh1.csv", delimiter=",", skip_header=1)[:, 1:]
     scaled = (table - table[:8640].mean(0)) / table[:8640].std(0)
     assert len(task.dataset("train", 0)) == 8640 - 15 + 1
     assert len(task.dataset("valid", 0)) == len(task.dataset("test", 0)) == 2880 - 5 + 1
     e = task.dataset("test", 0)[3]
     start = 8640 + 2880 - 10 + 3
-    np.testing.assert_allclose(e.inputs[:10], scaled[start : start + 10], atol=1e-5)
+    np.testing.assert_allclose(e.inputs[:10, :7], scaled[start : start + 10], atol=1e-5)
     np.testing.assert_allclose(e.targets, scaled[start + 1 : start + 15], atol=1e-5)
-    assert (e.inputs[10:] == e.inputs[9]).all()
+    assert (e.inputs[10:, :7] == e.inputs[9, :7]).all()
     np.testing.assert_array_equal(e.mask, [0] * 9 + [1] * 5)
 
 
@@ -213,7 +213,7 @@ def test_times_that_rise_by_one_step_are_read(tmp_path, dates):
     found = Ett(data_dir=tmp_path).dataset("test", 0)
     write_ett(tmp_path / "plain" / "ett" / "ETTh1.csv", VALUES)
     plain = Ett(data_dir=tmp_path / "plain").dataset("test", 0)
-    assert len(found) == len(plain) == 2785
+    assert len(found) == len(plain) == 2785 * 7
     np.testing.assert_array_equal(found[7].targets, plain[7].targets)
 
 
@@ -277,9 +277,9 @@ def test_a_column_that_is_constant_after_training_is_read(tmp_path):
     constant = VALUES.copy()
     constant[8640:, 2] = 0.1
     write_ett(tmp_path / "ett" / "ETTh1.csv", constant)
-    example = Ett(data_dir=tmp_path).dataset("test", 0)[0]
+    (window, *_) = Ett(data_dir=tmp_path).windows("test")
     scaled = (0.1 - constant[:8640, 2].mean()) / constant[:8640, 2].std()
-    np.testing.assert_allclose(example.targets[:, 2], scaled, rtol=1e-4)
+    np.testing.assert_allclose(window[:, 2], scaled, rtol=1e-4)
 
 
 def test_a_short_csv_is_refused(tmp_path):
@@ -322,11 +322,15 @@ def test_the_real_files():
     labels = [int(mnist.dataset("test", 0)[i].latents["label"]) for i in range(10)]
     assert labels == [7, 2, 1, 0, 4, 1, 4, 9, 5, 9]
     for name, rows in (("ETTh1", 2785), ("ETTm1", 11_425)):
-        ds = Ett(name, data_dir=SHARED).dataset("test", 0)
-        assert len(ds) == rows
+        windows = Ett(name=name, data_dir=SHARED).windows("test")
+        assert len(windows) == rows
         path = next((SHARED / "ett").glob(f"{name}.csv*"))
         table = np.loadtxt(path, delimiter=",", skiprows=1, usecols=range(1, 8))
         month = 30 * (96 if "m" in name else 24)
         train, end = table[: 12 * month], table[20 * month - 191 : 20 * month]
         scaled = (end - train.mean(0)) / train.std(0)
-        np.testing.assert_allclose(ds[len(ds) - 1].targets, scaled, rtol=1e-6, atol=1e-6)
+        np.testing.assert_allclose(windows[-1, 1:], scaled, rtol=1e-6, atol=1e-6)
+    for name in PUBLIC:
+        for split in SPLITS:
+            Public(name=name, context=(12,), horizon=6, data_dir=SHARED).rows(split)
+    assert Traffic(data_dir=SHARED).windows("test").shape == (1420, 24, 170)

@@ -7,6 +7,7 @@ in an experiment file, works all the same. Imported when asked for: an experimen
 
 def models() -> tuple[type, ...]:
     """The configurations of models."""
+    from wsrnn.models.peers.dlinear import DLinearConfig
     from wsrnn.models.peers.fast_weights import FastWeightsConfig
     from wsrnn.models.peers.linear_attention import LinearAttentionConfig
     from wsrnn.models.peers.oscillator import OscillatorConfig
@@ -21,7 +22,7 @@ def models() -> tuple[type, ...]:
     return (
         WarpConfig, StackConfig, DeltaWarpConfig, SelectiveConfig, OrdinaryConfig,
         FastWeightsConfig, LinearAttentionConfig, RnnConfig, SsmConfig, OscillatorConfig,
-        TransformerConfig,
+        TransformerConfig, DLinearConfig,
     )  # fmt: skip
 
 
@@ -46,7 +47,8 @@ def tasks() -> tuple[type, ...]:
         regression.ReluNetwork, regression.DecisionTree, regression.Sinusoid,
         regression.GaussianProcess, regression.Parity, dynamics.LinearSystem, recall.VectorRecall,
         recall.Mqar, classes.NewClasses, classes.BurstyClasses, tables.Tables,
-        tables.SyntheticTables, series.Ett, images.ImageCompletion, images.ImageClasses,
+        tables.SyntheticTables, series.Series, series.Ett, series.Traffic, series.Public,
+        images.ImageCompletion, images.ImageClasses,
         archive.Archive, words.SpokenWords, early.EarlySignal,
         systems.Sine, systems.MassSpringDamper, systems.Spirals, systems.LotkaVolterra,
         systems.Lorenz,

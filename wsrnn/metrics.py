@@ -30,23 +30,29 @@ Measures = dict[str, Mean]
 
 
 def mse(
-    outputs: Float[Array, "*N O"], targets: Float[Array, "*N O"], mask: Float[Array, "*N"]
+    outputs: Float[Array, "*N O"], targets: Float[Array, "*N _"], mask: Float[Array, "*N"]
 ) -> Measures:
-    """Mean squared (not half of it) and absolute error over masked steps and all channels."""
-    error = jnp.where(mask[..., None] > 0, outputs - targets, 0)
+    """Mean squared (not half of it) and absolute error over masked steps and all channels.
+
+    Targets may be followed by the unit of each: [*N, 2 O]. An error of one unit then counts as that
+    many.
+    """
+    targets, unit = _with_units(outputs, targets, mask)
+    error = jnp.where(mask[..., None] > 0, outputs - targets, 0) * unit
     return {"loss": _mean(error**2, mask[..., None]), "mae": _mean(jnp.abs(error), mask[..., None])}
 
 
 def nll(
-    outputs: Float[Array, "*N two_O"], targets: Float[Array, "*N O"], mask: Float[Array, "*N"]
+    outputs: Float[Array, "*N two_O"], targets: Float[Array, "*N _"], mask: Float[Array, "*N"]
 ) -> Measures:
     """Gaussian negative log-likelihood log s + ((y - m) / s)^2 / 2 of outputs (m, s), and mse.
 
-    The constant log(2 pi) / 2 is left out, as in the paper's code.
+    The constant log(2 pi) / 2 is left out, as in the paper's code. Units of targets as in `mse`.
     """
     mean, scale = jnp.split(outputs, 2, -1)
-    error = jnp.where(mask[..., None] > 0, targets - mean, 0)
-    each = jnp.log(scale) + 0.5 * (error / scale) ** 2
+    values, unit = _with_units(mean, targets, mask)
+    error = jnp.where(mask[..., None] > 0, values - mean, 0)
+    each = jnp.log(scale * unit) + 0.5 * (error / scale) ** 2
     return {"loss": _mean(each, mask[..., None]), "mse": mse(mean, targets, mask)["loss"]}
 
 
@@ -96,6 +102,14 @@ def measures_of(loss: str | Callable[..., Measures], outputs, targets, mask) -> 
     except ValueError as error:  # in the middle of a compilation, of which no one wants to read
         raise UserError(str(error)) from error
     return sums
+
+
+def _with_units(means: Array, targets: Array, mask: Array) -> tuple[Array, ArrayLike]:
+    """The targets and their units, 1 where they have none or nothing counts."""
+    if targets.shape == means.shape:
+        return targets, 1.0
+    targets, unit = jnp.split(targets, 2, -1)
+    return targets, jnp.where(mask[..., None] > 0, unit, 1)
 
 
 def _is_sum(mean: object) -> bool:

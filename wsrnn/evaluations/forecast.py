@@ -1,91 +1,161 @@
-"""Forecasts of time series, next to the persistence and seasonal baselines."""
+"""Forecasts of time series, next to repetition and ridge regression."""
 
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float
 
-from wsrnn import data
-from wsrnn.evaluations import Evaluation, Result, in_batches
-from wsrnn.figures import OURS, Figure, finish, new_figure
+from wsrnn.evaluations import Evaluation, Result
+from wsrnn.evaluations.continuation import continued
+from wsrnn.figures import LINES, Figure, finish, new_figure
+from wsrnn.models import Model
+from wsrnn.tasks import Split
+from wsrnn.tasks.windows import Windows
+
+PENALTIES = tuple(10.0**k for k in range(-4, 5))
+"""Of ridge regression, relative to the mean square of a centred sample; validation chooses."""
+AT_ONCE = 4096
+"""Windows, of one or all channels, in memory at a time."""
 
 
 @dataclass(frozen=True)
 class Forecast(Evaluation):
     """Mean squared and absolute error over every test window, step and channel, on scaled values.
 
-    For tasks with a known context and the forecasts after it.
+    For tasks made of `Windows`. Beside the model stand the last row repeated, the last season
+    repeated, and ridge regression from the context to the horizon: one for all channels, on windows
+    less the mean of their context, its penalty chosen on the validation windows.
     """
 
-    period: int = 24
-    """Steps in a season: a day of hours."""
-    windows: int | None = None
-    """Test windows, from the first on; None takes all."""
+    period: int | None = None
+    """Rows in a season; None takes the task's, and 1 leaves that baseline out."""
     drawn: int = 4
     """Windows in the figure."""
 
     def __post_init__(self):
-        if min(self.period, self.drawn) < 1 or (self.windows is not None and self.windows < 1):
-            raise ValueError("evaluation.period, drawn and windows must be at least 1")
+        if self.drawn < 1 or (self.period is not None and self.period < 1):
+            raise ValueError("evaluation.period and drawn must be at least 1")
 
     def check(self, task, model):
-        """The context must hold a whole season to repeat."""
-        if not hasattr(task, "context"):
-            raise ValueError("evaluation by forecast is for tasks with a context and a horizon")
-        if task.context < self.period:
+        """The task must have windows."""
+        if not isinstance(task, Windows):
             raise ValueError(
-                f"evaluation.period {self.period} is longer than the context of {task.context}"
+                "evaluation by forecast is for windows of a table: set a task such as task:series"
             )
+
+    def prepare(self, task):
+        """Look for a split that is too short."""
+        for split in ("train", "valid", "test"):
+            task.rows(split)
 
     def __call__(self, model, task, seed):
         """Forecast the test windows."""
-        windows = self.windows or len(task.dataset("test", seed))
-        batch = data.examples(task, "test", seed, windows)
-        known = task.context
-        target = batch.targets[:, known - 1 :]
-        outputs = in_batches(model, "__call__", 128, batch.inputs, batch.times)
-        steps = np.arange(target.shape[1]) % self.period
-        seen = batch.inputs[:, :known]
-        lines = {
-            "this model": outputs[:, known - 1 :, : task.d_out],
-            "repeat last": np.broadcast_to(seen[:, -1:], target.shape),
-            "repeat the day before": seen[:, known - self.period + steps],
-        }
+        windows = task.windows("test")
+        L = task.known
+        seen, truth = windows[:, :L], windows[:, L:]
+        lines = {"this model": forecasts(model, task, windows)}
+        lines["repeat last"] = np.broadcast_to(seen[:, -1:], truth.shape)
+        period = self.period or task.season
+        if period > 1 and (season := seasonal(task, period)) is not None:
+            lines[f"repeat {period} rows"] = season
+        weights, penalty = ridge(task)
+        mean = seen.mean(1, keepdims=True)
+        lines[f"ridge ({penalty:g})"] = mean + np.einsum("nlc,lh->nhc", seen - mean, weights)
         rows = {
-            name: [float(np.mean((line - target) ** 2)), float(np.mean(np.abs(line - target)))]
+            name: [float(np.mean((line - truth) ** 2)), float(np.mean(np.abs(line - truth)))]
             for name, line in lines.items()
         }
-        some = np.linspace(0, len(target) - 1, self.drawn).astype(int)
-        truth = np.concatenate([seen, target], 1)
+        some = np.linspace(0, len(truth) - 1, self.drawn).astype(int)
         title = (
-            f"{known} steps in, {target.shape[1]} out, {len(target):,} test windows, scaled values"
+            f"{L} rows in, {truth.shape[1]} out, {len(truth):,} test windows of "
+            f"{truth.shape[2]} channel(s), scaled values"
         )
         picture = draw_forecasts(
-            truth[some, :, -1], {name: line[some, :, -1] for name, line in lines.items()}, title
+            windows[some, :, -1], {name: line[some, :, -1] for name, line in lines.items()}, title
         )
         return Result(title, ["MSE", "MAE"], rows, {"forecast": picture})
 
 
+def forecasts(
+    model: Model, task: Windows, windows: Float[np.ndarray, "N R C"]
+) -> Float[np.ndarray, "N H C"]:
+    """Return a model's forecasts of the rows after the longest context of each window."""
+    N, R, C = windows.shape
+    L, width, S = task.context[-1], task.width, task.samples
+    found = []
+    for at in range(0, N, size := max(1, AT_ONCE * width // C)):
+        columns = windows[at : at + size].reshape(-1, R, C // width, width)
+        part = np.swapaxes(columns, 1, 2).reshape(-1, S, task.channels)
+        mean, scale = task.statistics(part[:, :L])
+        values = continued(model, task, part, L)[..., : task.channels] * scale + mean
+        values = values.reshape(-1, C // width, R - task.known, width)
+        found.append(np.swapaxes(values, 1, 2).reshape(-1, R - task.known, C))
+    return np.concatenate(found)
+
+
+def seasonal(task: Windows, period: int) -> Float[np.ndarray, "N H C"] | None:
+    """The last row known before each forecast one that lies whole periods before it.
+
+    It may lie before the context. None if the first window of the test has no such row.
+    """
+    rows, start = task.rows("test")
+    L, H = task.known, task.horizon * task.patch
+    first = np.arange(start + L, len(rows) - H + 1)  # the first row that a window forecasts
+    ahead = np.arange(H)
+    at = first[:, None] + ahead - period * (1 + ahead // period)
+    return None if at.min() < 0 else rows[at]
+
+
+def ridge(task: Windows) -> tuple[Float[np.ndarray, "L H"], float]:
+    """Weights W of y = mean + (x - mean) W, from the training windows, and the penalty of least
+    error on the validation windows.
+
+    Solved from the products of samples, L (L + H) numbers.
+    """
+    L, H = task.known, task.horizon * task.patch
+    gram, validation = _products(task, "train"), _products(task, "valid")
+    unit = np.trace(gram[:L, :L]) / L
+    found = {}
+    for penalty in PENALTIES:
+        regular = gram[:L, :L] + penalty * unit * np.eye(L)
+        W = np.linalg.solve(regular, gram[:L, L:])
+        # |Y - X W|^2 by the products alone
+        A = np.concatenate([-W, np.eye(H)])
+        found[penalty] = np.trace(A.T @ validation @ A), W
+    best = min(found, key=lambda penalty: found[penalty][0])
+    return found[best][1], best
+
+
+def _products(task: Windows, split: Split) -> Float[np.ndarray, "S S"]:
+    """sum s s^T over all centred windows and channels of a split."""
+    windows = task.windows(split)
+    S, L = windows.shape[1], task.known
+    total = np.zeros((S, S))
+    for at in range(0, len(windows), size := max(1, AT_ONCE // windows.shape[2])):
+        part = np.swapaxes(windows[at : at + size], 1, 2).reshape(-1, S).astype(float)
+        part = part - part[:, :L].mean(1, keepdims=True)
+        total += part.T @ part
+    return total
+
+
 def draw_forecasts(
-    truth: Float[np.ndarray, "N L"],
+    truth: Float[np.ndarray, "N S"],
     lines: dict[str, Float[np.ndarray, "N H"]],
     title: str,
 ) -> Figure:
-    """Series with their last H steps forecast, one panel each; the first line in colour."""
+    """Series with their last H steps forecast, one panel each; the first line is ours."""
     count = len(truth)
     figure = new_figure(9, 1.9 * count)
     for panel, axes in enumerate(figure.subplots(count, 1, squeeze=False)[:, 0]):
         axes.plot(truth[panel], color="black", lw=1, label="truth")
-        for (name, values), colour in zip(
-            lines.items(), [OURS, "#4477aa", "#aaaaaa"], strict=False
-        ):
+        for k, (name, values) in enumerate(lines.items()):
             steps = np.arange(truth.shape[1] - values.shape[1], truth.shape[1])
             axes.plot(
-                steps, values[panel], color=colour, lw=1.5 if colour == OURS else 1, label=name
+                steps, values[panel], color=LINES[k % len(LINES)], lw=1 if k else 1.5, label=name
             )
         axes.axvline(truth.shape[1] - values.shape[1] - 0.5, color="#cccccc", zorder=0)
         finish(axes, legend=False)
-    axes.set_xlabel("step")
-    figure.axes[0].legend(frameon=False, fontsize=8, ncols=4, loc="upper left")
+    axes.set_xlabel("row")
+    figure.axes[0].legend(frameon=False, fontsize=8, ncols=5, loc="upper left")
     figure.suptitle(title, fontsize=10)
     return figure

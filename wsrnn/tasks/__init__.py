@@ -28,7 +28,8 @@ class Batch(NamedTuple):
 
     inputs: Any  # [N, T, D] float32
     times: Any  # [N, T] float32 in [0, 1]
-    targets: Any  # [N, T, O] float32; classes [N, T] int32, or [N] where one step is read
+    targets: Any  # [N, T, O] float32; classes [N, T] int32, or [N] where one step is read; of a
+    # task with `has_units` [N, T, 2 O]: the targets, then the unit of each, in which errors count
     mask: Any  # [N, T] float32: where the loss counts
     # Targets where the mask is 0, and everything after a sequence's last step that counts, may be
     # anything, also not a number: neither loss nor gradient depends on them.
@@ -56,6 +57,7 @@ class Task(ABC):
     noise: float = 0.0
     endless = False  # whether its splits have no end
     feeds_back = False  # whether predictions are fed back, which only some models can
+    has_units = False  # whether targets are followed by the unit of each
     answers_in_tokens = False  # whether inputs[t] holds targets[t]: only to be read before written
 
     @abstractmethod

@@ -52,7 +52,9 @@ def fault(task: Task, split: Split, batch: Batch) -> str | None:
     lead = np.shape(batch.mask)[:-1]
     one = task.steps(split) == "last"
     classes = task.loss == "cross_entropy"
-    targets: tuple[int, ...] = (task.length,) if classes else (task.length, task.d_out)
+    targets: tuple[int, ...] = (
+        (task.length,) if classes else (task.length, task.d_out * (1 + task.has_units))
+    )
     if callable(task.loss):  # which knows itself what it compares outputs with
         targets = np.shape(batch.targets)[len(lead) :]
     if classes and one and np.shape(batch.targets) == lead:

@@ -1,107 +1,273 @@
-"""Forecasting from files: electricity transformer temperatures (ETT, Zhou et al. 2021)."""
+"""Time series to be forecast: a csv of one's own, and public ones that forecasting is judged on."""
 
 from dataclasses import dataclass
+from datetime import datetime
 from functools import cache
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
-import grain
 import numpy as np
+from jaxtyping import Shaped
 
-from wsrnn.checks import check_fields
 from wsrnn.errors import UserError
-from wsrnn.files import find, read_csv
-from wsrnn.tasks import Batch, Task, clock
+from wsrnn.files import find, read_csv, unfit
+from wsrnn.tasks.windows import Bounds, Table, Windows
 
 CHANNELS = ["HUFL", "HULL", "MUFL", "MULL", "LUFL", "LULL", "OT"]
-SOURCE = "github.com/zhouhaoyi/ETDataset (folder ETT-small)"
-MONTHS = {"train": (0, 12), "valid": (12, 16), "test": (16, 20)}  # of 30 days, as is customary
+ETT_SOURCE = "github.com/zhouhaoyi/ETDataset (folder ETT-small)"
 
 
 @dataclass(frozen=True)
-class Ett(Task):
-    """Windows of `context` known steps and `horizon` unknown ones, seven channels, stride 1.
+class Series(Windows):
+    """A csv file of one's own: a column of times that rises by one step, and columns of numbers.
 
-    The rows are split into 12, 4 and 4 months, each part's first context reaching back into the
-    part before; all are scaled to the mean and standard deviation of the training rows alone. y_t
-    is scored on x_{t+1}. Beyond the context the inputs hold its last row, so nothing unknown is
-    seen, the difference drive is zero there, and T = context + horizon - 1; only forecasts are
-    scored. The column date must rise by one step, and every channel vary over the training rows.
+    Times are ISO dates or numbers. A row that is missing, out of order or not a number is refused
+    with its line.
+    """
+
+    path: Path = Path("series.csv")
+    """The csv, plain or .gz."""
+    time: str | None = ""
+    """The column of times. Empty takes the first one; None is for a file without times, whose rows
+    are taken to be one step apart."""
+    columns: tuple[str, ...] = ()
+    """The columns to forecast; none named takes all but the times."""
+    fractions: tuple[float, float] = (0.7, 0.1)
+    """Shares of the rows for training and validation; the rest are for the test."""
+    dates: tuple[str, ...] = ()
+    """In place of fractions: the times at which validation and test begin, as the file has them."""
+    period: int = 1
+    """Rows of a season, which a baseline repeats: 24 for hours. 1 repeats the last row."""
+
+    def __post_init__(self):
+        _check_fractions(self.fractions)
+        if len(self.dates) not in (0, 2):
+            raise ValueError(f"Series.dates must be two times, got {' '.join(self.dates)}")
+        if self.period < 1:
+            raise ValueError(f"Series.period must be at least 1, got {self.period}")
+        super().__post_init__()
+
+    @property
+    def season(self):
+        """As its period says."""
+        return self.period
+
+    def table(self):
+        """The columns of the file."""
+        path = Path(self.path).expanduser()
+        if not path.is_file():
+            raise UserError(f"{path} does not exist: name a csv file with --task.path")
+        return _read(path, self.time, self.columns)
+
+    def bounds(self, table):
+        """By date or by fraction."""
+        R = len(table.values)
+        if not self.dates:
+            return _by_fractions(R, self.fractions)
+        times = _times(table.path, self.time)
+        train, valid = (int(np.searchsorted(times, _time(d, times))) for d in self.dates)
+        if not 0 < train < valid < R:
+            raise UserError(
+                f"{table.path}: dates {' and '.join(self.dates)} must rise within its times, "
+                f"{times[0]} to {times[-1]}"
+            )
+        return Bounds(train, valid, R)
+
+
+@dataclass(frozen=True)
+class Ett(Windows):
+    """Electricity transformer temperatures (Zhou et al. 2021): seven channels.
+
+    The rows are split into 12, 4 and 4 months of 30 days, as is customary.
     """
 
     name: Literal["ETTh1", "ETTh2", "ETTm1", "ETTm2"] = "ETTh1"
     """Which transformer, by the hour (h) or by 15 minutes (m)."""
-    context: int = 96
-    """Known steps."""
-    horizon: int = 96
-    """Steps to forecast."""
-    loss: Literal["mse", "nll"] = "mse"
     data_dir: Path | None = None
     """Where ett/NAME.csv or ett/NAME.csv.gz lies; else $WSRNN_DATA, else ~/.cache/wsrnn."""
 
-    d_in = 7
-    d_out = 7
-
-    def __post_init__(self):
-        check_fields(self)
-        if min(self.context, self.horizon) < 1:
-            raise ValueError(
-                f"context and horizon must be at least 1, got {self.context} and {self.horizon}"
-            )
-
     @property
-    def length(self):
-        """The last known row and every unknown one but the last are inputs of a forecast."""
-        return self.context + self.horizon - 1
-
-    @property
-    def day(self):
-        """Steps in a day."""
+    def season(self):
+        """A day."""
         return 96 if "m" in self.name else 24
 
-    def dataset(self, split, seed):
-        """Return the windows of a split in order of time; the seed plays no part."""
-        path = find(f"ett/{self.name}.csv", self.data_dir, SOURCE)
-        table = _read(path, np.timedelta64(24 * 60 // self.day, "m"))
-        month = 30 * self.day
-        first, last = (m * month for m in MONTHS[split])
-        if len(table) < last:
-            raise UserError(f"{path} has {len(table)} rows, the {split} part ends at row {last}")
-        known = table[: MONTHS["train"][1] * month]
-        constant = np.flatnonzero(np.ptp(known, 0) == 0)
-        if len(constant):
+    @property
+    def width(self):
+        """One or seven, known without the file."""
+        return 1 if self.independent else len(CHANNELS)
+
+    def table(self):
+        """The channels; UserError if the rows are not as far apart as the name says."""
+        path = find(f"ett/{self.name}.csv", self.data_dir, ETT_SOURCE)
+        step = np.timedelta64(24 * 60 // self.season, "m")
+        times = _times(path, "date")
+        found = times[1] - times[0] if len(times) > 1 else step
+        if isinstance(found, np.timedelta64) and found != step:
             raise UserError(
-                f"{path}, column {CHANNELS[constant[0]]}: it is {known[0, constant[0]]:g} in all "
-                f"{len(known)} rows of the training part, so it has no scale; get it from {SOURCE}"
+                f"{path} has its rows {found.astype(object)} apart, not {step.astype(object)} as "
+                f"its name says; get it from {ETT_SOURCE}"
             )
-        table = ((table - known.mean(0)) / known.std(0)).astype(np.float32)
-        rows = table[max(0, first - self.context) : last]
-        count = len(rows) - self.length
-        if count < 1:
-            raise UserError(
-                f"context {self.context} and horizon {self.horizon} are longer than the {split} "
-                "part of the data"
-            )
-        return grain.MapDataset.range(count).map(
-            lambda i: self.example(rows[i : i + self.length + 1])
+        return _read(path, "date", tuple(CHANNELS))
+
+    def bounds(self, table):
+        """12, 4 and 4 months."""
+        month = 30 * self.season
+        return Bounds(12 * month, 16 * month, 20 * month)
+
+
+@dataclass(frozen=True)
+class Traffic(Windows):
+    """PEMS08 (Song et al. 2020): the flow at 170 sensors every 5 minutes, its last 40 % of rows.
+
+    60, 20 and 20 % of these rows train, validate and test. Published tables train on the rows that
+    are missing here, so their figures are not comparable.
+    """
+
+    context: tuple[int, ...] = (12,)
+    """Known steps of a window; 12 are an hour."""
+    horizon: int = 12
+    """Steps to forecast."""
+    data_dir: Path | None = None
+    """Where traffic/PEMS08_tail/ lies; else $WSRNN_DATA, else ~/.cache/wsrnn."""
+
+    @property
+    def season(self):
+        """A day of 5 minutes."""
+        return 288
+
+    @property
+    def width(self):
+        """One or 170, known without the file."""
+        return 1 if self.independent else 170
+
+    def table(self):
+        """The flow."""
+        name = "traffic/PEMS08_tail/PEMS08_flow_rows10700_17855.npz"
+        path = find(name, self.data_dir, "the array flow [R, 170] of PEMS08")
+        return _read_flow(path)
+
+    def bounds(self, table):
+        """60, 20 and 20 %."""
+        return _by_fractions(len(table.values), (0.6, 0.2))
+
+
+class Source(NamedTuple):
+    """A public csv: its folder, columns (none named: all but the times), and rows of a season.
+
+    Their times are as published, some out of order or not ISO, and are not read.
+    """
+
+    folder: str
+    columns: tuple[str, ...]
+    season: int
+    time: str | None = None
+    newest_first: bool = False
+
+
+PUBLIC = {
+    "exchange": Source("exchange_rate", (*"0123456", "OT"), 1),
+    "illness": Source("national_illness", (), 52, "date"),
+    "taxi": Source("darts_taxi_new_york_passengers", ("#Passengers",), 48),
+    "gasoline": Source("darts_us_gasoline", ("Gasoline",), 52, newest_first=True),
+    "temperatures": Source("darts_temps", ("Daily minimum temperatures",), 365),
+    "sunspots": Source("darts_monthly-sunspots", ("Sunspots",), 132),
+    "demand": Source("darts_taylor", ("Y",), 336),
+    "heart_rate": Source("darts_heart_rate", ("Heart rate",), 1),
+    "gas_rate": Source("darts_gasrate_co2", ("GasRate(ft3/min)", "CO2%"), 1),
+    "flu": Source("darts_ILINet", ("% WEIGHTED ILI", "%UNWEIGHTED ILI"), 52),
+}
+
+
+@dataclass(frozen=True)
+class Public(Windows):
+    """Exchange rates, influenza-like illness, and eight short series of one or two channels.
+
+    70, 10 and 20 % of the rows train, validate and test.
+    """
+
+    name: Literal[
+        "exchange", "illness", "taxi", "gasoline", "temperatures", "sunspots", "demand",
+        "heart_rate", "gas_rate", "flu",
+    ] = "exchange"  # fmt: skip
+    """exchange and illness are those of the benchmarks (Lai et al. 2018, Zhou et al. 2021); the
+    others are among the examples of the library darts."""
+    data_dir: Path | None = None
+    """Where forecasting/ lies; else $WSRNN_DATA, else ~/.cache/wsrnn."""
+
+    @property
+    def season(self):
+        """A year, a week, a day or a solar cycle, where there is one."""
+        return PUBLIC[self.name].season
+
+    def table(self):
+        """The columns of the file, oldest row first."""
+        source = PUBLIC[self.name]
+        name = f"forecasting/{source.folder}/{source.folder}.csv"
+        path = find(name, self.data_dir, "github.com/unit8co/darts (datasets) or the benchmarks")
+        table = _read(path, source.time, source.columns)
+        return table._replace(values=table.values[::-1]) if source.newest_first else table
+
+    def bounds(self, table):
+        """70, 10 and 20 %."""
+        return _by_fractions(len(table.values), (0.7, 0.1))
+
+
+def _check_fractions(fractions: tuple[float, float]) -> None:
+    if min(fractions) <= 0 or sum(fractions) >= 1:
+        raise ValueError(
+            "Series.fractions must be two shares above 0 that leave rows for the test, got "
+            f"{' '.join(map(str, fractions))}"
         )
 
-    def example(self, rows: np.ndarray) -> Batch:
-        """Make one window of scaled rows [T + 1, 7]."""
-        inputs = rows[:-1].copy()
-        inputs[self.context :] = rows[self.context - 1]
-        mask = (np.arange(self.length) >= self.context - 1).astype(np.float32)
-        return Batch(inputs, clock(self.length), rows[1:], mask, {})
+
+def _by_fractions(R: int, fractions: tuple[float, float]) -> Bounds:
+    """As the benchmarks round: training and test down, validation has the rest."""
+    test = int(R * round(1 - sum(fractions), 9))
+    return Bounds(int(R * fractions[0]), R - test, R)
 
 
 @cache
-def _read(path: Path, step: np.timedelta64) -> np.ndarray:
-    """The channels [R, 7] of a file whose rows are `step` apart, if its times are dates."""
+def _read(path: Path, time: str | None, columns: tuple[str, ...]) -> Table:
+    """Columns of a csv, whose times are checked if it has them."""
     csv = read_csv(path)
-    found = csv.step("date")
-    if isinstance(found, np.timedelta64) and found != step:
+    if time is not None:
+        time = time or csv.names[0]
+        csv.step(time)
+    names = list(columns) or [name for name in csv.names if name != time]
+    if not names:
+        raise UserError(f"{path} has no column beside {time}: name the times with --task.time")
+    return Table(path, names, csv.numbers(names))
+
+
+@cache
+def _times(path: Path, time: str | None) -> Shaped[np.ndarray, " R"]:
+    """The times of a csv, which must rise by one step; the numbers of its rows if it has none."""
+    csv = read_csv(path)
+    if time is None:
+        return np.arange(len(csv.rows), dtype=float)
+    csv.step(time or csv.names[0])
+    return csv.times(time or csv.names[0])
+
+
+def _time(text: str, times: Shaped[np.ndarray, " R"]) -> np.datetime64 | float:
+    """A time, given as the file's are; UserError if it is none."""
+    try:
+        if times.dtype.kind == "M":
+            return np.datetime64(datetime.fromisoformat(text))
+        return float(text)
+    except ValueError:
         raise UserError(
-            f"{path} has its rows {found.astype(object)} apart, not {step.astype(object)} as its "
-            f"name says; get it from {SOURCE}"
-        )
-    return csv.numbers(CHANNELS)
+            f"--task.dates: {text!r} is not a time like those of the file, such as {times[0]}"
+        ) from None
+
+
+@cache
+def _read_flow(path: Path) -> Table:
+    try:
+        with np.load(path) as archive:
+            flow = archive["flow"].astype(float)
+    except Exception as error:  # numpy raises what the zip and the pickle modules raise
+        raise UserError(f"{path} cannot be read as an npz with `flow`: {error}") from None
+    if len(bad := unfit(flow)):
+        raise UserError(f"{path}: row {bad[0][0]}, sensor {bad[0][1]} is not a finite number")
+    return Table(path, [f"sensor {i}" for i in range(flow.shape[1])], flow)
