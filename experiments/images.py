@@ -1,18 +1,29 @@
-"""draft"""
+"""Images completed pixel by pixel, L = 100, 300 and 600 of 784 known (the paper's section 3.2).
 
+TODO
 
+Command: wsrnn train experiments/images.py --data-dir DATA        (peers: --variant gru)
+"""
+
+from dataclasses import replace
+
+from wsrnn.evaluations import LossOnly
 from wsrnn.evaluations.completion import Completion
 from wsrnn.experiment import Experiment
-from wsrnn.models.warp import Matrix, Positions, Query, Raster, WarpConfig
-from wsrnn.optim import Cosine, OptimConfig
-from wsrnn.recurrence import Identity
+from wsrnn.models.head import Head, Scale
+from wsrnn.models.peers.rnn import RnnConfig
+from wsrnn.models.peers.ssm import SsmConfig
+from wsrnn.models.warp import FromFirst, Matrix, Positions, Query, Raster, Tanh, WarpConfig, Waves
+from wsrnn.optim import AdaBelief, Constant, Cosine, OptimConfig
+from wsrnn.recurrence import Dense, Identity
 from wsrnn.root import Mlp
-from wsrnn.tasks.images import ImageCompletion
+from wsrnn.tasks.continuation import Recursive
+from wsrnn.tasks.images import ImageClasses, ImageCompletion
 
 experiment = Experiment(
     task=ImageCompletion(context=(50, 700)),
     model=WarpConfig(
-        root=Mlp(width=32, depth=3, start="he"),
+        root=Mlp(width=40, depth=3, start="he"),
         transition=Identity(),
         positions=Positions(size=256),
         write=Matrix(scale=0.1),
@@ -20,11 +31,71 @@ experiment = Experiment(
         drive="value",
     ),
     evaluation=Completion((100, 300, 600)),
-    optim=OptimConfig(learning_rate=1e-3, schedule=Cosine(warmup=200)),
-    steps=20_000,
+    optim=OptimConfig(learning_rate=3e-4, schedule=Cosine(warmup=200)),
+    steps=12_000,
     batch_size=64,
     eval_every=1000,
     eval_batches=32,
     save_every=1000,
 )
-variants = {"small": experiment}
+
+
+def on(images: str, side: int, contexts: tuple[int, ...], colour: bool = False) -> Experiment:
+    """The same on another set; the paper's contexts."""
+    task = ImageCompletion(
+        context=(side**2 // 16, side**2 * 7 // 8), images=images, side=side, colour=colour
+    )
+    query = Query(time=False, waves=Raster(side=side, modes=side // 2))
+    model = replace(experiment.model, query=query)
+    return replace(experiment, task=task, model=model, evaluation=Completion(contexts))
+
+
+dense = replace(
+    experiment.model,
+    root=Mlp(width=24, depth=3, start="he"),
+    transition=Dense(start="orthogonal", radius=0.998),
+    positions=None,
+    query=Query(waves=Waves(count=32)),
+    mode="conv",
+)
+published = replace(
+    experiment,
+    task=ImageCompletion(Recursive(forcing=0.15), (300,), loss="nll"),
+    model=WarpConfig(root=Mlp(width=24, depth=3), head=Head(Tanh(), scale=Scale(floor=0.5))),
+    optim=OptimConfig(AdaBelief(), Constant(), learning_rate=1e-4, clip_norm=None, clip_value=1e-7),
+    steps=86_000,
+    batch_size=128,
+)
+peers = {
+    "gru": RnnConfig(width=128),
+    "lstm": RnnConfig(cell="lstm", width=128),
+    "s5": SsmConfig(width=64, states=64, layers=2),
+}
+variants = {
+    "fashion": on("fashion_mnist", 28, (100, 300, 600)),
+    "cifar": on("cifar10_jpeg", 32, (100, 300, 600), colour=True),
+    "celeba": on("celeba", 32, (100, 300, 600), colour=True),
+    "celeba64": on("celeba", 64, (400, 1200, 2400), colour=True),
+    "bits": replace(
+        experiment,
+        task=replace(experiment.task, loss="nll"),
+        model=replace(experiment.model, head=Head(scale=Scale(floor=0.02))),
+    ),
+    "dense": replace(experiment, model=dense, optim=replace(experiment.optim, learning_rate=1e-4)),
+    "small": replace(on("mnist", 14, (25, 75, 150)), steps=3000),
+    "classify": replace(
+        experiment,
+        task=ImageClasses(),
+        model=replace(dense, root=Mlp(width=24, depth=2, start="he"), query=Query()),
+        evaluation=LossOnly(),
+        optim=OptimConfig(learning_rate=1e-3, schedule=Cosine(warmup=50)),
+        steps=3000,
+    ),
+    "pathfinder": replace(
+        experiment,
+        task=ImageClasses("pathfinder", side=32, classes=2),
+        model=replace(dense, query=Query(), start=FromFirst(depth=1, width=32)),
+        evaluation=LossOnly(),
+    ),
+    "published": published,
+} | {name: replace(experiment, model=model) for name, model in peers.items()}

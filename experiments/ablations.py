@@ -1,0 +1,84 @@
+"""What each part of a WARP is worth, on a dynamical system, on images and on a UEA problem.
+
+TODO
+
+Command: wsrnn trials experiments/ablations.py --seeds 0 1 2 [--variant images]   (one table each)
+"""
+
+from dataclasses import replace
+
+from wsrnn.evaluations.completion import Completion
+from wsrnn.evaluations.labels import Accuracy
+from wsrnn.evaluations.systems import SystemErrors
+from wsrnn.experiment import Experiment
+from wsrnn.models.warp import FromFirst, Impulse, Matrix, Query, WarpConfig, Waves
+from wsrnn.models.warp.ordinary import OrdinaryConfig
+from wsrnn.optim import Cosine, OptimConfig
+from wsrnn.recurrence import BlockDiagonal, Dense, Diagonal, Identity, LowRank, Rotation
+from wsrnn.root import Mlp
+from wsrnn.tasks.archive import Archive
+from wsrnn.tasks.continuation import Continuation, Recursive
+from wsrnn.tasks.images import ImageCompletion
+from wsrnn.tasks.systems import MassSpringDamper
+
+warp = WarpConfig(
+    root=Mlp(width=12, depth=2, start="he"),
+    transition=Dense(start="orthogonal", radius=0.99),
+    write=Matrix(scale=0.1),
+    drive="value",
+    mode="conv",
+)
+experiment = Experiment(
+    task=MassSpringDamper(context=(25,), points=64, trained=4096, tested=1024, wide=False),
+    model=warp,
+    evaluation=SystemErrors(unit=1e-2),
+    optim=OptimConfig(learning_rate=1e-3, schedule=Cosine(warmup=50)),
+    steps=600,
+    batch_size=32,
+    eval_every=200,
+    eval_batches=16,
+    save_every=600,
+)
+variants = {
+    "images": replace(
+        experiment,
+        task=ImageCompletion(side=14, context=(25, 150)),
+        evaluation=Completion((25, 75, 150), images=2000),
+    ),
+    "motions": replace(
+        experiment,
+        task=Archive("BasicMotions", jitter=0.2, final=True),
+        evaluation=Accuracy(),
+        eval_batches=None,
+    ),
+}
+
+
+def sweep(experiment: Experiment) -> dict[str, Experiment]:
+    """One change each."""
+    model = experiment.model
+    changes = {
+        "WARP": {},
+        "trained by scan": {"mode": "scan"},
+        "A identity": {"transition": Identity()},
+        "A diagonal": {"transition": Diagonal(start="decay")},
+        "A rotation": {"transition": Rotation(start="orthogonal", radius=0.99)},
+        "A blocks of layers": {"transition": BlockDiagonal(start="orthogonal", radius=0.99)},
+        "A low rank": {"transition": LowRank(rank=8, start="decay")},
+        "A dense from I": {"transition": Dense(start="identity")},
+        "difference": {"drive": "difference"},
+        "theta_0 from x_0": {"start": FromFirst(depth=1, width=32)},
+        "theta_0 an impulse": {"start": Impulse()},
+        "root 6 wide": {"root": replace(model.root, width=6)},
+        "root 24 wide": {"root": replace(model.root, width=24)},
+        "root 1 deep": {"root": replace(model.root, depth=1)},
+        "root 4 deep": {"root": replace(model.root, depth=4)},
+        "16 waves beside tau": {"query": Query(waves=Waves(count=16))},
+    }
+    table = {name: replace(experiment, model=replace(model, **c)) for name, c in changes.items()}
+    table["MLP readout"] = replace(experiment, model=OrdinaryConfig(model, width=48, depth=2))
+    if isinstance(experiment.task, Continuation):
+        for forcing in (1.0, 0.5, 0.15):
+            task = replace(experiment.task, strategy=Recursive(forcing))
+            table[f"fed back, forcing {forcing:g}"] = replace(experiment, task=task)
+    return table
