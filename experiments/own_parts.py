@@ -22,9 +22,7 @@ def fourier(o, z):
 
 
 @dataclass(frozen=True)
-class Householder(Transition):
-    """A product of reflections I - 2 v v^T / |v|^2: orthogonal, so that no state fades."""
-
+class Householder(Transition):  # reflections I - 2 v v^T / |v|^2: orthogonal, no state fades
     count: int = 2
 
     def init(self, key, blocks):

@@ -31,7 +31,7 @@ CONFIGS = {
     "clipped": warp(weight_clip=0.5),
     "stack": StackConfig(last=warp(mode="scan", query=Query(inputs=True))),
     "selective": SelectiveConfig(root=ROOT),
-    "delta": DeltaWarpConfig(layout="read_before_write"),
+    "delta": DeltaWarpConfig(),
     "gru": RnnConfig(width=4),
     "ssm": SsmConfig(width=4, states=4, layers=1, spectra=1),
     "transformer": TransformerConfig(width=4, depth=1, heads=1),

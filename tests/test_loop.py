@@ -87,7 +87,7 @@ def test_continued_equals_uninterrupted(whole, tmp_path, monkeypatch, dies_at):
 
 
 def test_batches_drawn_in_the_step_depend_on_seed_and_step_alone(whole, tmp_path):
-    flags = ("--draw", "step", "--optim.decay-steps", "12")
+    flags = ("--draw", "step", "--optim.schedule.steps", "12")
     loop.fit(recipe(*flags), tmp_path / "whole")
     loop.fit(recipe(*flags, "--steps", "5"), tmp_path / "parts")
     loop.fit(recipe(*flags), tmp_path / "parts")

@@ -17,7 +17,19 @@ from wsrnn import data, loop, optim, trials
 from wsrnn.checkpoint import Checkpoints
 from wsrnn.errors import UserError
 from wsrnn.metrics_log import read_metrics
-from wsrnn.optim import AdaBelief, Adam, AdamW, Constant, Cosine, OptimConfig, Rule, Schedule, Sgd
+from wsrnn.optim import (
+    AdaBelief,
+    Adam,
+    AdamW,
+    Constant,
+    Cosine,
+    Ending,
+    Momentum,
+    OptimConfig,
+    Rule,
+    Schedule,
+    Sgd,
+)
 from wsrnn.optim.groups import factors
 from wsrnn.recipe import Recipe
 
@@ -64,7 +76,7 @@ def split_all(monkeypatch):
         (Adam(b1=0.8, b2=0.9, eps=1e-3), optax.adam(1.0, 0.8, 0.9, 1e-3)),
         (AdaBelief(b1=0.8), optax.adabelief(1.0, 0.8)),
         (AdamW(weight_decay=0.1), optax.adamw(1.0, weight_decay=0.1)),
-        (Sgd(momentum=0.9, nesterov=True), optax.sgd(1.0, 0.9, nesterov=True)),
+        (Sgd(Momentum(0.9, nesterov=True)), optax.sgd(1.0, 0.9, nesterov=True)),
     ],
 )
 def test_a_rule_takes_the_steps_of_the_optimiser_it_is_named_after(rule, by_hand):
@@ -91,10 +103,10 @@ def test_the_gradient_is_clipped_by_value_and_then_by_norm():
 
 
 def test_the_cosine_is_half_a_cosine_after_a_linear_warm_up():
-    rate = OptimConfig(Adam(), Cosine(10, 0.1), learning_rate=2.0, decay_steps=30).rate()
+    rate = OptimConfig(Adam(), Cosine(10, 0.1, steps=30), learning_rate=2.0).rate()
     found = [float(rate(step)) for step in (0, 5, 10, 20, 30, 99)]
     np.testing.assert_allclose(found, [0, 1, 2, 1.1, 0.2, 0.2], rtol=1e-6)
-    constant = OptimConfig(Adam(), Constant(warmup=4), learning_rate=2.0, decay_steps=30).rate()
+    constant = OptimConfig(Adam(), Constant(warmup=4), learning_rate=2.0).rate()
     np.testing.assert_allclose([float(constant(step)) for step in (1, 4, 99)], [0.5, 2, 2])
 
 
@@ -177,8 +189,8 @@ def test_mistakes_are_answered_with_the_cure(flags, said):
     ("make", "said"),
     [
         (lambda: AdamW(weight_decay=-1.0), "weight_decay"),
-        (lambda: Sgd(nesterov=True), "needs a momentum"),
-        (lambda: Sgd(momentum=1.0), "momentum"),
+        (lambda: Momentum(1.0), "momentum.decay must lie in (0, 1)"),
+        (lambda: Cosine(steps=0), "schedule.steps must be at least 1"),
         (lambda: Cosine(final_fraction=-0.1), "final_fraction"),
         (lambda: OptimConfig(learning_rate=-1.0), "learning_rate"),
         (lambda: OptimConfig(clip_norm=0.0), "clip_norm"),
@@ -219,12 +231,13 @@ class Uphill(Rule):
 
 
 @dataclass(frozen=True)
-class Triangle(Schedule):
+class Triangle(Ending):
     """A schedule of an experiment's own."""
 
     rise: float = 0.5
 
-    def build(self, peak, steps):
+    def build(self, peak):
+        steps = self.steps
         top = int(self.rise * steps)
         return optax.join_schedules(
             [optax.linear_schedule(0.0, peak, top), optax.linear_schedule(peak, 1e-3, steps - top)],
@@ -234,7 +247,7 @@ class Triangle(Schedule):
 
 def test_any_optax_transformation_and_schedule_train_sharded_and_in_trials(split_all):
     experiment = recipe("--steps", "6").experiment().resolve()
-    own = OptimConfig(Lion(b1=0.8), Triangle(rise=0.25), decay_steps=8, clip_norm=None)
+    own = OptimConfig(Lion(b1=0.8), Triangle(rise=0.25, steps=8), clip_norm=None)
     experiment = replace(experiment, optim=own)
     rates = [float(own.rate()(step)) for step in (0, 1, 2, 5, 8)]
     np.testing.assert_allclose(rates, [0, 5e-4, 1e-3, 1e-3, 1e-3], rtol=1e-5)
@@ -366,13 +379,13 @@ def test_a_run_of_all_parts_continues_as_if_uninterrupted(tmp_path, monkeypatch)
 
 
 def test_a_run_of_all_parts_does_not_depend_on_the_mesh(tmp_path, split_all):
-    flags = (*ALL, "--batch-size", "24", "--optim.decay-steps", "6")
-    loop.fit(recipe("--mesh.data", "1", *flags), tmp_path / "reference")
+    flags, end = (*ALL, "--batch-size", "24"), ("--optim.schedule.steps", "6")
+    loop.fit(recipe("--mesh.data", "1", *flags, *end), tmp_path / "reference")
     # P = 17 is padded to 18, then to 20; the number of micro-batches may change with the mesh.
     for steps, mesh, parts in ((6, (2, 3), 2), (12, (1, 4), 1)):
         on_mesh = ("--mesh.data", str(mesh[0]), "--mesh.model", str(mesh[1]))
         more = ("--steps", str(steps), "--optim.accumulate", str(parts))
-        loop.fit(recipe(*flags, *on_mesh, *more), tmp_path / "run")
+        loop.fit(recipe(*flags, *on_mesh, *more, *end), tmp_path / "run")
     np.testing.assert_allclose(losses(tmp_path / "run"), losses(tmp_path / "reference"), rtol=1e-4)
     found = [wsrnn.load(tmp_path / name, "last")[0] for name in ("run", "reference")]
     assert found[0].A["matrix"].shape == (17, 17)
@@ -399,8 +412,9 @@ class Noisy(Rule):
 
 
 def test_a_copy_of_trials_is_the_run_it_would_be_alone_with_all_parts():
-    experiment = recipe(*ALL).experiment().resolve()
-    experiment = replace(experiment, optim=replace(experiment.optim, schedule=Cosine(3, 0.1)))
+    experiment = recipe(*ALL).experiment()
+    optim = replace(experiment.optim, schedule=Cosine(3, 0.1))
+    experiment = replace(experiment, optim=optim).resolve()
     copies = trials.Copies((0.01, 0.03), (0, 1))  # of which the second and the third
     init, step, evaluate = trials.program(experiment, copies)
     training, stream = init(), data.train_stream(experiment.task, 8, 0)

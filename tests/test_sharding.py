@@ -46,7 +46,7 @@ def test_any_mesh_gives_the_same_losses(tmp_path, mesh, split_all):
 
 
 def test_a_checkpoint_continues_on_another_mesh(tmp_path, split_all):
-    flags = ("--batch-size", "12", "--optim.decay-steps", "6")
+    flags = ("--batch-size", "12", "--optim.schedule.steps", "6")
     loop.fit(recipe("--mesh.data", "1", *flags), tmp_path / "reference")
     # P = 17 is padded to 18, then not at all, then to 20.
     for steps, mesh in ((4, (2, 3)), (8, (2, 1)), (12, (1, 4))):

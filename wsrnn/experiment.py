@@ -130,9 +130,9 @@ class Experiment:
         That are sizes, the end of the schedule and, where it is auto, the model's execution.
         """
         recorded, filled = recorded or {}, self.sized()
-        if filled.optim.decay_steps is None:
-            end = recorded.get("optim.decay_steps", filled.steps)
-            filled = replace(filled, optim=replace(filled.optim, decay_steps=end))
+        end = recorded.get("optim.schedule.steps") or filled.steps
+        optim = replace(filled.optim, schedule=filled.optim.schedule.sized(end))
+        filled = replace(filled, optim=optim)
         if getattr(filled.model, "mode", None) == "auto":
             mode = recorded.get("model.mode")
             # What is recorded must not depend on the devices that happen to be here now.

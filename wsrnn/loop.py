@@ -85,13 +85,12 @@ def fit(
     for change in run.changes:
         log.info("continuing with %s", change)
     optim = experiment.optim
-    assert optim.decay_steps is not None  # of a resolved experiment
-    if optim.schedule.ends and experiment.steps > optim.decay_steps:
+    if (end := optim.schedule.steps) is not None and experiment.steps > end:
         log.info(
             "the schedule ends at step %d: from there the rate stays at %g (a new schedule is a "
             "new run, with --init-from)",
-            optim.decay_steps,
-            optim.rate()(optim.decay_steps),
+            end,
+            optim.rate()(end),
         )
 
     with ExitStack() as stack:

@@ -5,8 +5,8 @@ dataclass with `build`, whose fields become flags.
 """
 
 from wsrnn.optim.config import OptimConfig
-from wsrnn.optim.rules import RULES, AdaBelief, Adam, AdamW, Rule, Sgd
-from wsrnn.optim.schedules import SCHEDULES, Constant, Cosine, Schedule
+from wsrnn.optim.rules import RULES, AdaBelief, Adam, AdamW, Momentum, Rule, Sgd
+from wsrnn.optim.schedules import SCHEDULES, Constant, Cosine, Ending, Schedule
 
 __all__ = [
     "RULES",
@@ -16,6 +16,8 @@ __all__ = [
     "AdamW",
     "Constant",
     "Cosine",
+    "Ending",
+    "Momentum",
     "OptimConfig",
     "Rule",
     "Schedule",

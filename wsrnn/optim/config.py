@@ -31,8 +31,6 @@ class OptimConfig:
     """The learning rate as a function of the step."""
     learning_rate: float = 1e-3
     """The peak of the schedule."""
-    decay_steps: int | None = None
-    """When the schedule ends, in steps; None is the steps the run was first started with."""
     rates: tuple[str, ...] = ()
     """Factors of the learning rate for groups of parameters, as PATTERN=FACTOR; the first match
     counts. "A=1/P" divides the rate of a dense P x P matrix A by P, so that a step of Adam moves
@@ -55,7 +53,7 @@ class OptimConfig:
         check_fields(self)
         if not 0 < self.learning_rate < float("inf"):
             raise ValueError(f"optim.learning_rate must be above 0, got {self.learning_rate}")
-        for name in ("clip_norm", "clip_value", "decay_steps"):
+        for name in ("clip_norm", "clip_value"):
             value = getattr(self, name)
             if value is not None and value <= 0:
                 raise ValueError(f"optim.{name} must be above 0 or None, got {value}")
@@ -67,9 +65,8 @@ class OptimConfig:
             parsed(rate)
 
     def rate(self, peak: float | None = None) -> optax.Schedule:
-        """The learning rate at each step, for another peak if given; needs `decay_steps`."""
-        assert self.decay_steps is not None  # as `Experiment.resolve` has set it
-        return self.schedule.build(peak or self.learning_rate, self.decay_steps)
+        """The learning rate at each step, for another peak if given."""
+        return self.schedule.build(peak or self.learning_rate)
 
     def trained(self, params: Any) -> Any:
         """Whether each parameter is trained; ValueError for a pattern that matches none."""

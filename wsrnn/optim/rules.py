@@ -5,10 +5,13 @@ A new rule, here or in an experiment file, is one class with `build`.
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import Annotated
 
 import jax
 import optax
 
+from wsrnn.checks import check_fields
+from wsrnn.choices import choice
 from wsrnn.optim.groups import selected
 
 
@@ -113,23 +116,34 @@ class AdaBelief(Rule):
 
 
 @dataclass(frozen=True)
-class Sgd(Rule):
-    """Plain gradient descent, with momentum if wanted."""
+class Momentum:
+    """A running sum of past gradients."""
 
-    momentum: float = 0.0
-    """Decay of the sum of past gradients; 0 is none."""
+    decay: float = 0.9
+    """What is kept of it at each step."""
     nesterov: bool = False
-    """Nesterov's variant of it."""
+    """Whether it is Nesterov's variant, which looks a step ahead."""
 
     def __post_init__(self):
-        if not 0 <= self.momentum < 1:
-            raise ValueError(f"optim.rule.momentum must lie in [0, 1), got {self.momentum}")
-        if self.nesterov and not self.momentum:
-            raise ValueError("optim.rule.nesterov needs a momentum above 0")
+        if not 0 < self.decay < 1:
+            raise ValueError(f"optim.rule.momentum.decay must lie in (0, 1), got {self.decay}")
+
+
+@dataclass(frozen=True)
+class Sgd(Rule):
+    """Gradient descent."""
+
+    momentum: Annotated[Momentum, choice(lambda: (Momentum,))] | None = None
+    """None is plain."""
+
+    def __post_init__(self):
+        check_fields(self)
 
     def build(self):
         """The gradient itself, or its running sum."""
-        return optax.trace(self.momentum, self.nesterov) if self.momentum else optax.identity()
+        if self.momentum is None:
+            return optax.identity()
+        return optax.trace(self.momentum.decay, self.momentum.nesterov)
 
 
 RULES: tuple[type[Rule], ...] = (Adam, AdamW, AdaBelief, Sgd)

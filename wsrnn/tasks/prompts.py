@@ -18,7 +18,7 @@ from wsrnn.tasks import Batch, Split, clock
 from wsrnn.tasks.drawn import Drawn, Raw, draw
 from wsrnn.tasks.layouts import LAYOUTS, PromptLayout, ReadBeforeWrite, TrainOn
 from wsrnn.tasks.shifts import SHIFTS, ShiftName
-from wsrnn.tasks.training import TRAININGS, Curriculum, Fresh, Training
+from wsrnn.tasks.training import TRAINING_SETS, Curriculum, Fresh, TrainingSet
 
 
 class Prompt(NamedTuple):
@@ -58,7 +58,7 @@ class Prompts(Drawn):
     """How a prompt becomes tokens, and where it is read."""
     pool: Annotated[Pool, choice(lambda: (Pool,))] | None = None
     """Draw training functions from a fixed set; None draws ever new ones, as tests do."""
-    training: Annotated[Training, choice(lambda: TRAININGS)] = field(default_factory=Fresh)
+    training: Annotated[TrainingSet, choice(lambda: TRAINING_SETS)] = field(default_factory=Fresh)
     """Which prompts are trained on: ever new ones, a finite set, or prompts that grow."""
     loss = "mse"
 
@@ -160,7 +160,7 @@ class Prompts(Drawn):
             return self.layout.train_on != "all"
         return split == "valid" and self.layout.train_on == "longest"
 
-    def _drawing(self, split: Split) -> Training:
+    def _drawing(self, split: Split) -> TrainingSet:
         return self.training if split == "train" else Fresh()
 
     def stands_at(self, i, split):

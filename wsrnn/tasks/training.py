@@ -10,7 +10,7 @@ from wsrnn.checks import check_fields, check_positive
 from wsrnn.choices import choice
 
 
-class Training:
+class TrainingSet:
     """Base of these classes; arrays are of numpy or jax.numpy, which is `xp`."""
 
     def stands_at(self, i: Any) -> Any:
@@ -23,12 +23,12 @@ class Training:
 
 
 @dataclass(frozen=True)
-class Fresh(Training):
+class Fresh(TrainingSet):
     """Ever new prompts."""
 
 
 @dataclass(frozen=True)
-class Finite(Training):
+class Finite(TrainingSet):
     """So many prompts, again and again."""
 
     prompts: int = 5000
@@ -62,7 +62,7 @@ class Growth:
 
 
 @dataclass(frozen=True)
-class Curriculum(Training):
+class Curriculum(TrainingSet):
     """Prompts that grow with the examples drawn so far, as in Garg et al. (2022).
 
     What is beyond is masked, so that shapes and the compiled step stay as they are.
@@ -92,4 +92,4 @@ class Curriculum(Training):
         )
 
 
-TRAININGS: tuple[type[Training], ...] = (Fresh, Finite, Curriculum)
+TRAINING_SETS: tuple[type[TrainingSet], ...] = (Fresh, Finite, Curriculum)

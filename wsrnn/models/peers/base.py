@@ -16,13 +16,9 @@ from wsrnn.models.head import Head
 
 
 @dataclass(frozen=True)
-class PeerConfig(TokenModelConfig):
-    """How a model takes a task's sequences; its own file adds its sizes."""
+class SequenceConfig(TokenModelConfig):
+    """What all peers have in common, those of one layout too."""
 
-    layout: Literal["standard", "read_before_write"] = "standard"
-    """standard: step t sees token t. read_before_write: step t sees token t - 1 and the leading
-    channels of token t (its query, without the d_out values at the end), so that y_t is the
-    prediction from t examples."""
     read_time: bool = True
     """Feed the time tau beside each token."""
     head: Head = field(default_factory=Head)
@@ -45,6 +41,16 @@ class PeerConfig(TokenModelConfig):
         return self.x_size(d_in, d_out) + self.read_time
 
 
+@dataclass(frozen=True)
+class PeerConfig(SequenceConfig):
+    """How a model takes a task's sequences; its own file adds its sizes."""
+
+    layout: Literal["standard", "read_before_write"] = "standard"
+    """standard: step t sees token t. read_before_write: step t sees token t - 1 and the leading
+    channels of token t (its query, without the d_out values at the end), so that y_t is the
+    prediction from t examples."""
+
+
 class Peer(Model):
     """y_t = head(W h_t + b), with h_t from `hidden`, the one thing that a peer defines.
 
@@ -52,7 +58,7 @@ class Peer(Model):
     """
 
     def __init__(
-        self, config: PeerConfig, d_in: int, d_out: int, *, width: int | None, rngs: nnx.Rngs
+        self, config: SequenceConfig, d_in: int, d_out: int, *, width: int | None, rngs: nnx.Rngs
     ):
         self.config, self.d_in, self.d_out = config, d_in, d_out
         self.raw = config.head.outputs(d_out)

@@ -13,7 +13,7 @@ token, as in selective state-space models (Gu & Dao 2023); by an associative sca
 
 import math
 from dataclasses import dataclass, field, replace
-from typing import Annotated, Literal
+from typing import Annotated
 
 import jax
 import jax.numpy as jnp
@@ -22,19 +22,22 @@ from jaxtyping import Array, Float
 
 from wsrnn.choices import choice
 from wsrnn.models import check_sequences
-from wsrnn.models.peers.base import Peer, PeerConfig
+from wsrnn.models.peers.base import Peer, PeerConfig, SequenceConfig
 from wsrnn.models.warp.lift import LIFTS, Bilinear, Lift
 from wsrnn.recurrence import PRECISION, delta_rule
 from wsrnn.root import ROOTS, Mlp, Network, Root
 
 
 @dataclass(frozen=True)
-class DeltaWarpConfig(PeerConfig):
-    """A WARP whose linear root is corrected by the delta rule."""
+class DeltaWarpConfig(SequenceConfig):
+    """A WARP whose linear root is corrected by the delta rule.
 
-    layout: Literal["read_before_write"] = "read_before_write"
-    """Step t writes token t - 1 and reads at token t's query. There is no other, for in `standard`
-    a token's targets would be written before they are predicted."""
+    Step t writes token t - 1 and reads at token t's query. There is no other layout, for otherwise
+    a token's targets would be written before they are predicted.
+    """
+
+    reads_before_writing = True
+
     psi: Annotated[Lift, choice(lambda: LIFTS)] | None = None
     """Features of x, for keys and queries alike; None takes x itself."""
     gated: bool = False
