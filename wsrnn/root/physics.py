@@ -172,8 +172,12 @@ class CarriedLinear:
         power = jnp.eye(d, dtype=o.dtype) + o[: d * d].reshape(d, d)
         y, L = o[d * d : -1], o[-1]
         left = jnp.clip(jnp.round(jax.lax.stop_gradient(z[0] * self.steps - (L - 1))), 0, 1023)
-        for _ in range(min(self.steps, 1023).bit_length()):
+
+        def bit(carry, _):
+            y, power, left = carry
             y = jnp.where(left % 2 == 1, (power * y[None]).sum(1), y)
-            power = (power[:, :, None] * power[None]).sum(1)
-            left = left // 2
+            return (y, (power[:, :, None] * power[None]).sum(1), left // 2), None
+
+        bits = min(self.steps, 1023).bit_length()
+        (y, _, _), _ = jax.lax.scan(bit, (y, power, left), length=bits)
         return y
