@@ -131,9 +131,7 @@ class CarriedOscillator:
         """(x, x') at time z."""
         (a, b, c, d), (x, v), L = o[:4], o[4:6], o[6]
         trace, det = a + d, a * d - b * c
-        grown = jnp.maximum(
-            trace + det, -0.99
-        )  # det(I + D) - 1, above -1 for what is no oscillator
+        grown = jnp.maximum(trace + det, -0.99)  # det(I + D) - 1, which no oscillator has at -1
         u = jnp.clip((4 * det - trace**2) / (4 * (1 + grown)), -10, 0.99)
         h = -self.steps * jnp.log1p(grown) / 2
         stiffness = jnp.maximum(h**2 + self.steps**2 * squared_angle(u), 0)
