@@ -13,7 +13,7 @@ from wsrnn.models.peers.transformer import TransformerConfig
 from wsrnn.models.warp import Direct as Added
 from wsrnn.models.warp import FromFirst, Matrix, Moments, WarpConfig
 from wsrnn.optim import Cosine, OptimConfig
-from wsrnn.recurrence import Dense, Identity
+from wsrnn.recurrence import Identity, Rotation
 from wsrnn.root import Formula, Mlp, OneStep
 from wsrnn.root.physics import CarriedLinear, CarriedOscillator, Oscillator, sine
 from wsrnn.tasks.continuation import Direct, Recursive
@@ -23,7 +23,7 @@ shown = Direct(changes=True)  # the tokens of every model: s_t, s_t - s_{t-1}, w
 msd = MassSpringDamper(shown, (25,), points=64, trained=4096, tested=1024)
 warp = WarpConfig(
     Mlp(width=16, depth=2, activation="tanh"),
-    Dense(start="decay"),
+    Rotation(start="decay"),
     write=Matrix(scale=0.05),
     drive="value",
 )
@@ -31,18 +31,20 @@ experiment = Experiment(
     task=msd,
     model=warp,
     evaluation=SystemErrors(unit=1e-2),
-    optim=OptimConfig(learning_rate=3e-3, schedule=Cosine(warmup=100)),
-    steps=1000,
+    optim=OptimConfig(learning_rate=1e-2, schedule=Cosine(warmup=100)),
+    steps=600,
     batch_size=32,
-    eval_every=500,
+    eval_every=300,
     eval_batches=16,
-    save_every=1000,
+    save_every=600,
 )
 sines = replace(
     experiment,
     task=Sine(Direct("last")),
     model=WarpConfig(Mlp(width=16, depth=2, activation="tanh"), start=FromFirst(depth=2, width=32)),
     evaluation=SystemErrors(unit=1e-4),
+    optim=replace(experiment.optim, learning_rate=3e-3),
+    steps=1000,
     batch_size=10,
     eval_batches=50,
 )

@@ -131,9 +131,7 @@ class CarriedOscillator:
         """(x, x') at time z."""
         (a, b, c, d), (x, v), L = o[:4], o[4:6], o[6]
         trace, det = a + d, a * d - b * c
-        grown = jnp.maximum(
-            trace + det, -0.99
-        )  # det(I + D) - 1, above -1 for what is no oscillator
+        grown = jnp.maximum(trace + det, -0.99)  # det(I + D) - 1, which no oscillator has at -1
         u = jnp.clip((4 * det - trace**2) / (4 * (1 + grown)), -10, 0.99)
         h = -self.steps * jnp.log1p(grown) / 2
         stiffness = jnp.maximum(h**2 + self.steps**2 * squared_angle(u), 0)
@@ -172,8 +170,12 @@ class CarriedLinear:
         power = jnp.eye(d, dtype=o.dtype) + o[: d * d].reshape(d, d)
         y, L = o[d * d : -1], o[-1]
         left = jnp.clip(jnp.round(jax.lax.stop_gradient(z[0] * self.steps - (L - 1))), 0, 1023)
-        for _ in range(min(self.steps, 1023).bit_length()):
+
+        def bit(carry, _):
+            y, power, left = carry
             y = jnp.where(left % 2 == 1, (power * y[None]).sum(1), y)
-            power = (power[:, :, None] * power[None]).sum(1)
-            left = left // 2
+            return (y, (power[:, :, None] * power[None]).sum(1), left // 2), None
+
+        bits = min(self.steps, 1023).bit_length()
+        (y, _, _), _ = jax.lax.scan(bit, (y, power, left), length=bits)
         return y
