@@ -7,7 +7,7 @@ from wsrnn.experiment import Experiment
 from wsrnn.models.peers.oscillator import OscillatorConfig
 from wsrnn.models.peers.rnn import RnnConfig
 from wsrnn.models.peers.ssm import SsmConfig
-from wsrnn.models.warp import FromFirst, Matrix, MlpLift, Query, WarpConfig
+from wsrnn.models.warp import FromFirst, Matrix, MlpLift, Query, WarpConfig, Waves
 from wsrnn.models.warp.stack import StackConfig
 from wsrnn.optim import AdamW, Cosine, OptimConfig
 from wsrnn.recurrence import Rotation
@@ -36,7 +36,14 @@ stack = StackConfig(
     layers=2,
     channels=48,
     gated=True,
-    last=replace(warp, lift=None),
+    last=WarpConfig(
+        root=Linear(start="he"),
+        transition=Rotation(start="decay", contract=True),
+        write=Matrix(scale=0.02),
+        query=Query(waves=Waves(count=8, base=10)),
+        drive="value",
+        mode="conv",
+    ),
 )
 models = {
     "warp stack": stack,
@@ -53,11 +60,11 @@ experiment = Experiment(
     optim=OptimConfig(
         AdamW(weight_decay=0.01, matrices_only=True), Cosine(warmup=50), learning_rate=3e-3
     ),
-    steps=400,
+    steps=300,
     batch_size=32,
-    eval_every=400,
+    eval_every=300,
     eval_batches=None,
-    save_every=400,
+    save_every=300,
 )
 
 strided = replace(
@@ -70,7 +77,6 @@ strided = replace(
         mode="scan",
     ),
     every=64,
-    last=replace(stack.last, write=Matrix(scale=0.02)),
 )
 words = replace(
     experiment,
