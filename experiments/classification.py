@@ -7,7 +7,7 @@ from wsrnn.experiment import Experiment
 from wsrnn.models.peers.oscillator import OscillatorConfig
 from wsrnn.models.peers.rnn import RnnConfig
 from wsrnn.models.peers.ssm import SsmConfig
-from wsrnn.models.warp import FromFirst, Matrix, MlpLift, Query, WarpConfig, Waves
+from wsrnn.models.warp import FromFirst, Matrix, MlpLift, Query, WarpConfig
 from wsrnn.models.warp.stack import StackConfig
 from wsrnn.optim import AdamW, Cosine, OptimConfig
 from wsrnn.recurrence import Rotation
@@ -40,13 +40,13 @@ stack = StackConfig(
         root=Linear(start="he"),
         transition=Rotation(start="decay", contract=True),
         write=Matrix(scale=0.02),
-        query=Query(waves=Waves(count=8, base=10)),
         drive="value",
         mode="conv",
     ),
 )
 models = {
     "warp stack": stack,
+    "mlp stack": replace(stack, last=replace(warp, lift=None)),
     "warp": warp,
     "s5": SsmConfig(width=64, states=32, layers=2),
     "linoss": OscillatorConfig(width=64, states=64, layers=2),
