@@ -36,10 +36,17 @@ stack = StackConfig(
     layers=2,
     channels=48,
     gated=True,
-    last=replace(warp, lift=None),
+    last=WarpConfig(
+        root=Linear(start="he"),
+        transition=Rotation(start="decay", contract=True),
+        write=Matrix(scale=0.02),
+        drive="value",
+        mode="conv",
+    ),
 )
 models = {
     "warp stack": stack,
+    "mlp stack": replace(stack, last=replace(warp, lift=None)),
     "warp": warp,
     "s5": SsmConfig(width=64, states=32, layers=2),
     "linoss": OscillatorConfig(width=64, states=64, layers=2),
@@ -53,11 +60,11 @@ experiment = Experiment(
     optim=OptimConfig(
         AdamW(weight_decay=0.01, matrices_only=True), Cosine(warmup=50), learning_rate=3e-3
     ),
-    steps=400,
+    steps=300,
     batch_size=32,
-    eval_every=400,
+    eval_every=300,
     eval_batches=None,
-    save_every=400,
+    save_every=300,
 )
 
 strided = replace(
@@ -70,7 +77,6 @@ strided = replace(
         mode="scan",
     ),
     every=64,
-    last=replace(stack.last, write=Matrix(scale=0.02)),
 )
 words = replace(
     experiment,
