@@ -53,6 +53,13 @@ def whole(tmp_path_factory):
     return run
 
 
+def test_training_a_finished_run_again_tells_its_validation(whole):
+    before, last = metrics(whole), [row for row in read_metrics(whole) if "valid/loss" in row][-1]
+    told = loop.fit(recipe(), whole)
+    assert told == {"step": 12, "stopped": False, "validation loss": last["valid/loss"]}
+    assert metrics(whole) == before
+
+
 def test_a_run_leaves_what_it_promises(whole):
     rows = read_metrics(whole)
     assert [row["step"] for row in rows if "loss" in row] == list(range(1, 13))

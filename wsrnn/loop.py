@@ -137,7 +137,7 @@ def _train(experiment, program, mesh, state, start, checkpoints, record, monitor
             start=start, process=process, workers=experiment.workers,
         )  # fmt: skip
         batches = (to_devices(batch, mesh) for batch in stream)
-    pending, loss = None, None  # the step before, whose numbers are still on their way
+    pending = None  # the step before, whose numbers are still on their way
     tokens = experiment.batch_size * experiment.task.length
     timer = StepTimer(tokens, experiment.log_every, start)
     with StopFlag() as stopping, Progress(experiment.steps, start) as show:
@@ -187,7 +187,6 @@ def _train(experiment, program, mesh, state, start, checkpoints, record, monitor
                 settle()
                 with timer.paused():
                     validation = _validate(experiment, program, mesh, state.evaluated, process)
-                    loss = validation["loss"]
                     record.valid(number, validation)
                     if monitor:
                         _look(experiment, program, state.evaluated, monitor, number, validation)
@@ -215,7 +214,8 @@ def _train(experiment, program, mesh, state, start, checkpoints, record, monitor
             "%d of %d steps had no finite loss or gradient and changed nothing",
             record.skipped_total, number,
         )  # fmt: skip
-    return {"step": number, "stopped": stop and not final, "validation loss": loss}
+    return {"step": number, "stopped": stop and not final,
+            "validation loss": record.validation_loss}  # fmt: skip
 
 
 def _validate(experiment, program, mesh, params, process) -> dict[str, float]:

@@ -26,9 +26,12 @@ class MetricsLog:
         self._files = ExitStack()
         self._opened: dict[str, IO[str]] = {}
         self.skipped_in_a_row = self.skipped_total = 0
+        self.validation_loss: float | None = None  # the last one
         for row in read_metrics(folder):
-            if "skipped" in row and row["step"] <= start:
-                self._count(row["skipped"])
+            if row["step"] <= start:
+                if "skipped" in row:
+                    self._count(row["skipped"])
+                self.validation_loss = row.get("valid/loss", self.validation_loss)
         for name in (METRICS, TIMING) if lead else ():
             _cut_back(folder / name, start)
 
@@ -46,6 +49,7 @@ class MetricsLog:
 
     def valid(self, number: int, values: dict[str, float]) -> None:
         """Write a validation."""
+        self.validation_loss = values["loss"]
         row = {f"valid/{name}": value for name, value in values.items()}
         self._write(METRICS, {"step": number} | row)
 
