@@ -170,6 +170,15 @@ def test_the_exact_oscillator_is_finite_in_float32_for_all_parameters_and_times(
     assert all(np.isfinite(part).all() for part in (values, *slopes))
 
 
+def test_the_oscillators_of_any_outputs_are_finite():
+    o = np.float32(np.random.default_rng(0).choice([-1e6, -50, 0, 3, 1e3], (500, 7)))
+    z = np.float32(np.linspace(0, 1, 500))[:, None]
+    for formula, K in ((physics.Oscillator(), 4), (physics.CarriedOscillator(63), 7)):
+        values = jax.vmap(formula)(o[:, :K], z)
+        slopes = jax.vmap(jax.jacrev(formula))(o[:, :K], z)
+        assert np.isfinite(values).all() and np.isfinite(slopes).all()
+
+
 def test_the_square_of_the_angle_is_one_function_through_zero(x64):
     u = jnp.array([-5.0, -0.5, -0.1, -1e-9, 0.0, 1e-9, 0.0999, 0.1001, 0.9])
     expected = np.emath.arcsin(np.emath.sqrt(u)) ** 2

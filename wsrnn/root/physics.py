@@ -91,8 +91,8 @@ def sine(o: Float[Array, " 1"], z: Float[Array, " 1"]) -> Float[Array, " 1"]:
 class Oscillator:
     """Position and velocity of a damped oscillator, by four numbers o: (zeta, omega, x, v).
 
-    zeta and omega are `zeta` and `omega` at o = 0 and grow with e^o; x and v are the state at time
-    0. Velocities are in units of `speed`.
+    zeta and omega are `zeta` and `omega` at o = 0 and grow with e^o, up to a factor of e^4, so that
+    they are finite for any o; x and v are the state at time 0. Velocities are in units of `speed`.
     """
 
     zeta: float = 0.1
@@ -104,7 +104,7 @@ class Oscillator:
 
     def __call__(self, o: Float[Array, " 4"], z: Float[Array, " 1"]) -> Float[Array, " 2"]:
         """(x, x') at time z."""
-        zeta, omega = self.zeta * jnp.exp(o[0]), self.omega * jnp.exp(o[1])
+        zeta, omega = jnp.array([self.zeta, self.omega]) * jnp.exp(4 * jnp.tanh(o[:2] / 4))
         x, v = damped(omega**2, 2 * zeta * omega, o[2], self.speed * o[3], z[0])
         return jnp.stack([x, v / self.speed])
 
