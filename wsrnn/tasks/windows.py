@@ -95,9 +95,14 @@ class Windows(Continuation):
         return 1
 
     @property
+    def total(self) -> int:
+        """Columns of the table."""
+        return len(self.table().names)
+
+    @property
     def width(self) -> int:
         """Columns of a sequence: one, or all."""
-        return 1 if self.independent else len(self.table().names)
+        return 1 if self.independent else self.total
 
     @property
     def channels(self):
@@ -107,8 +112,9 @@ class Windows(Continuation):
     @property
     def d_in(self):
         """The channels, the flag of what is seen, and what describes the window."""
-        described = 2 * self.width + (len(self.table().names) if self.independent else 0)
-        return super().d_in + self.describe * described
+        if not self.describe:
+            return super().d_in
+        return super().d_in + 2 * self.width + (self.total if self.independent else 0)
 
     @property
     def samples(self):
@@ -207,7 +213,7 @@ class Windows(Continuation):
         if self.describe:
             about = [mean[0, : self.width], scale[0, : self.width]]
             if self.independent:
-                about.append(np.arange(len(self.table().names)) == sequence.latents["column"])
+                about.append(np.arange(self.total) == sequence.latents["column"])
             about = np.tile(np.concatenate(about), (self.length, 1))
             batch = batch._replace(
                 inputs=np.concatenate([batch.inputs, about], 1, dtype=np.float32)
