@@ -164,15 +164,13 @@ class Source(NamedTuple):
     newest_first: bool = False
 
 
+ILLNESS = (
+    "% WEIGHTED ILI", "%UNWEIGHTED ILI", "AGE 0-4", "AGE 5-24", "ILITOTAL", "NUM. OF PROVIDERS",
+    "OT",
+)  # fmt: skip
 PUBLIC = {
     "exchange": Source("exchange_rate", (*"0123456", "OT"), 1),
-    "illness": Source(
-        "national_illness",
-        ("% WEIGHTED ILI", "%UNWEIGHTED ILI", "AGE 0-4", "AGE 5-24", "ILITOTAL")
-        + ("NUM. OF PROVIDERS", "OT"),
-        52,
-        "date",
-    ),
+    "illness": Source("national_illness", ILLNESS, 52, "date"),
     "taxi": Source("darts_taxi_new_york_passengers", ("#Passengers",), 48),
     "gasoline": Source("darts_us_gasoline", ("Gasoline",), 52, newest_first=True),
     "temperatures": Source("darts_temps", ("Daily minimum temperatures",), 365),
