@@ -67,6 +67,18 @@ def test_every_row_of_a_part_is_forecast_once_at_each_distance(task):
     assert len(replace(task, stride=3).windows("valid")) == -(-len(task.windows("valid")) // 3)
 
 
+def test_a_described_window_tells_its_mean_its_deviation_and_its_column(task):
+    task = replace(task, describe=True)
+    inputs = data.examples(task, "test", 0, 6).inputs
+    seen = np.swapaxes(task.windows("test")[:3, :L], 1, 2).reshape(6, L)
+    assert task.d_in == 2 + 2 + 2
+    np.testing.assert_allclose(inputs[:, -1, 2], seen.mean(1), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(inputs[:, -1, 3], np.sqrt(seen.var(1) + 1e-5), rtol=1e-4)
+    np.testing.assert_array_equal(inputs[:, 3, 4:], np.tile(np.eye(2), (3, 1)))
+    assert replace(task, independent=False).d_in == 3 + 4
+    assert forecasts(warp(task), task, task.windows("test")).shape[1:] == (H, 2)
+
+
 @pytest.mark.parametrize("independent", [True, False])
 @pytest.mark.parametrize("normalise", [True, False])
 @pytest.mark.parametrize("strategy", [Direct(), Direct("last"), Recursive(forcing=0.5)])
@@ -293,6 +305,7 @@ def test_a_csv_is_split_by_date_and_may_have_no_times(tmp_path):
         (lambda: Series(fractions=(0.8, 0.2)), "leave rows for the test, got 0.8 0.2"),
         (lambda: Series(dates=("2020",)), "must be two times, got 2020"),
         (lambda: Series(period=0), "period must be at least 1"),
+        (lambda: Series(Recursive(), describe=True), "task.strategy:direct"),
         (lambda: DLinearConfig(average=4), "must be odd"),
     ],
 )

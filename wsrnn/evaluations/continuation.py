@@ -13,16 +13,19 @@ from wsrnn.tasks.continuation import Continuation, Sequence
 def continued(
     model: Model,
     task: Continuation,
-    sequences: Float[np.ndarray, "N S D"],
+    sequences: Float[np.ndarray, "N S D"] | list[Sequence],
     context: int,
     *,
     size: int = 128,
 ) -> Float[np.ndarray, "N rest O"]:
     """Return the model's predictions of the samples after the first `context` ones.
 
-    An uncertain model's are means and then scales. `size` sequences are in memory at a time.
+    Sequences may be given with their latents, where the task needs them to make examples. An
+    uncertain model's predictions are means and then scales. `size` sequences are in memory at a
+    time.
     """
-    examples = [task.example(Sequence(values, {}), context) for values in sequences]
+    whole = (s if isinstance(s, Sequence) else Sequence(s, {}) for s in sequences)
+    examples = [task.example(sequence, context) for sequence in whole]
     batch = _stacked(examples)
     call = (batch.inputs, batch.times)
     if batch.last is not None and model.holds:

@@ -81,15 +81,14 @@ def forecasts(
 ) -> Float[np.ndarray, "N H C"]:
     """Return a model's forecasts of the rows after the longest context of each window."""
     N, R, C = windows.shape
-    L, width, S = task.context[-1], task.width, task.samples
+    L, width, rest = task.context[-1], task.width, R - task.known
     found = []
     for at in range(0, N, size := max(1, AT_ONCE * width // C)):
-        columns = windows[at : at + size].reshape(-1, R, C // width, width)
-        part = np.swapaxes(columns, 1, 2).reshape(-1, S, task.channels)
-        mean, scale = task.statistics(part[:, :L])
-        values = continued(model, task, part, L)[..., : task.channels] * scale + mean
-        values = values.reshape(-1, C // width, R - task.known, width)
-        found.append(np.swapaxes(values, 1, 2).reshape(-1, R - task.known, C))
+        parts = list(task.cut(windows[at : at + size]))
+        mean, scale = task.statistics(np.stack([part.values[:L] for part in parts]))
+        values = continued(model, task, parts, L)[..., : task.channels] * scale + mean
+        values = values.reshape(-1, C // width, rest, width)  # columns were sequences of their own
+        found.append(np.swapaxes(values, 1, 2).reshape(-1, rest, C))
     return np.concatenate(found)
 
 

@@ -92,9 +92,9 @@ class Ett(Windows):
         return 96 if "m" in self.name else 24
 
     @property
-    def width(self):
-        """One or seven, known without the file."""
-        return 1 if self.independent else len(CHANNELS)
+    def total(self):
+        """Seven, known without the file."""
+        return len(CHANNELS)
 
     def table(self):
         """The channels; UserError if the rows are not as far apart as the name says."""
@@ -136,9 +136,9 @@ class Traffic(Windows):
         return 288
 
     @property
-    def width(self):
-        """One or 170, known without the file."""
-        return 1 if self.independent else 170
+    def total(self):
+        """170, known without the file."""
+        return 170
 
     def table(self):
         """The flow."""
@@ -152,7 +152,7 @@ class Traffic(Windows):
 
 
 class Source(NamedTuple):
-    """A public csv: its folder, columns (none named: all but the times), and rows of a season.
+    """A public csv: its folder, columns, and rows of a season.
 
     Their times are as published, some out of order or not ISO, and are not read.
     """
@@ -164,9 +164,13 @@ class Source(NamedTuple):
     newest_first: bool = False
 
 
+ILLNESS = (
+    "% WEIGHTED ILI", "%UNWEIGHTED ILI", "AGE 0-4", "AGE 5-24", "ILITOTAL", "NUM. OF PROVIDERS",
+    "OT",
+)  # fmt: skip
 PUBLIC = {
     "exchange": Source("exchange_rate", (*"0123456", "OT"), 1),
-    "illness": Source("national_illness", (), 52, "date"),
+    "illness": Source("national_illness", ILLNESS, 52, "date"),
     "taxi": Source("darts_taxi_new_york_passengers", ("#Passengers",), 48),
     "gasoline": Source("darts_us_gasoline", ("Gasoline",), 52, newest_first=True),
     "temperatures": Source("darts_temps", ("Daily minimum temperatures",), 365),
@@ -198,6 +202,11 @@ class Public(Windows):
     def season(self):
         """A year, a week, a day or a solar cycle, where there is one."""
         return PUBLIC[self.name].season
+
+    @property
+    def total(self):
+        """Known without the file."""
+        return len(PUBLIC[self.name].columns)
 
     def table(self):
         """The columns of the file, oldest row first."""

@@ -65,6 +65,9 @@ class Windows(Continuation):
     independent: bool = True
     """One channel is one sequence, and all channels share the model (Nie et al. 2023); otherwise a
     sequence has all channels."""
+    describe: bool = False
+    """Feed at each step what this hides, too: mean and deviation of the context, and, one-hot,
+    which column it is (strategy direct only)."""
     stride: int = 1
     """Rows between one validation window and the next, to validate sooner. Training and test have a
     window at every row."""
@@ -72,6 +75,11 @@ class Windows(Continuation):
     def __post_init__(self):
         check_positive(self, "horizon", "patch", "stride")
         super().__post_init__()
+        if self.describe and self.feeds_back:
+            raise ValueError(
+                f"{type(self).__name__}.describe adds inputs that no model can predict: set it "
+                "False, or task.strategy:direct"
+            )
 
     @abstractmethod
     def table(self) -> Table:
@@ -87,14 +95,26 @@ class Windows(Continuation):
         return 1
 
     @property
+    def total(self) -> int:
+        """Columns of the table."""
+        return len(self.table().names)
+
+    @property
     def width(self) -> int:
         """Columns of a sequence: one, or all."""
-        return 1 if self.independent else len(self.table().names)
+        return 1 if self.independent else self.total
 
     @property
     def channels(self):
         """The rows of a patch in every column."""
         return self.width * self.patch
+
+    @property
+    def d_in(self):
+        """The channels, the flag of what is seen, and what describes the window."""
+        if not self.describe:
+            return super().d_in
+        return super().d_in + 2 * self.width + (self.total if self.independent else 0)
 
     @property
     def samples(self):
@@ -159,13 +179,17 @@ class Windows(Continuation):
 
     def sequences(self, split, seed):
         """Return the windows in order of time, one by one column; the seed plays no part."""
-        windows = self.windows(split)
+        return self.cut(self.windows(split))
+
+    def cut(self, windows: Float[np.ndarray, "N R C"]) -> grain.MapDataset:
+        """Windows as sequences of patches, one by one column."""
         parts = windows.shape[2] // self.width
 
         def sequence(i: int) -> Sequence:
             at, part = divmod(i, parts)
             columns = slice(part * self.width, (part + 1) * self.width)
-            return Sequence(windows[at, :, columns].reshape(self.samples, -1), {})
+            values = windows[at, :, columns].reshape(self.samples, -1)
+            return Sequence(values, {"column": np.int32(part)})
 
         return grain.MapDataset.range(len(windows) * parts).map(sequence)
 
@@ -182,11 +206,20 @@ class Windows(Continuation):
 
     def example(self, sequence, context, rng=None):
         """One window as an example, its targets followed by their unit where it is normalised."""
-        if not self.normalise:
-            return super().example(sequence, context, rng)
         mean, scale = self.statistics(sequence.values[:context])
         batch = super().example(
             sequence._replace(values=(sequence.values - mean) / scale), context, rng
         )
-        unit = np.broadcast_to(scale, batch.targets.shape)
-        return batch._replace(targets=np.concatenate([batch.targets, unit], 1, dtype=np.float32))
+        if self.describe:
+            about = [mean[0, : self.width], scale[0, : self.width]]
+            if self.independent:
+                about.append(np.arange(self.total) == sequence.latents["column"])
+            about = np.tile(np.concatenate(about), (self.length, 1))
+            batch = batch._replace(
+                inputs=np.concatenate([batch.inputs, about], 1, dtype=np.float32)
+            )
+        if self.normalise:
+            unit = np.broadcast_to(scale, batch.targets.shape)
+            targets = np.concatenate([batch.targets, unit], 1, dtype=np.float32)
+            batch = batch._replace(targets=targets)
+        return batch
