@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from wsrnn import data, fit
+from wsrnn import UserError, data, fit
 from wsrnn.evaluations.continuation import continued, whole
 from wsrnn.experiment import Experiment
 from wsrnn.metrics_log import read_metrics
@@ -100,6 +100,18 @@ class OwnContexts(Waves):
 def test_a_sequence_may_have_a_context_of_its_own():
     seen = batch(OwnContexts()).inputs[..., D].sum(1)
     assert np.array_equal(seen, np.arange(1, 9))
+
+
+class Careless(Direct):
+    """Says that nothing is fed after the context, and feeds something."""
+
+    def steps(self, values, L, rng):
+        return super().steps(values, L, rng)._replace(inputs=np.ones((S - 1, D + 1), np.float32))
+
+
+def test_a_strategy_that_feeds_what_it_says_it_does_not_is_found_out():
+    with pytest.raises(UserError, match="inputs after it that are not 0"):
+        check_examples(Waves(Careless(), (3,)), "train", 0)
 
 
 def test_forced_training_feeds_the_true_samples_in_their_share():

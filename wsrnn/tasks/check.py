@@ -87,6 +87,12 @@ def fault(task: Task, split: Split, batch: Batch) -> str | None:
     with np.errstate(over="ignore"):  # which is then infinite
         inputs, times, labels = (np.asarray(x, np.float32) for x in (*batch[:2], labels))
     seen_inputs = np.broadcast_to(seen[..., None], inputs.shape)
+    if batch.last is not None:
+        after = np.arange(task.length) - np.asarray(batch.last)[..., None]
+        if (counts & (after < 0)).any() or (inputs[after > 0] != 0).any():
+            return (
+                "a step before `last` that counts, or inputs after it that are not 0: leave it None"
+            )
     broken = {
         "mask": ~np.isfinite(mask) | (mask < 0),
         "inputs": ~np.isfinite(inputs) & seen_inputs,

@@ -215,9 +215,8 @@ class Windows(Continuation):
             if self.independent:
                 about.append(np.arange(self.total) == sequence.latents["column"])
             about = np.tile(np.concatenate(about), (self.length, 1))
-            batch = batch._replace(
-                inputs=np.concatenate([batch.inputs, about], 1, dtype=np.float32)
-            )
+            inputs = np.concatenate([batch.inputs, about], 1, dtype=np.float32)
+            batch = batch._replace(inputs=inputs, last=None)  # which are not 0 after the context
         if self.normalise:
             unit = np.broadcast_to(scale, batch.targets.shape)
             targets = np.concatenate([batch.targets, unit], 1, dtype=np.float32)
