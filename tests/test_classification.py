@@ -29,6 +29,7 @@ from wsrnn.tasks import SPLITS
 from wsrnn.tasks.archive import Archive
 from wsrnn.tasks.check import check_examples
 from wsrnn.tasks.early import EarlySignal
+from wsrnn.tasks.layouts import JointMasked
 from wsrnn.tasks.regression import LinearRegression
 from wsrnn.tasks.words import CLIPS, FOLDER, SpokenWords
 from wsrnn.ts_files import read_ts
@@ -436,4 +437,4 @@ def test_accuracy_reads_the_last_valid_step_and_counts_every_case_once(problem):
     assert "10 cases (test)" in result.title and set(result.figures) == {"confusion"}
     assert "4 cases (valid)" in Accuracy(split="valid")(Oracle(), task, 0).title
     with pytest.raises(ValueError, match="one class a sequence"):
-        Experiment(task=LinearRegression(layout="joint_masked"), model=WAVES, evaluation=Accuracy())
+        Experiment(task=LinearRegression(layout=JointMasked()), model=WAVES, evaluation=Accuracy())

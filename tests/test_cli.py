@@ -626,7 +626,7 @@ MISTAKES = {
         ["task.loss mse", "set model.head.scale:none"],
     ),
     "a loss without its head": (
-        ["show", TINY, "task:pixel-sequence", "evaluation:loss-only", "--task.target.loss", "nll"],
+        ["show", TINY, "task:image-completion", "evaluation:loss-only", "--task.loss", "nll"],
         ["task.loss nll", "set model.head.scale:scale"],
     ),
     "batch and mesh": (
