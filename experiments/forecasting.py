@@ -1,8 +1,26 @@
 """Time series forecast by WARP, its peers, ridge and repetition: ETT, traffic, a csv of one's own.
 
-Claim: with normalised windows and a state that is updated by whole patches of 24 rows, a WARP of
-one channel forecasts ETTh1 and ETTm1, 96 rows from 96, as well as the linear models that are hard
-to beat there (MSE 0.385 and 0.330).
+Aim: with normalised windows, one model for all channels and a state that is updated by whole
+patches of 24 rows, ETTh1 and ETTm1, 96 rows from 96, at an MSE of 0.385 and 0.330 (MAE 0.40 and
+0.37), where linear models of the literature have 0.375 to 0.386 and 0.30 to 0.345.
+
+Reached on ETTh1, 2,785 test windows, one seed, the checkpoint of least validation loss, 2,000 steps
+in 23 s on one CPU core:
+
+                              MSE     MAE
+    this model             0.3872  0.3951
+    ridge on the window    0.3832  0.3915
+    repeat the day before  0.5122  0.4333
+    repeat the last row    1.2944  0.7132
+
+So it misses the aim in MSE by 0.002 and loses to ridge, whose penalty is chosen on the validation
+windows. On ETTm1 ridge has 0.3509 and 0.3713; the validation loss of short runs was 0.4128 with a
+linear root, 0.4095 with an MLP of 16 units, 0.4049 with a lift before it (1,200 to 1,600 steps):
+the last is `m1`, not trained to the end. Without patches (P = 34, T = 191) 1,500 steps in 38 s came
+to 0.4484 on ETTh1. ETTh1 validates better where the level of a window is known (0.6772 against
+0.7014, the same model without normalisation): see `describe`, not yet trained either.
+
+Longer horizons: --task.horizon 8, 14, 30 are 192, 336, 720 rows.
 
 Command: wsrnn train experiments/forecasting.py [--variant SET] [--seed N] --data-dir DATA
          wsrnn train experiments/forecasting.py --variant csv --task.path mine.csv
@@ -15,18 +33,18 @@ from wsrnn.experiment import Experiment
 from wsrnn.models.peers.dlinear import DLinearConfig
 from wsrnn.models.peers.rnn import RnnConfig
 from wsrnn.models.peers.ssm import SsmConfig
-from wsrnn.models.warp import FromFirst, Head, Matrix, Query, Scale, WarpConfig, Waves
+from wsrnn.models.warp import FromFirst, Head, Matrix, MlpLift, Query, Scale, WarpConfig, Waves
 from wsrnn.optim import AdaBelief, Constant, Cosine, OptimConfig
 from wsrnn.recurrence import Dense
-from wsrnn.root import Mlp
+from wsrnn.root import Linear, Mlp
 from wsrnn.tasks.continuation import Recursive
 from wsrnn.tasks.series import PUBLIC, Ett, Public, Series, Traffic
 
 DAYS = dict(context=(4,), horizon=4, patch=24)  # 96 rows in, 96 out
 experiment = Experiment(
-    task=Ett(**DAYS, stride=4),
+    task=Ett(**DAYS, stride=8),
     model=WarpConfig(
-        root=Mlp(width=16, depth=1, start="he"),
+        root=Linear(start="he"),
         transition=Dense(start="orthogonal", radius=0.995),
         write=Matrix(scale=0.1),
         query=Query(waves=Waves(count=4, base=4)),
@@ -36,11 +54,14 @@ experiment = Experiment(
     optim=OptimConfig(learning_rate=1e-3, schedule=Cosine(warmup=100)),
     steps=2000,
     batch_size=128,
-    eval_every=200,
+    eval_every=250,
     eval_batches=None,
     save_every=1000,
 )
-minutes = replace(experiment, task=replace(experiment.task, name="ETTm1", stride=16))
+lifted = replace(
+    experiment.model, root=Mlp(width=16, depth=1, start="he"), lift=MlpLift(width=128, size=64)
+)
+minutes = replace(experiment, task=replace(experiment.task, name="ETTm1", stride=32), model=lifted)
 short = replace(experiment, steps=500, eval_every=50)
 peers = {
     "dlinear": DLinearConfig(),
