@@ -250,7 +250,7 @@ def test_mistakes_get_one_line(run, tmp_path, monkeypatch, words, message):
 
 
 def test_a_task_whose_file_is_missing_names_the_command(run, tmp_path):
-    code, _, err = run("train", FILES["pixel_mnist"], "--data-dir", tmp_path, "--out", "r")
+    code, _, err = run("train", FILES["images"], "--data-dir", tmp_path, "--out", "r")
     assert code == 2 and f"wsrnn data mnist --data-dir {tmp_path}" in err
 
 

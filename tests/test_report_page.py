@@ -278,7 +278,8 @@ def test_every_published_number_has_a_source_that_is_explained():
 
 @pytest.mark.parametrize(
     ("experiment", "task", "source"),
-    [("pixel_mnist", {}, "Table 1"), ("mine", {"task.name": "Heartbeat"}, "Table 4"),
+    [("images", {"task.images": "mnist"}, "Table 1"),
+     ("mine", {"task.problem": "Heartbeat"}, "Table 4"),
      ("settings", {}, None), ("ett", {}, "Figure 3b")],
 )  # fmt: skip
 def test_published_numbers_stand_with_their_task(experiment, task, source):
@@ -289,7 +290,7 @@ def test_published_numbers_stand_with_their_task(experiment, task, source):
 
 @pytest.mark.parametrize("side", [28, 14])
 def test_published_numbers_stand_in_line_with_the_same_setting_alone(tmp_path, side):
-    config = {"task.side": side, "task.name": "mnist"}
+    config = {"task.side": side, "task.images": "mnist"}
     run = page.runs.Trained(tmp_path, "mine", config=config, seed=0, results={"L=300": 0.1234})
     (tmp_path / "page.html").write_text(page.page(page.gather([run]), "t"))
     shown = Page(tmp_path / "page.html")
