@@ -129,8 +129,8 @@ class Section:
             values = [_text(config[name]) if name in config else "" for config in configs]
             if not APART.match(name) and len(set(values)) > 1:
                 table[name] = values
-        if table.get("optim.decay_steps") == table.get("steps"):  # as it is unless it was set
-            table.pop("optim.decay_steps", None)
+        if table.get("optim.schedule.steps") == table.get("steps"):  # as it is unless it was set
+            table.pop("optim.schedule.steps", None)
         return table
 
 
