@@ -1,6 +1,31 @@
-"""Dynamical systems: black-box and physics-informed WARP beside five peers, at equal budgets.
+"""Dynamical systems: black-box and physics-informed WARP beside four peers, at equal budgets.
 
-TODO
+Every model sees the same tokens (s_t, its change, a flag), nothing after the context, and the time.
+Errors after the context, mean [least, most] of three seeds, at the last step of one rate for all;
+that and the black box's A were chosen by validation in short runs of WARP. Data have no noise.
+
+SINE, MSE/1e-4, 10 curves: published 2.77, with the phase 0.62. Here fed back like those, forced to
+25 %, 0.296 [0.137, 0.441] and 0.089 [0.051, 0.112]; held at x_0 0.167 [0.133, 0.190] and 0.082
+[0.060, 0.124], LSTM 0.668, GRU 1.27, Transformer 4.74, S5 5.49. Black box for 1, 100, 1,000 and
+10,000 curves: 626, 0.037, 0.041, 146 (best seed 0.033, one diverged).
+
+MSD (400 steps) and MSD-Zero (600), 64 points, context 25, MSE/1e-2 in the paper's wide range:
+                            parameters  MSD                          MSD-Zero
+    warp, regression, formula        1  1.2e-11                      1.5e-11
+    warp, regression                 1  8.4e-12                      1.1e-11
+    lstm                        18,306  0.558  [0.446, 0.745]        0.753  [0.526, 1.114]
+    gru                         13,762  0.572  [0.548, 0.585]        0.709  [0.634, 0.800]
+    transformer                 25,762  0.750  [0.646, 0.958]        0.991  [0.709, 1.251]
+    s5                          13,090  1.101  [0.879, 1.361]        1.151  [1.036, 1.380]
+    warp                         2,366  1.240  [0.893, 1.625]        1.027  [0.857, 1.143]
+    warp, formula                2,604  3.806  [3.130, 4.144]        3.324  [2.358, 4.554]
+The advantage is the regression, exact without noise; the formula adds nothing to it, and alone it
+loses to everybody. An untrained linear model of the context, in float64, does better: 1.6e-14.
+Black-box WARP loses on Spirals (MSE, 300 steps: 3.4e-5, GRU 4.5e-6; regression 2.4e-14) and Lorenz
+(0.504, GRU 0.043, LSTM 0.064): after the context its state goes on linearly; a WARP that is fed
+back, trained on true samples, has 0.190. Lotka-Volterra, and 256 points, have not been trained.
+
+Command: wsrnn trials experiments/dynamics.py [--variant V] [--steps 400, or 300] [--only NAME ...]
 """
 
 from dataclasses import replace
@@ -58,6 +83,12 @@ variants = {
         task=Lorenz(shown, (64,), points=128, trained=4096, step=0.02),
         evaluation=SystemErrors(),
     ),
+    "lorenz_fed_back": replace(
+        experiment,
+        task=Lorenz(Recursive(), (64,), points=128, trained=4096, step=0.02),
+        model=replace(warp, residual=True),
+        evaluation=SystemErrors(),
+    ),
     "spirals": replace(experiment, task=Spirals(shown)),
     "sine": sines,
     "sine_fed_back": replace(sines, task=fed_back),
@@ -95,7 +126,7 @@ def sweep(experiment: Experiment) -> dict[str, Experiment]:
             "warp, regression": regression(CarriedLinear(2, task.length), 2),
             "warp, oscillator": replace(warp, root=physics),
         }
-    if isinstance(task, Spirals | Lorenz):
+    if isinstance(task, Spirals | Lorenz) and not task.feeds_back:
         models["warp, regression"] = regression(
             CarriedLinear(task.channels, task.length), task.channels
         )

@@ -170,10 +170,15 @@ def test_the_exact_oscillator_is_finite_in_float32_for_all_parameters_and_times(
     assert all(np.isfinite(part).all() for part in (values, *slopes))
 
 
-def test_the_oscillators_of_any_outputs_are_finite():
+def test_forecasts_of_any_outputs_are_finite():
     o = np.float32(np.random.default_rng(0).choice([-1e6, -50, 0, 3, 1e3], (500, 7)))
     z = np.float32(np.linspace(0, 1, 500))[:, None]
-    for formula, K in ((physics.Oscillator(), 4), (physics.CarriedOscillator(63), 7)):
+    every = (
+        (physics.Oscillator(), 4),
+        (physics.CarriedOscillator(63), 7),
+        (physics.CarriedLinear(), 7),
+    )
+    for formula, K in every:
         values = jax.vmap(formula)(o[:, :K], z)
         slopes = jax.vmap(jax.jacrev(formula))(o[:, :K], z)
         assert np.isfinite(values).all() and np.isfinite(slopes).all()
