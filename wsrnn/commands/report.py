@@ -8,6 +8,7 @@ from typing import Literal
 
 from wsrnn import page
 from wsrnn.artifacts import write_text
+from wsrnn.checks import check_fields
 from wsrnn.commands import Outcome
 from wsrnn.errors import UserError
 
@@ -31,6 +32,9 @@ class Options:
     (root). This may execute the code that a run keeps."""
     json: bool = False
     """Print one JSON document on stdout, all else on stderr."""
+
+    def __post_init__(self):
+        check_fields(self)
 
 
 def run(options: Options, runs: list[str], flags: list[str]) -> Outcome:

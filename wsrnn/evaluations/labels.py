@@ -6,6 +6,7 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float, Int
 
+from wsrnn.checks import check_fields
 from wsrnn.data import eval_stream
 from wsrnn.evaluations import Evaluation, Result, in_batches
 from wsrnn.figures import Figure, new_figure
@@ -27,6 +28,7 @@ class Accuracy(Evaluation):
     """At most so many batches of 64 sequences."""
 
     def __post_init__(self):
+        check_fields(self)
         if self.batches < 1:
             raise ValueError(f"evaluation.batches must be at least 1, got {self.batches}")
 

@@ -42,13 +42,13 @@ class Textbook(Warp):
 
     total = Model.total  # no gradients in passing
 
-    def _read(self, root, inputs, times, steps, mode, tokens=None, every=1):
+    def read(self, root, inputs, times, steps, mode, tokens=None, every=1):
         if every > 1:
             raise ValueError("the textbook execution reads every step: set every 1")
         (A, B, u, start), z = self.recurrence(inputs, times, tokens)
         size, bound = self.network.size, self.config.weight_clip
         A, B = A.dense(size), B.matrix(u.shape[2], u)
-        every = isinstance(steps, str) and steps == "all"
+        whole = isinstance(steps, str) and steps == "all"
         at = jnp.full(len(u), u.shape[1] - 1) if isinstance(steps, str) else steps
         outputs = jax.vmap(partial(network, root))
 
@@ -57,17 +57,17 @@ class Textbook(Warp):
             before, kept = theta
             after = jnp.where(t == 0, before, before @ A.T) + u_t @ B.T
             after = after if bound is None else jnp.clip(after, -bound, bound)
-            if every:
+            if whole:
                 return (after, kept), outputs(after, z_t)
             return (after, jnp.where((t == at)[:, None], after, kept)), None
 
         theta = start.theta
-        kept = None if every else jnp.zeros_like(theta)
+        kept = None if whole else jnp.zeros_like(theta)
         step = jax.checkpoint(step) if self.config.checkpoint else step
         over_time = (jnp.arange(u.shape[1]), jnp.swapaxes(u, 0, 1), jnp.swapaxes(z, 0, 1))
         with jax.default_matmul_precision("highest"):
             (_, kept), y = jax.lax.scan(step, (theta, kept), over_time)
-            if every:
+            if whole:
                 return jnp.swapaxes(y, 0, 1)
             return outputs(kept, jnp.take_along_axis(z, at[:, None, None], 1)[:, 0])
 
