@@ -11,6 +11,7 @@ from wsrnn.checks import hints
 from wsrnn.choices import choice_of, name_of
 from wsrnn.experiment import Experiment
 from wsrnn.flags import apply_flags, class_words
+from wsrnn.models.peers.dlinear import DLinearConfig
 from wsrnn.root import Formula, Residual
 from wsrnn.tasks.layouts import JointMasked
 from wsrnn.tasks.regression import LinearRegression
@@ -88,3 +89,14 @@ def test_sizes_by_rule_reach_the_inner_network_of_a_formula():
 
 def half(o, z):
     return o / 2
+
+
+@pytest.mark.parametrize("kind", catalog.models(), ids=name_of)
+def test_every_model_is_built_and_counted_without_arrays(kind):
+    task = LinearRegression(d=2, examples=4)
+    config = kind()
+    if not config.reads_before_writing and hasattr(config, "layout"):
+        config = dataclasses.replace(config, layout="read_before_write")
+    config = DLinearConfig(context=3, horizon=2) if kind is DLinearConfig else config.sized(task)
+    built = nnx.eval_shape(lambda: config.build(task.d_in, task.d_out, rngs=nnx.Rngs(0)))
+    assert all(isinstance(count, int) for count in built.sizes(task.length).values())

@@ -21,17 +21,20 @@ from wsrnn.experiment import Experiment
 from wsrnn.metrics import last_valid
 from wsrnn.models import Model
 from wsrnn.models.peers.oscillator import OscillatorConfig, oscillate
-from wsrnn.models.warp import Matrix, MlpLift, Query, WarpConfig
+from wsrnn.models.warp import Matrix, MlpLift, Positions, Query, WarpConfig
 from wsrnn.models.warp.stack import StackConfig
+from wsrnn.recipe import Recipe
 from wsrnn.recurrence import InitialState, Projection, Recurrence, Rotation, linear_scan
 from wsrnn.root import Linear, Mlp
 from wsrnn.tasks import SPLITS
 from wsrnn.tasks.archive import Archive
 from wsrnn.tasks.check import check_examples
+from wsrnn.tasks.classes import NewClasses
 from wsrnn.tasks.early import EarlySignal
 from wsrnn.tasks.layouts import JointMasked
 from wsrnn.tasks.regression import LinearRegression
 from wsrnn.tasks.words import CLIPS, FOLDER, SpokenWords
+from wsrnn.trials import trials
 from wsrnn.ts_files import read_ts
 
 # Files and tasks
@@ -401,12 +404,15 @@ def test_answers_at_several_tau_are_combined_in_every_execution(query, x64):
         (lambda: replace(BLOCKS, every=2), "1 without an encoder"),
         (lambda: replace(STRIDED, every=3), "power of two"),
         (lambda: replace(STRIDED, encoder=replace(WAVES, mode="auto")), "encoder.mode"),
+        (lambda: replace(STRIDED, encoder=replace(WAVES, weight_clip=1.0, mode="scan")), "clip"),
+        (lambda: replace(STRIDED, below=replace(WAVES, positions=Positions())), "positions"),
         (lambda: Archive(validation=1.0), "between 0 and 1"),
         (lambda: Archive(jitter=-1.0), "at least 0"),
         (lambda: SpokenWords(frame=7), "divide the 16000"),
         (lambda: EarlySignal(early=300, length=200), "at most the length 200"),
         (lambda: OscillatorConfig(states=0), "at least 1"),
         (lambda: Accuracy(batches=0), "at least 1"),
+        (lambda: Accuracy().check(EarlySignal(), WAVES), "has no end"),
     ],
 )
 def test_what_cannot_be_is_refused(make, cure):
@@ -423,6 +429,34 @@ class Oracle(Model):
     def __call__(self, inputs, times, *, steps):
         last = jnp.take_along_axis(inputs, steps[:, None, None], 1)[:, 0, 0]
         return jnp.stack([jnp.zeros_like(last), last], 1)
+
+
+def test_accuracy_picks_the_class_of_the_last_step_from_those_of_every_step():
+    task = NewClasses(masked=True)
+    rows = Accuracy(batches=1)(Oracle(), task, 0).rows
+    assert rows["most frequent class"][1] == pytest.approx(1 / task.d_out, abs=0.2)
+
+
+def test_no_rate_is_chosen_by_cases_that_are_trained_on(problem, tmp_path):
+    task = problem(final=True)
+    file = tmp_path / "mine.py"
+    file.write_text(
+        "from pathlib import Path\nfrom wsrnn import Experiment, WarpConfig\n"
+        "from wsrnn.tasks.archive import Archive\n"
+        f'task = Archive("Mine", final=True, data_dir=Path("{task.data_dir}"))\n'
+        "experiment = Experiment(task, WarpConfig(), steps=2, batch_size=4)\n"
+    )
+    with pytest.raises(UserError, match="task\\.final False"):
+        trials([Recipe.read(file)], tmp_path / "out", 1, (0.1, 0.2))
+
+
+def test_a_problem_of_known_sizes_read_from_its_training_file_alone_has_that_files(tmp_path):
+    folder = tmp_path / "uea" / "JapaneseVowels"
+    folder.mkdir(parents=True)
+    (folder / "JapaneseVowels_TRAIN.ts").write_text(ts(drawn(20, 0)))
+    task = Archive("JapaneseVowels", split="train_file", data_dir=tmp_path)
+    assert (task.d_in, task.d_out, task.length) == (2, 2, 6)
+    check_examples(task, "train", 0)
 
 
 def test_accuracy_reads_the_last_valid_step_and_counts_every_case_once(problem):

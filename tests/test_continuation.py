@@ -13,14 +13,17 @@ from wsrnn import UserError, data, fit
 from wsrnn.evaluations.continuation import continued, whole
 from wsrnn.experiment import Experiment
 from wsrnn.metrics_log import read_metrics
+from wsrnn.models.peers.dlinear import DLinearConfig
 from wsrnn.models.peers.rnn import RnnConfig
-from wsrnn.models.warp import Head, Matrix, Positions, Scale, WarpConfig
+from wsrnn.models.warp import Head, Impulse, Matrix, Positions, Scale, WarpConfig
 from wsrnn.optim import OptimConfig
 from wsrnn.recurrence import Dense, Identity, Rotation
-from wsrnn.root import Mlp
+from wsrnn.root import Gated, Linear, Mlp, Network, Residual
+from wsrnn.sharding import MeshConfig
 from wsrnn.tasks import SPLITS
 from wsrnn.tasks.check import check_examples
 from wsrnn.tasks.continuation import Continuation, Direct, Recursive, Sequence
+from wsrnn.tasks.systems import LotkaVolterra
 
 S, D = 9, 2
 
@@ -242,3 +245,41 @@ def test_a_write_that_depends_on_the_step_is_a_loop_of_its_own_matrices(x64, mod
         state, y = model.advance(state, inputs[:, t], times[:, t])
         streamed.append(y)
     np.testing.assert_allclose(np.stack(streamed, 1), expected, atol=1e-10)
+
+
+@pytest.mark.parametrize("root", [Mlp(), Linear(), Gated(), Residual(4, 2)])
+def test_one_network_at_many_points_is_as_many_networks_of_the_same_weights(root, x64):
+    network = Network(root, 3, 2)
+    theta, z = (jax.random.normal(jax.random.key(i), shape) for i, shape in
+                enumerate([(2, network.size, 1), (2, 3, 5)]))  # fmt: skip
+    each = network.apply(jnp.broadcast_to(theta, (2, network.size, 5)), z)
+    np.testing.assert_allclose(network.apply(theta, z), each, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("task", "config"),
+    [(Waves(context=(2, 5)), HOLDING), (Waves(Recursive(forcing=0.5), (3,)), MODEL)],
+)
+def test_devices_and_accumulated_gradients_change_nothing(tmp_path, task, config):
+    losses = []
+    for name, parts in (("one", {"mesh.data": 1}), ("many", {"mesh.data": 2, "accumulate": 2})):
+        optim = OptimConfig(learning_rate=1e-2, accumulate=parts.get("accumulate", 1))
+        mesh = MeshConfig(data=parts["mesh.data"])
+        experiment = Experiment(
+            task, config, optim=optim, mesh=mesh, steps=3, batch_size=8, eval_every=3,
+            eval_batches=1,
+        )  # fmt: skip
+        fit(experiment, tmp_path / name)
+        losses.append([row["loss"] for row in read_metrics(tmp_path / name) if "loss" in row])
+    np.testing.assert_allclose(*losses, rtol=2e-5)
+
+
+def test_positions_do_not_go_with_a_start_that_has_its_own_use_of_b():
+    with pytest.raises(ValueError, match="positions None"):
+        replace(HOLDING, start=Impulse())
+
+
+def test_dlinear_takes_its_sizes_from_a_fixed_context_alone():
+    assert DLinearConfig(horizon=4).sized(Waves(context=(3,))).horizon == 4
+    assert DLinearConfig().sized(Waves(context=(2, 5))).context is None
+    assert DLinearConfig().sized(LotkaVolterra()).context is None

@@ -1,5 +1,7 @@
 """A linear RNN with an ordinary readout: the control of root networks."""
 
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,7 +9,7 @@ import pytest
 from flax import nnx
 
 from wsrnn.models.head import Head, Scale
-from wsrnn.models.warp import Matrix, WarpConfig
+from wsrnn.models.warp import Matrix, Query, WarpConfig
 from wsrnn.models.warp.ordinary import OrdinaryConfig
 from wsrnn.recurrence import Dense
 from wsrnn.root import Mlp
@@ -49,3 +51,17 @@ def test_a_predicted_scale_doubles_the_outputs():
 def test_sizes_below_one_are_refused():
     with pytest.raises(ValueError, match="width 0"):
         OrdinaryConfig(width=0)
+
+
+@pytest.mark.parametrize(
+    "change", [{"residual": True}, {"head": Head(scale=Scale())}, {"query": Query(points=2)}]
+)
+def test_what_the_readout_would_not_obey_is_refused(change):
+    with pytest.raises(ValueError, match=r"inner\.head to its defaults"):
+        OrdinaryConfig(replace(INNER, **change))
+
+
+def test_it_is_counted_without_arrays():
+    config = OrdinaryConfig(INNER)
+    shapes = nnx.eval_shape(lambda: config.build(D, 2, rngs=nnx.Rngs(0)))
+    assert shapes.sizes(T) == config.build(D, 2, rngs=nnx.Rngs(0)).sizes(T)

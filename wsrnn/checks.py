@@ -115,6 +115,8 @@ def _mismatch(hint: Any, value: Any) -> tuple[Any, tuple] | None:
         if not found or len(found) < len(literals) or any(_is_a(value, part) for part in others):
             return None
         return found[0][0], tuple(word for _, words in found for word in words)
+    if kind is tuple and _holds_literal(hint) and not isinstance(value, tuple):
+        return value, next(typing.get_args(part) for part in parts if _holds_literal(part))
     if kind is tuple and isinstance(value, tuple):
         each = parts[:1] * len(value) if parts[1:] == (...,) else parts
         results = (_mismatch(*pair) for pair in zip(each, value, strict=False))

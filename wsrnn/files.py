@@ -151,10 +151,15 @@ class Csv(NamedTuple):
             return None
         step = np.sort(steps)[(len(steps) - 1) // 2]  # a median that is one of them
         fallen = times[1:] <= times[:-1]
+        if 2 * np.count_nonzero(fallen) >= len(steps):
+            raise UserError(
+                f"{self.path}, column {name}: it does not rise from row to row as times do; name "
+                "the column that does, or sort the rows by time, oldest first"
+            )
         # numbers such as 0.1, 0.2, 0.3 are rounded: a thousandth of a step is none
         bad = np.flatnonzero(fallen | (np.abs(steps - step) > np.abs(step) * 1e-3))
         if len(bad):
-            i = bad[0]
+            i = np.flatnonzero(fallen)[0] if fallen.any() else bad[0]  # out of order, or a gap
             (cells,) = self.columns([name])
             wrong = f"is not one step of {step.astype(object)} after"
             cure = "fill what is missing, drop what is too much"

@@ -105,6 +105,11 @@ def trials(
     for name, recipe in siblings.items():
         if name in chosen or (out / name / RESULTS).is_file():
             run = prepare_run(out / name, recipe)
+            if len(rates) > 1 and run.experiment.task.trains_on_validation:
+                raise UserError(
+                    f"{name}: its validation examples are trained on, so no rate can be chosen: "
+                    "give one of --rates, or set task.final False"
+                )
             plans[name] = run, _copies(run, seeds, rates)
     rows, missing, lost = {}, {}, []
     with StopFlag() as stopping:

@@ -1,6 +1,9 @@
 """Shared by the commands: experiment files with flags, checkpoints, output folders."""
 
+import contextlib
 import dataclasses
+import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +16,24 @@ def read_recipe(file: str | None, options: Any, flags: list[str]) -> Recipe:
     recipe = Recipe.read(file or default_file(), options.variant, flags)
     if not options.data_dir:
         return recipe
-    more = data_flags(options.data_dir, recipe.experiment())
+    # Sizes of a task may stand in its files, which are looked for before the flag is known.
+    with _environment("WSRNN_DATA", options.data_dir):
+        more = data_flags(options.data_dir, recipe.experiment())
     return dataclasses.replace(recipe, flags=(*flags, *more))
+
+
+@contextlib.contextmanager
+def _environment(name: str, value: str) -> Iterator[None]:
+    """A variable of the environment, set for a while."""
+    before = os.environ.get(name)
+    os.environ[name] = value
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before
 
 
 def data_flags(folder: str, experiment) -> list[str]:

@@ -4,14 +4,14 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from wsrnn.checks import check_fields
 from wsrnn.data import eval_stream
 from wsrnn.evaluations import Evaluation, Result, in_batches
 from wsrnn.figures import Figure, new_figure
 from wsrnn.models import Model
-from wsrnn.tasks import Split, Task
+from wsrnn.tasks import Batch, Split, Task
 
 
 @dataclass(frozen=True)
@@ -24,20 +24,24 @@ class Accuracy(Evaluation):
 
     split: Literal["test", "valid"] = "test"
     """valid: choose settings without a look at the test cases."""
-    batches: int = 64
-    """At most so many batches of 64 sequences."""
+    batches: int | None = None
+    """At most so many batches of 64 sequences; None takes all."""
 
     def __post_init__(self):
         check_fields(self)
-        if self.batches < 1:
+        if self.batches is not None and self.batches < 1:
             raise ValueError(f"evaluation.batches must be at least 1, got {self.batches}")
 
     def check(self, task, model):
-        """One class for each sequence."""
+        """One class for each sequence, and an end to them."""
         if task.loss != "cross_entropy" or task.steps("test") != "last":
             raise ValueError(
                 f"evaluation by accuracy is for one class a sequence, which "
                 f"{type(task).__name__} does not have: set another evaluation"
+            )
+        if task.endless and self.batches is None:
+            raise ValueError(
+                f"{type(task).__name__} has no end: set evaluation.batches to a number"
             )
 
     def __call__(self, model, task, seed):
@@ -47,7 +51,7 @@ class Accuracy(Evaluation):
         confusion = np.zeros((classes, classes), int)
         np.add.at(confusion, (labels, predicted), 1)
         train = eval_stream(task, "train", 64, seed, batches=self.batches)
-        known = np.concatenate([batch.targets[batch.mask.any(1)] for batch in train])
+        known = np.concatenate([labels_of(batch)[0] for batch in train])
         usual = np.full(count, np.bincount(known, minlength=classes).argmax())
         rows = {
             name: [_balanced(line, labels), float(np.mean(line == labels))]
@@ -61,22 +65,29 @@ class Accuracy(Evaluation):
 
 
 def classify(
-    model: Model, task: Task, split: Split, seed: int, batches: int
+    model: Model, task: Task, split: Split, seed: int, batches: int | None
 ) -> tuple[Int[np.ndarray, " n"], Int[np.ndarray, " n"]]:
     """Predicted and true classes of a split's cases, at most `batches` times 64 of them."""
     predicted, labels = [], []
     for batch in eval_stream(task, split, 64, seed, batches=batches):
-        real = batch.mask.any(1)  # the last batch is filled up
-        at = (batch.mask > 0)[:, ::-1].argmax(1)
-        at = (batch.mask.shape[1] - 1 - at).astype(np.int32)
+        truth, real, at = labels_of(batch)
         seen = np.arange(batch.mask.shape[1]) <= at[:, None]
         inputs = np.where(seen[..., None], batch.inputs, 0)
         outputs = in_batches(model, "__call__", 16, inputs, batch.times, steps=at)
         predicted.append(outputs.argmax(-1)[real])
-        targets = batch.targets
-        targets = targets if targets.ndim == 1 else targets[np.arange(len(at)), at]
-        labels.append(targets[real])
+        labels.append(truth)
     return np.concatenate(predicted), np.concatenate(labels)
+
+
+def labels_of(
+    batch: Batch,
+) -> tuple[Int[np.ndarray, " n"], Bool[np.ndarray, " N"], Int[np.ndarray, " N"]]:
+    """Classes of a batch's cases, which rows are cases and not filled up, and their last steps."""
+    real = batch.mask.any(1)
+    at = batch.mask.shape[1] - 1 - (batch.mask > 0)[:, ::-1].argmax(1)
+    targets = batch.targets
+    targets = targets if targets.ndim == 1 else targets[np.arange(len(at)), at]
+    return targets[real], real, at.astype(np.int32)
 
 
 def _balanced(predicted: np.ndarray, labels: np.ndarray) -> float:

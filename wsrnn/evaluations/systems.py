@@ -11,6 +11,7 @@ from wsrnn.evaluations import Evaluation, Result, in_batches
 from wsrnn.evaluations.continuation import whole
 from wsrnn.figures import LINES, Figure, finish, new_figure
 from wsrnn.tasks.continuation import Continuation
+from wsrnn.tasks.windows import Windows
 
 OURS, HOLD, FITTED = "this model", "hold the last sample", "linear model of the context"
 
@@ -44,6 +45,8 @@ class SystemErrors(Evaluation):
                 "evaluation by system-errors is for sequences with a known context, and "
                 f"{type(task).__name__} has none: set evaluation:loss-only"
             )
+        if isinstance(task, Windows):
+            raise ValueError("windows of a table are judged by evaluation:forecast")
 
     def __call__(self, model, task, seed):
         """Forecast the first test sequences of each range."""

@@ -56,6 +56,7 @@ class Task(ABC):
     loss: Loss | Callable[..., dict[str, Any]]
     noise: float = 0.0
     endless = False  # whether its splits have no end
+    trains_on_validation = False  # whether validation examples are training examples too
     feeds_back = False  # whether predictions are fed back, which only some models can
     has_units = False  # whether targets are followed by the unit of each
     answers_in_tokens = False  # whether inputs[t] holds targets[t]: only to be read before written

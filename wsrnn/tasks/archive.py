@@ -74,6 +74,11 @@ class Archive(Task):
             raise ValueError(f"split_seed must be at least 0, got {self.split_seed}")
 
     @property
+    def trains_on_validation(self):
+        """In the final training."""
+        return self.final
+
+    @property
     def d_in(self):
         """Channels that are left in."""
         return self._sizes[0] - len(self.without)
@@ -90,7 +95,7 @@ class Archive(Task):
 
     @property
     def _sizes(self) -> tuple[int, int, int]:
-        if self.problem in SIZES:
+        if self.problem in SIZES and self.split != "train_file":  # sizes are those of both files
             return SIZES[self.problem]
         problem = _problem(self)
         _, length, channels = problem.inputs.shape

@@ -195,6 +195,11 @@ class Continuation(Task):
         return self.samples - 1
 
     @property
+    def fixed_context(self) -> int | None:
+        """L, if it is the same for all sequences."""
+        return self.context[0] if len(set(self.context)) == 1 else None
+
+    @property
     def feeds_back(self):
         """As the strategy does."""
         return self.strategy.feeds_back

@@ -1,5 +1,6 @@
 """Time series to be forecast: a csv of one's own, and public ones that forecasting is judged on."""
 
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
@@ -239,6 +240,8 @@ def _by_fractions(R: int, fractions: tuple[float, float]) -> Bounds:
 def _read(path: Path, time: str | None, columns: tuple[str, ...]) -> Table:
     """Columns of a csv, whose times are checked if it has them."""
     csv = read_csv(path)
+    if not columns and all(map(_is_value, csv.names)):
+        raise UserError(f"{path} line 1 holds values and no names: begin with a line of names")
     if time is not None:
         time = time or csv.names[0]
         csv.step(time)
@@ -256,6 +259,15 @@ def _times(path: Path, time: str | None) -> Shaped[np.ndarray, " R"]:
         return np.arange(len(csv.rows), dtype=float)
     csv.step(time or csv.names[0])
     return csv.times(time or csv.names[0])
+
+
+def _is_value(cell: str) -> bool:
+    """Whether a cell of a csv is a number or an ISO date."""
+    for parse in (float, datetime.fromisoformat):
+        with suppress(ValueError):
+            parse(cell.strip())
+            return True
+    return False
 
 
 def _time(text: str, times: Shaped[np.ndarray, " R"]) -> np.datetime64 | float:

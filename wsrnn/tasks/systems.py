@@ -28,7 +28,8 @@ class System(Continuation):
     points: int = 256
     """S, the samples of a sequence, evenly over its whole time."""
     trained: int = 1024
-    """Training sequences; fewer are the first of more."""
+    """Training sequences. Where there is no noise fewer are the first of more, those of Lorenz-63
+    up to the error of their integration."""
     validated: int = 1024
     """Validation sequences."""
     tested: int = 1024
@@ -37,6 +38,11 @@ class System(Continuation):
     def __post_init__(self):
         check_positive(self, "points", least=2)
         check_positive(self, "trained", "validated", "tested")
+        for name in ("noise", "step"):
+            if not 0 <= getattr(self, name, 0) < float("inf"):
+                raise ValueError(
+                    f"{type(self).__name__}.{name} must be at least 0, got {getattr(self, name)}"
+                )
         super().__post_init__()
 
     @property
@@ -229,6 +235,7 @@ class LotkaVolterra(System):
     """What is 1 in the data: training data then span 2, as the paper's do from -1 to 1."""
 
     channels = 2
+    fixed_context = None
 
     def __post_init__(self):
         super().__post_init__()

@@ -41,11 +41,12 @@ class DLinearConfig(ModelConfig):
 
     def sized(self, task):
         """With context, horizon and patch of the task."""
-        known = getattr(task, "context", ())
-        if self.context or not known or len(set(known)) > 1:
+        context = self.context or getattr(task, "fixed_context", None)
+        if context is None:
             return self
+        horizon = self.horizon or task.length - context + 1
         patch = self.patch or getattr(task, "patch", 1)
-        return replace(self, context=known[0], horizon=task.length - known[0] + 1, patch=patch)
+        return replace(self, context=context, horizon=horizon, patch=patch)
 
     def build(self, d_in, d_out, *, rngs):
         """A fresh model; raises ValueError without a context and a horizon."""

@@ -77,7 +77,8 @@ class WarpConfig(TokenModelConfig):
     mode: Mode = "auto"
     """How the recurrence is executed; results agree up to rounding. scan: step by step. conv: as a
     convolution. parallel: in logarithmic depth (not for a dense A). auto: the one with the lowest
-    estimated cost."""
+    estimated cost. Where A = I and a task feeds nothing after a context, training computes one
+    state a sequence, whatever the mode (`Warp.held`)."""
 
     modes = MODES
     generates = True
@@ -124,10 +125,11 @@ class WarpConfig(TokenModelConfig):
                 f"root {root} reads the query and nothing else: set layout read_before_write, "
                 "query.inputs True, query.time False and query.waves None"
             )
-        if self.positions and (isinstance(self.write, Direct) or self.reads_before_writing):
+        own_b = isinstance(self.write, Direct) or isinstance(self.start, Impulse)
+        if self.positions and (own_b or self.reads_before_writing):
             raise ValueError(
-                "positions map what B multiplies at its own step: set write Matrix and layout "
-                "standard, or positions None"
+                "positions map what B multiplies at its own step: set write Matrix, start Learned "
+                "and layout standard, or positions None"
             )
         if self.uncertain and not self.root.predicts_scale:
             raise ValueError(f"root {root} predicts no scale: set head.scale None")

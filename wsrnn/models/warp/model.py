@@ -280,6 +280,8 @@ class Warp(Streaming):
     ) -> Float[Array, "N some O"] | Float[Array, "N O"]:
         """Return root(theta_t, z_t) at `steps` for another root, before the head: see `decode`."""
         recurrence, z = self.recurrence(inputs, times, tokens)
+        if every > 1 and self.config.weight_clip is not None:
+            raise ValueError("weights are clipped at every step: every must be 1")
         if every > 1:
             recurrence, z = recurrence.strided(every.bit_length() - 1), z[:, ::every]
         return decode.read(

@@ -1,6 +1,7 @@
 """The control of every claim about root networks: the same linear RNN, read by an ordinary MLP."""
 
-from dataclasses import dataclass, field
+import math
+from dataclasses import dataclass, field, replace
 
 import jax.numpy as jnp
 from flax import nnx
@@ -32,6 +33,12 @@ class OrdinaryConfig(ModelConfig):
     def __post_init__(self):
         check_fields(self)
         check_positive(self, "width", "depth")
+        inner = self.inner
+        if inner.head != Head() or inner.residual or inner.query.points is not None:
+            raise ValueError(
+                "what an ordinary readout predicts is its own: set inner.head to its defaults, "
+                "inner.residual False and inner.query.points None"
+            )
 
     @property
     def uncertain(self):
@@ -45,7 +52,7 @@ class OrdinaryConfig(ModelConfig):
 
     def sized(self, task):
         """With the sizes of `inner`."""
-        return type(self)(self.inner.sized(task), self.width, self.depth, self.head)
+        return replace(self, inner=self.inner.sized(task))
 
     def build(self, d_in: int, d_out: int, *, rngs: nnx.Rngs) -> "Ordinary":
         """A fresh model."""
@@ -97,6 +104,6 @@ class Ordinary(Model):
     def sizes(self, length):
         """P, floats of the state, and operations of the recurrence and the readout."""
         sizes, network = self.inner.sizes(length), self.inner.network
-        weights = sum(layer.kernel[...].size for layer in self.layers)
+        weights = sum(math.prod(layer.kernel.shape) for layer in self.layers)
         operations = sizes["operations per token"] - network.operations + 2 * weights
         return sizes | {"operations per token": operations}

@@ -14,6 +14,7 @@ from functools import partial
 from itertools import zip_longest
 from typing import Annotated
 
+import jax
 import jax.numpy as jnp
 from flax import nnx
 
@@ -78,6 +79,13 @@ class StackConfig(ModelConfig):
                 "layers below output something for the token itself, without a scale: set "
                 "below.layout standard and below.head.scale None, and those of an encoder"
             )
+        if self.every > 1 and self.encoder and self.encoder.weight_clip is not None:
+            raise ValueError(
+                "weight_clip acts at every step, and an encoder that is read at every c-th leaves "
+                "the others out: set encoder.weight_clip None, or every 1"
+            )
+        if any(layer.positions for layer in (*lower, self.last)):
+            raise ValueError("positions are of one WARP alone: set those of a stack's layers None")
         if self.last.lift or not isinstance(self.last.write, Matrix) or self.last.start.sees_first:
             raise ValueError(
                 "the last layer of a stack starts at one theta_0 and writes by a learned B what it "
@@ -188,10 +196,16 @@ class Stack(Model):
         return self.last.eigenvalues()
 
     def sizes(self, length):
-        """P, floats of the states and operations, of all layers together.
+        """P, floats of the states and operations, of all layers, gates and a linear encoder.
 
-        Operations are those of the layers for each step that they see.
+        What sees every c-th step alone counts by 1 / c for a token.
         """
-        layers = [layer.sizes(length) for layer in self._layers]
-        summed = ("P", "state floats", "operations per token")
-        return {name: sum(sizes[name] for sizes in layers) for name in summed}
+        every, warps = self.config.every, self._layers
+        layers = [layer.sizes(length) for layer in warps]
+        sizes = {name: sum(layer[name] for layer in layers) for name in ("P", "state floats")}
+        linear = [self.gates, *([self.encoder] if isinstance(self.encoder, nnx.Linear) else [])]
+        leaves = jax.tree.leaves(nnx.state(nnx.List(linear)))
+        matrices = sum(leaf.size for leaf in leaves if leaf.ndim == 2)
+        first = layers[0]["operations per token"] if isinstance(self.encoder, Warp) else 0
+        above = sum(layer["operations per token"] for layer in layers) - first + 2 * matrices
+        return sizes | {"operations per token": first + above // every}

@@ -43,6 +43,7 @@ class Textbook(Warp):
     total = Model.total  # no gradients in passing
 
     def read(self, root, inputs, times, steps, mode, tokens=None, every=1):
+        """As `Warp.read`, step by step."""
         if every > 1:
             raise ValueError("the textbook execution reads every step: set every 1")
         (A, B, u, start), z = self.recurrence(inputs, times, tokens)
