@@ -23,7 +23,7 @@ from wsrnn.recipe import Recipe
 from wsrnn.tasks.archive import Archive
 from wsrnn.tasks.images import ImageClasses, ImageCompletion
 from wsrnn.tasks.regression import LinearRegression
-from wsrnn.tasks.series import Ett, Traffic
+from wsrnn.tasks.series import Ett, Series, Traffic
 from wsrnn.tasks.systems import LotkaVolterra, MassSpringDamper, Sine
 
 TINY = Path(__file__).with_name("tiny.py")
@@ -338,3 +338,21 @@ def test_data_sets_make_a_heat_map(tmp_path):
     shown = Page(tmp_path / "page.html")
     assert ["", "ETTh1", "ETTm1"] in shown.rows
     assert ["Warp", "2", "5"] in shown.rows and ["last", "4", "4"] in shown.rows
+
+
+def test_a_data_set_is_the_class_of_the_task_and_what_names_its_data(tmp_path):
+    tasks = [Archive("Heartbeat"), Archive("EigenWorms"), ImageClasses(), ImageCompletion(),
+             Traffic(), Series()]  # fmt: skip
+    made = [
+        page.runs.Trained(
+            tmp_path, "mine", config=tree.flatten_tree(tree.to_tree(task), "task") | {"model": "M"},
+            seed=0, results={"error": float(k)},
+        )
+        for k, task in enumerate(tasks)
+    ]  # fmt: skip
+    (tmp_path / "page.html").write_text(page.page(page.gather(made), "t"))
+    rows = Page(tmp_path / "page.html").rows
+    at = rows.index(["", "Heartbeat", "EigenWorms", "ImageClasses mnist", "ImageCompletion mnist"])
+    assert rows[at + 1] == ["M", "0", "1", "2", "3"]
+    (tmp_path / "page.html").write_text(page.page(page.gather(made[4:]), "t"))
+    assert "by data set" not in Page(tmp_path / "page.html").text
