@@ -36,7 +36,7 @@ install() {
   echo "$stamp" > "$venv/.stamp"
 }
 
-[ $# -gt 0 ] || fail "say what to run: train, trials, eval, icl, predict, show, bench, data or test"
+[ $# -gt 0 ] || fail "say what to run: train, trials, eval, icl, predict, show, bench, report, data or test"
 command="$1"
 shift
 # What is there already stays: a user's train must not undo the tester's extras.

@@ -219,7 +219,8 @@ def test_spoken_words_are_scaled_framed_and_shifted(tmp_path):
         path = folder / f"{name}_int16le_{count}x16000.raw.xz"
         path.write_bytes(lzma.compress(clips.tobytes(), preset=0))
         rows = [f"word/{i}.wav,{i % 4}" for i in range(count)]
-        (folder / f"{name}_files.csv").write_text("file,label\n" + "\n".join(rows) + "\n")
+        table = "file,label\n" + "\n".join(rows) + "\n"
+        (folder / f"{name}_files.csv.gz").write_bytes(gzip.compress(table.encode()))
     task = SpokenWords(frame=64, data_dir=tmp_path)
     e = task.dataset("test", 0)[5]
     assert e.inputs.shape == (250, 64) and e.targets == 1

@@ -12,11 +12,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from experiment_files import FILES
 
-from wsrnn import cli, page
+from wsrnn import cli, page, tree
+from wsrnn.evaluations import Evaluation
 from wsrnn.page import published
 from wsrnn.page.groups import spread
 from wsrnn.page.inside import principal
+from wsrnn.recipe import Recipe
+from wsrnn.tasks.archive import Archive
+from wsrnn.tasks.images import ImageClasses, ImageCompletion
+from wsrnn.tasks.regression import LinearRegression
+from wsrnn.tasks.series import Ett, Series, Traffic
+from wsrnn.tasks.systems import LotkaVolterra, MassSpringDamper, Sine
 
 TINY = Path(__file__).with_name("tiny.py")
 
@@ -271,26 +279,46 @@ def test_the_spread_leaves_out_what_is_not_finite():
 
 
 def test_every_published_number_has_a_source_that_is_explained():
-    tables, words = published._read()
+    tables, words = published.document()
     assert tables and all(table.source and table.setting for table in tables)
     assert {number.trust for table in tables for number in table.numbers} <= words.keys()
 
 
+TITLES = {  # the start of a table's title, by a part of an experiment that it goes with
+    "MNIST": ImageCompletion(),
+    "CelebA": ImageCompletion(images="celeba"),
+    "Traffic": Traffic(),
+    "Mass, spring": MassSpringDamper(),
+    "Lotka-Volterra": LotkaVolterra(),
+    "SINE": Sine(),
+    "ETT": Ett(name="ETTm1"),
+    "In-context": Recipe.read(FILES["figure5"]).experiment().evaluation,
+    "UEA": Archive("Heartbeat"),
+}
+
+
+def test_every_published_table_goes_with_a_task():
+    found = [table.title for table in published.document()[0]]
+    assert [next(t for t in found if t.startswith(title)) for title in TITLES] == found
+
+
 @pytest.mark.parametrize(
-    ("experiment", "task", "source"),
-    [("images", {"task.images": "mnist"}, "Table 1"),
-     ("mine", {"task.problem": "Heartbeat"}, "Table 4"),
-     ("settings", {}, None), ("ett", {}, "Figure 3b")],
+    ("part", "title"),
+    [*((part, title) for title, part in TITLES.items()),
+     (ImageClasses(), None), (ImageCompletion(images="fashion_mnist"), None),
+     (Archive("BasicMotions"), None), (LinearRegression(), None)],
 )  # fmt: skip
-def test_published_numbers_stand_with_their_task(experiment, task, source):
-    run = page.runs.Trained(Path("run"), experiment, config=task, seed=0)
-    (section,) = page.gather([run])
-    assert [table.source for table in published.published(section)] == ([source] if source else [])
+def test_published_numbers_stand_with_their_task(part, title):
+    name = "evaluation" if isinstance(part, Evaluation) else "task"
+    config = tree.flatten_tree(tree.to_tree(part), name)  # as a run records it
+    (section,) = page.gather([page.runs.Trained(Path("run"), "mine", config=config, seed=0)])
+    found = [table.title for table in published.published(section)]
+    assert len(found) == (title is not None) and all(t.startswith(title) for t in found)
 
 
 @pytest.mark.parametrize("side", [28, 14])
 def test_published_numbers_stand_in_line_with_the_same_setting_alone(tmp_path, side):
-    config = {"task.side": side, "task.images": "mnist"}
+    config = {"task": "ImageCompletion", "task.side": side, "task.images": "mnist"}
     run = page.runs.Trained(tmp_path, "mine", config=config, seed=0, results={"L=300": 0.1234})
     (tmp_path / "page.html").write_text(page.page(page.gather([run]), "t"))
     shown = Page(tmp_path / "page.html")
@@ -310,3 +338,21 @@ def test_data_sets_make_a_heat_map(tmp_path):
     shown = Page(tmp_path / "page.html")
     assert ["", "ETTh1", "ETTm1"] in shown.rows
     assert ["Warp", "2", "5"] in shown.rows and ["last", "4", "4"] in shown.rows
+
+
+def test_a_data_set_is_the_class_of_the_task_and_what_names_its_data(tmp_path):
+    tasks = [Archive("Heartbeat"), Archive("EigenWorms"), ImageClasses(), ImageCompletion(),
+             Traffic(), Series()]  # fmt: skip
+    made = [
+        page.runs.Trained(
+            tmp_path, "mine", config=tree.flatten_tree(tree.to_tree(task), "task") | {"model": "M"},
+            seed=0, results={"error": float(k)},
+        )
+        for k, task in enumerate(tasks)
+    ]  # fmt: skip
+    (tmp_path / "page.html").write_text(page.page(page.gather(made), "t"))
+    rows = Page(tmp_path / "page.html").rows
+    at = rows.index(["", "Heartbeat", "EigenWorms", "ImageClasses mnist", "ImageCompletion mnist"])
+    assert rows[at + 1] == ["M", "0", "1", "2", "3"]
+    (tmp_path / "page.html").write_text(page.page(page.gather(made[4:]), "t"))
+    assert "by data set" not in Page(tmp_path / "page.html").text

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float
@@ -11,6 +12,7 @@ from wsrnn.evaluations.continuation import continued, whole
 from wsrnn.figures import Figure, new_figure
 from wsrnn.tasks.images import ImageCompletion
 
+AT_ONCE = 1024  # training images in memory at a time
 RIDGE = 1e-3  # variance added to every known pixel, for those that are black in every image
 LEVELS = 255  # steps of a pixel's value
 
@@ -21,7 +23,8 @@ class Completion(Evaluation):
 
     Mean squared error on [0, 1] pixels, the completed part only; predictions are clipped to [0, 1]
     as an image would be, also those of the baselines: the last known pixel, the mean image, and
-    linear regression from the known pixels on all training images. Of a model that predicts a scale
+    linear regression from the known pixels on all training images, by products of (pixels x
+    channels)^2 numbers. Of a model that predicts a scale
     also the bits per dimension, log2(255) + log2(s) + log2(2 pi) / 2 + (y - m)^2 / (2 s^2 ln 2), of
     a pixel's 256 values under the density at its value on [0, 1]; the published constants are
     unknown, so compare these numbers with one another only.
@@ -55,8 +58,7 @@ class Completion(Evaluation):
     def __call__(self, model, task, seed):
         """Complete test images."""
         truth, _ = whole(task, "test", seed, self.images)
-        train, _ = whole(task, "train", seed)
-        mean = train.mean(0)
+        moments = _moments(task, seed)
         names = ("this model", "repeat last pixel", "mean image", "linear regression")
         rows = {name: [] for name in names}
         bits, pictures, some = [], {}, slice(self.drawn)
@@ -70,8 +72,8 @@ class Completion(Evaluation):
             means = np.clip(outputs[..., : task.d_out], 0, 1)
             rows["this model"].append(error(means))
             rows["repeat last pixel"].append(error(truth[:, known - 1 : known]))
-            rows["mean image"].append(error(mean[known:]))
-            rows["linear regression"].append(error(_regression(train, truth, known)))
+            rows["mean image"].append(error(moments.mean[known:]))
+            rows["linear regression"].append(error(_regression(moments, truth, known)))
             if outputs.shape[-1] > task.d_out:
                 bits.append(_bits(outputs, rest))
             title = f"completion of the pixels after {known}: MSE {error(means):.4f}"
@@ -95,17 +97,38 @@ def _bits(outputs: Float[np.ndarray, "N rest two_C"], rest: Float[np.ndarray, "N
     return float(np.mean(nats, dtype=np.float64) / np.log(2) + np.log2(LEVELS))
 
 
+class _Moments(NamedTuple):
+    """What regression needs to know of the training images, whatever the context."""
+
+    mean: Float[np.ndarray, "pixels C"]
+    covariance: Float[np.ndarray, "pixels_C pixels_C"]
+
+
+def _moments(task: ImageCompletion, seed: int) -> _Moments:
+    """The mean image and the covariance of all pixels, summed in float64 over batches."""
+    sequences = task.sequences("train", seed)
+    D = task.samples * task.channels
+    total, products = np.zeros(D), np.zeros((D, D))
+    for batch in sequences.batch(AT_ONCE):
+        images = batch.values.reshape(-1, D).astype(float)
+        total += images.sum(0)
+        products += images.T @ images
+    mean = total / len(sequences)
+    covariance = products / len(sequences) - np.outer(mean, mean)
+    return _Moments(mean.reshape(task.samples, -1), covariance)
+
+
 def _regression(
-    train: Float[np.ndarray, "M pixels C"], truth: Float[np.ndarray, "N pixels C"], known: int
+    moments: _Moments, truth: Float[np.ndarray, "N pixels C"], known: int
 ) -> Float[np.ndarray, "N rest C"]:
     """The best linear map from the known pixels to the rest, by ridge on the training images."""
-    mean, C = train.mean(0), truth.shape[-1]
-    centred = (train - mean).reshape(len(train), -1)
-    x, y = centred[:, : known * C], centred[:, known * C :]
-    gram = (x.T @ x).astype(np.float64) + len(x) * RIDGE * np.eye(known * C)
-    weights = np.linalg.solve(gram, (x.T @ y).astype(np.float64)).astype(np.float32)
-    seen = (truth - mean)[:, :known].reshape(len(truth), -1)
-    return mean[known:] + (seen @ weights).reshape(len(truth), -1, C)
+    mean, covariance = moments
+    C = truth.shape[-1]
+    seen, rest = slice(known * C), slice(known * C, None)
+    regular = covariance[seen, seen] + RIDGE * np.eye(known * C)
+    weights = np.linalg.solve(regular, covariance[seen, rest])
+    x = (truth - mean)[:, :known].reshape(len(truth), -1)
+    return mean[known:] + (x @ weights).reshape(len(truth), -1, C)
 
 
 def draw_completions(

@@ -7,7 +7,7 @@ from jaxtyping import Float
 
 from wsrnn.evaluations import Evaluation, Result
 from wsrnn.evaluations.continuation import continued
-from wsrnn.figures import LINES, Figure, finish, new_figure
+from wsrnn.evaluations.panels import draw_forecasts
 from wsrnn.models import Model
 from wsrnn.tasks import Split
 from wsrnn.tasks.windows import Windows
@@ -135,26 +135,3 @@ def _products(task: Windows, split: Split) -> Float[np.ndarray, "S S"]:
         part = part - part[:, :L].mean(1, keepdims=True)
         total += part.T @ part
     return total
-
-
-def draw_forecasts(
-    truth: Float[np.ndarray, "N S"],
-    lines: dict[str, Float[np.ndarray, "N H"]],
-    title: str,
-) -> Figure:
-    """Series with their last H steps forecast, one panel each; the first line is ours."""
-    count = len(truth)
-    figure = new_figure(9, 1.9 * count)
-    for panel, axes in enumerate(figure.subplots(count, 1, squeeze=False)[:, 0]):
-        axes.plot(truth[panel], color="black", lw=1, label="truth")
-        for k, (name, values) in enumerate(lines.items()):
-            steps = np.arange(truth.shape[1] - values.shape[1], truth.shape[1])
-            axes.plot(
-                steps, values[panel], color=LINES[k % len(LINES)], lw=1 if k else 1.5, label=name
-            )
-        axes.axvline(truth.shape[1] - values.shape[1] - 0.5, color="#cccccc", zorder=0)
-        finish(axes, legend=False)
-    axes.set_xlabel("row")
-    figure.axes[0].legend(frameon=False, fontsize=8, ncols=5, loc="upper left")
-    figure.suptitle(title, fontsize=10)
-    return figure

@@ -3,13 +3,13 @@
 from dataclasses import dataclass, replace
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 
 from wsrnn import data
 from wsrnn.checks import check_positive
 from wsrnn.evaluations import Evaluation, Result, in_batches
 from wsrnn.evaluations.continuation import whole
-from wsrnn.figures import LINES, Figure, finish, new_figure
+from wsrnn.evaluations.panels import draw_forecasts
 from wsrnn.tasks.continuation import Continuation
 from wsrnn.tasks.windows import Windows
 
@@ -77,7 +77,7 @@ class SystemErrors(Evaluation):
             some = slice(self.drawn)
             figures[f"forecast{range_}".replace(", ", "-")] = draw_forecasts(
                 values[some, :, 0], {name: line[some, :, 0] for name, line in lines.items()},
-                scored[some], f"{type(task).__name__}{range_}: first channel after the context",
+                f"{type(task).__name__}{range_}: first channel after the context", scored[some],
             )  # fmt: skip
         title = f"{self.sequences:,} test sequences at most, errors after the context"
         return Result(title, columns, rows, figures)
@@ -106,24 +106,3 @@ def fitted(
         after = np.clip(after, -limits, limits)
         found[:, t] = np.where((t < L)[:, None], found[:, t], after)
     return found[:, 1:]
-
-
-def draw_forecasts(
-    truth: Float[np.ndarray, "N S"],
-    lines: dict[str, Float[np.ndarray, "N T"]],
-    scored: Bool[np.ndarray, "N T"],
-    title: str,
-) -> Figure:
-    """One panel a sequence: the truth, and each line where it is scored."""
-    figure = new_figure(9, 1.9 * len(truth))
-    every = figure.subplots(len(truth), 1, squeeze=False)[:, 0]
-    steps = np.arange(1, truth.shape[1])
-    for n, axes in enumerate(every):
-        axes.plot(truth[n], color="black", lw=1, label="truth")
-        for (name, values), colour in zip(lines.items(), LINES, strict=False):
-            axes.plot(steps[scored[n]], values[n, scored[n]], color=colour, lw=1, label=name)
-        finish(axes, legend=False)
-    every[0].legend(frameon=False, fontsize=8, ncols=4, loc="upper right")
-    every[-1].set_xlabel("sample")
-    figure.suptitle(title, fontsize=10)
-    return figure

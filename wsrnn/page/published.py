@@ -22,7 +22,8 @@ class Number(NamedTuple):
 class Published:
     """A table or figure of the paper."""
 
-    match: tuple[str, ...]
+    match: dict[str, list[str]]
+    """Values by field, of the configs that it goes with."""
     source: str
     title: str
     setting: str
@@ -38,41 +39,30 @@ class Published:
         )
 
     def goes_with(self, section: Section) -> bool:
-        """Whether the file's name holds one of the words, or a field of a task is one."""
-        fields = {
-            str(value).lower()
-            for group in section.groups
-            for name, value in group.runs[0].config.items()
-            if name.startswith("task")
-        }
-        name = section.name.lower()
-        parts = set(name.split("_"))
+        """Whether a config has, for every field of `match`, one of the values."""
         return any(
-            word in fields or word in parts or (len(word) > 4 and word in name)
-            for word in self.match
+            all(group.runs[0].config.get(name) in values for name, values in self.match.items())
+            for group in section.groups
         )
 
 
 def published(section: Section) -> list[Published]:
     """The tables that go with a section."""
-    return [table for table in _read()[0] if table.goes_with(section)]
+    return [table for table in document()[0] if table.goes_with(section)]
 
 
 def trust() -> dict[str, str]:
     """What the words of provenance mean."""
-    return _read()[1]
+    return document()[1]
 
 
 @cache
-def _read() -> tuple[list[Published], dict[str, str]]:
-    document = tomllib.loads(files("wsrnn.page").joinpath("published.toml").read_text("utf-8"))
+def document() -> tuple[list[Published], dict[str, str]]:
+    """All tables, and what the words of provenance mean."""
+    text = files("wsrnn.page").joinpath("published.toml").read_text("utf-8")
+    found = tomllib.loads(text)
     tables = [
-        Published(
-            **table | {
-                "match": tuple(table["match"]),
-                "numbers": tuple(Number(*number) for number in table["numbers"]),
-            }
-        )
-        for table in document["table"]
-    ]  # fmt: skip
-    return tables, document["trust"]
+        Published(**table | {"numbers": tuple(Number(*number) for number in table["numbers"])})
+        for table in found["table"]
+    ]
+    return tables, found["trust"]

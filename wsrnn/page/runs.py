@@ -22,11 +22,7 @@ from wsrnn.run import CONFIG, TRIALS, read_record
 RESULTS, BENCH = "results.json", "bench.json"
 PNG = b"\x89PNG\r\n\x1a\n"
 DAMAGE = (OSError, ValueError, LookupError, TypeError, AttributeError)  # of a file that was edited
-COSTS = {  # what a row of trials and a results.json call them
-    "parameters": "parameters",
-    "state floats": "state floats",
-    "operations per token": "operations per token",
-}
+COUNTED = ("parameters", "state floats", "operations per token")  # costs in a results.json
 
 
 class Curve(NamedTuple):
@@ -148,8 +144,8 @@ def _single(run: Trained, notes: list[str]) -> Trained:
     elif document is None and not (run.folder / RESULTS).exists():
         notes.append(f"{run.folder} has no test results: wsrnn eval {run.folder} writes them")
     results, baselines, title = _results(document or {}, run.folder, notes)
-    for key, name in COSTS.items():
-        if math.isfinite(value := _number((document or {}).get(key))):
+    for name in COUNTED:
+        if math.isfinite(value := _number((document or {}).get(name))):
             costs[name] = value
     figures = [p for name in ("figures", "icl") for p in pictures(run.folder / name, notes)]
     return replace(
@@ -225,7 +221,7 @@ def _copies(run: Trained, notes: list[str]) -> list[Trained]:
     try:
         rate, rates = row["rate"], row["rates"]
         config = run.config | {"optim.learning_rate": rate}
-        costs = {name: _number(row[key]) for key, name in COSTS.items()}
+        costs = {name: _number(row[name]) for name in COUNTED}
         costs = {k: v for k, v in costs.items() if math.isfinite(v)} | {"steps": row["steps"]}
         columns, curves = row["columns"], row["curves"]
         if len(rates) > 1:

@@ -1,6 +1,5 @@
 """Four spoken words from their waveforms: clips of one second, 16,000 steps."""
 
-import csv
 import lzma
 from dataclasses import dataclass
 from functools import cache
@@ -12,7 +11,7 @@ from jaxtyping import Int
 
 from wsrnn.checks import check_fields, check_positive
 from wsrnn.errors import UserError
-from wsrnn.files import find
+from wsrnn.files import find, read_bytes, read_csv
 from wsrnn.tasks import Batch, Task, clock
 
 SAMPLES = 16_000  # of a clip, at 16 kHz
@@ -91,9 +90,8 @@ class SpokenWords(Task):
 @cache
 def _clips(path: Path, count: int) -> Int[np.ndarray, "n samples"]:
     try:
-        with lzma.open(path) as file:
-            raw = file.read()
-    except (OSError, EOFError, lzma.LZMAError) as error:
+        raw = lzma.decompress(read_bytes(path))
+    except lzma.LZMAError as error:
         raise UserError(
             f"{path} cannot be read ({error}): it is truncated or damaged, fetch it again"
         ) from None
@@ -107,8 +105,7 @@ def _clips(path: Path, count: int) -> Int[np.ndarray, "n samples"]:
 
 @cache
 def _labels(path: Path, count: int) -> Int[np.ndarray, " n"]:
-    with open(path, newline="", encoding="utf-8") as file:
-        labels = [row.get("label") for row in csv.DictReader(file)]
+    (labels,) = read_csv(path).columns(["label"])
     if len(labels) != count or not set(labels) <= {"0", "1", "2", "3"}:
         raise UserError(
             f"{path} must have {count} rows whose label is 0 to 3, it has {len(labels)}: fetch it "
