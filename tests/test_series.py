@@ -253,7 +253,7 @@ FLAT[:140, 0] = 7
     ("content", "options", "message"),
     [
         (dict(times=GAP), {}, "line 52, column time: 51 is not one step of 1.0 after 49 of line"),
-        (dict(times=np.arange(R)[::-1]), {}, "line 3, column time: 198 is not later than 199"),
+        (dict(times=np.arange(R)[::-1]), {}, "column time: it does not rise from row to row"),
         (dict(values=NAN), {}, "line 72, column b: 'nan' is not a finite number"),
         (dict(values=FLAT), {}, "column a: it is 7 in all 140 rows of the training part"),
         (

@@ -222,7 +222,7 @@ def test_times_that_rise_by_one_step_are_read(tmp_path, dates):
     [
         (
             hours(14_400)[::-1],
-            "line 3, column date: 2018-02-20T22 is not later than 2018-02-20T23 of line 2; sort",
+            "column date: it does not rise from row to row as times do; .* sort",
         ),
         (
             np.delete(hours(14_401), 100),
