@@ -13,7 +13,7 @@ parameters, 52 ms a step on two free CPU cores; this run had one that was shared
     this model           0.0741  0.0465  0.0122
     linear regression    0.0740  0.0536  0.0164    (on all 55,000 training images, clipped)
     mean image           0.0769  0.0758  0.0396
-    published WARP       0.071   0.042   0.014     (best of three runs, chosen on test images)
+    published WARP       0.071   0.042   0.014     (quoted second-hand; best of three runs)
 
 Errors on training and test images are equal, so it is not trained to its end. A rate of 1e-3
 diverges: theta moves by up to 256 times the rate a step.
