@@ -20,6 +20,7 @@ from wsrnn.recipe import Recipe
 
 TINY = Path(__file__).with_name("tiny.py")
 PARTS = Path(__file__).with_name("parts.py")
+SINES = Path(__file__).with_name("sines.py")
 
 
 @pytest.fixture
@@ -322,6 +323,51 @@ def test_predict_on_a_csv_with_sequences_of_unequal_length(run, trained, tmp_pat
     alone = model(np.array([[[1, 2, 3], [5, 6, 7]]], np.float32), np.array([[0, 1]], np.float32))
     close(written["outputs"][0, :2], alone[0], 5e-6)  # float32, in a batch of another shape
     assert np.isnan(written["outputs"][0, 2:]).all()
+
+
+@pytest.fixture
+def sines(run, tmp_path):
+    """Train sines.py for its one step, with flags; returns the run."""
+
+    def call(*flags):
+        code, _, err = run("train", SINES, *flags, "--out", tmp_path / "sines")
+        assert code == 0, err
+        return tmp_path / "sines"
+
+    return call
+
+
+def test_predictions_have_the_times_that_the_task_trains_with(run, sines, tmp_path):
+    folder = sines()
+    model, experiment = wsrnn.load(folder)
+    batch = data.examples(experiment.task, "test", 0, 2)
+    rows = [f"{i},{t},{x},{y}" for i in (0, 1) for t, (x, y) in enumerate(batch.inputs[i])]
+    for path in (
+        npz(tmp_path / "mine.npz", inputs=batch.inputs),
+        text(tmp_path / "mine.csv", "\n".join(["id,t,x,known", *rows])),
+    ):
+        code, out, _ = run("predict", folder, path, "--json")
+        written = np.load(json.loads(out)["outputs"])
+        assert code == 0
+        np.testing.assert_allclose(written["times"], [np.arange(1, 8) / 7] * 2, rtol=1e-6)
+        close(written["outputs"], model(batch.inputs, batch.times), 1e-5)
+
+
+@pytest.mark.parametrize(
+    ("variant", "parts"),
+    [
+        ("fed_back", ["Sine feeds predictions back", "call model.rollout"]),
+        ("windows", ["Series counts in units of each context", "task.statistics"]),
+        ("fixed", ["cannot read these sequences: inputs must have T = 7 steps, got 5"]),
+    ],
+)
+def test_what_predict_cannot_do_is_refused(run, sines, tmp_path, variant, parts):
+    rows = "\n".join(f"{t},{np.sin(t)}" for t in range(100))
+    table = text(tmp_path / "table.csv", f"t,x\n{rows}\n")
+    flags = ["--task.path", table] if variant == "windows" else []
+    folder = sines("--variant", variant, *flags)
+    path = npz(tmp_path / "mine.npz", inputs=np.zeros((1, 5, 2), np.float32))
+    refused(run("predict", folder, path), *parts)
 
 
 @pytest.fixture

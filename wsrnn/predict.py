@@ -1,5 +1,6 @@
 """Predictions of a trained model on a user's own file, npz or csv."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,7 +12,9 @@ from wsrnn.evaluations import in_batches
 from wsrnn.figures import Figure, finish, new_figure
 from wsrnn.files import read_csv, unfit
 from wsrnn.models import Model
-from wsrnn.tasks import clock
+from wsrnn.tasks import Task, clock
+
+Clock = Callable[[int], np.ndarray]  # from T to times [T]
 
 
 class Sequences(NamedTuple):
@@ -23,13 +26,28 @@ class Sequences(NamedTuple):
     ids: list[str]
 
 
-def read_sequences(path: Path, d_in: int) -> Sequences:
+def check_task(task: Task) -> None:
+    """UserError for a task whose outputs are more than one call of the model."""
+    name, continued = type(task).__name__, "wsrnn.evaluations.continuation.continued"
+    if task.feeds_back:
+        raise UserError(
+            f"{name} feeds predictions back after a context, which predict does not: from Python "
+            f"call model.rollout, or {continued}"
+        )
+    if task.has_units:
+        raise UserError(
+            f"{name} counts in units of each context, which predict does not know: from Python "
+            f"call {continued} and scale its forecasts back by task.statistics"
+        )
+
+
+def read_sequences(path: Path, d_in: int, clock: Clock = clock) -> Sequences:
     """Return the sequences of an npz (`inputs`, maybe `times`) or a long csv (id, t, ...).
 
     The csv has one row a step, its channels in the columns beside id and t; t is a number or an ISO
     date, and rows are sorted by it in each id. npz times are taken as they are; without them, and
-    for a csv, tau = t / (T - 1) runs from 0 to 1 over each sequence. Raises UserError for anything
-    that does not fit, naming the place.
+    for a csv, a sequence of T steps has the times clock(T), such as `Task.times`. Raises UserError
+    for anything that does not fit, naming the place.
     """
     path = Path(path)
     if not path.is_file():
@@ -37,14 +55,14 @@ def read_sequences(path: Path, d_in: int) -> Sequences:
     kind = path.suffix.lower()
     if kind not in (".npz", ".csv", ".gz"):
         raise UserError(f"{path}: predict reads .npz and .csv (or .csv.gz) files")
-    sequences = _from_npz(path) if kind == ".npz" else _from_csv(path)
+    sequences = (_from_npz if kind == ".npz" else _from_csv)(path, clock)
     channels = sequences.inputs.shape[2]
     if channels != d_in:
         raise UserError(f"{path} has {channels} input channel(s), the model takes {d_in}")
     return sequences
 
 
-def _from_npz(path: Path) -> Sequences:
+def _from_npz(path: Path, clock: Clock) -> Sequences:
     try:
         archive = np.load(path)
         if isinstance(archive, np.ndarray):
@@ -76,7 +94,7 @@ def _from_npz(path: Path) -> Sequences:
     return Sequences(inputs.astype(np.float32), times.astype(np.float32), lengths, ids)
 
 
-def _from_csv(path: Path) -> Sequences:
+def _from_csv(path: Path, clock: Clock) -> Sequences:
     csv = read_csv(path)
     keys, stamps = csv.columns(["id", "t"])
     channels = [name for name in csv.names if name not in ("id", "t")]
@@ -107,8 +125,15 @@ def _real(array: np.ndarray) -> bool:
 
 
 def predict(model: Model, sequences: Sequences) -> Float[np.ndarray, "N T O"]:
-    """Return the model's outputs; not a number at steps beyond a sequence's length."""
-    outputs = in_batches(model, "__call__", 64, sequences.inputs, sequences.times)
+    """Return the model's outputs; not a number at steps beyond a sequence's length.
+
+    Raises UserError for sequences that the model refuses, such as those of a wrong length.
+    """
+    try:
+        outputs = in_batches(model, "__call__", 64, sequences.inputs, sequences.times)
+    except ValueError as error:  # what models raise says what they take
+        line = str(error).partition("\n")[0]
+        raise UserError(f"the model cannot read these sequences: {line}") from error
     beyond = np.arange(outputs.shape[1]) >= sequences.lengths[:, None]
     return np.where(beyond[..., None], np.nan, outputs)
 

@@ -9,7 +9,7 @@ from wsrnn.artifacts import slug
 from wsrnn.commands import Outcome
 from wsrnn.commands.recipes import checkpoint
 from wsrnn.errors import UserError
-from wsrnn.predict import draw_predictions, read_sequences
+from wsrnn.predict import check_task, draw_predictions, read_sequences
 from wsrnn.predict import predict as predict_on
 from wsrnn.run import load_step
 
@@ -32,7 +32,9 @@ class Options:
 def run(options: Options, folder: str, data: str, flags: list[str]) -> Outcome:
     """Predict on a file of the user's."""
     model, experiment, number = load_step(folder, checkpoint(options.step), flags)
-    sequences = read_sequences(Path(data), experiment.task.d_in)
+    task = experiment.task
+    check_task(task)
+    sequences = read_sequences(Path(data), task.d_in, task.times)
     outputs = predict_on(model, sequences)
     path = _output(options.out, Path(folder), Path(data), slug(number, flags))
     title = f"{folder} step {number} on {Path(data).name}"

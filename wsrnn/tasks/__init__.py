@@ -76,6 +76,10 @@ class Task(ABC):
         """The task with every size that is None filled in by its rule."""
         return self
 
+    def times(self, length: int) -> np.ndarray:
+        """The times [T] of a sequence of `length` steps whose own times are unknown."""
+        return clock(length)
+
     def steps(self, split: Split) -> Literal["all", "last"]:
         """Which steps of a split are scored: "all" that the mask selects, or the "last" one alone.
 
@@ -102,5 +106,5 @@ class Synthetic(Task):
 
 
 def clock(length: int) -> np.ndarray:
-    """Times from 0 to 1 [T], the default everywhere: tau = t / (T - 1)."""
+    """Times from 0 to 1 [T], the default of most tasks: tau = t / (T - 1)."""
     return np.linspace(0, 1, length, dtype=np.float32)

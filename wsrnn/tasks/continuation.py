@@ -204,6 +204,10 @@ class Continuation(Task):
         """As the strategy does."""
         return self.strategy.feeds_back
 
+    def times(self, length):
+        """Those of the samples that are predicted, of `length` + 1 samples."""
+        return (np.arange(1, length + 1) / length).astype(np.float32)
+
     def dataset(self, split, seed):
         """Return the sequences as examples; contexts and forced steps are drawn from the seed."""
         stream = np.random.SeedSequence([seed, SPLITS.index(split), 1]).generate_state(1)[0]
@@ -221,5 +225,6 @@ class Continuation(Task):
         """One sequence as an example with this many known samples; in training with a generator."""
         values = np.asarray(sequence.values, np.float32)
         inputs, mask, last, feedback = self.strategy.steps(values, context, rng)
-        times = (np.arange(1, self.samples) / self.length).astype(np.float32)
-        return Batch(inputs, times, values[1:], mask, sequence.latents, last, feedback)
+        return Batch(
+            inputs, self.times(self.length), values[1:], mask, sequence.latents, last, feedback
+        )
