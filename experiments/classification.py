@@ -19,8 +19,9 @@ are on JapaneseVowels.
 The peers' settings were not tuned. `words`, 16,000 steps: the stack reads its first layer at every
 64th step, exactly, so that a gradient takes 0.12 s (S5 2.5 s, LinOSS 1.5 s, GRU 2.0 s). 450 steps
 give 0.603 [0.597, 0.607], three seeds; in equal time S5 (20 steps) has 0.240, LinOSS (34) 0.237,
-GRU (26) 0.257, one seed each: chance, which says nothing of longer training. `early`, 17,984 steps:
-0.875 [0.783, 0.957] after --steps 100, three seeds (chance 0.2); 0.95 is not reached.
+GRU (26) 0.257, one seed each: chance, which says nothing of longer training. `early`, 17,984 steps
+(chance 0.2): 0.997 [0.992, 1] on 512 test sequences, three seeds, 300 steps of 16, 4 minutes on a
+shared core; 0.875 [0.783, 0.957] after 100 steps.
 
 Command: wsrnn trials experiments/classification.py --task.problem NAME --data-dir DATA
 """
