@@ -6,8 +6,8 @@ rate, so the spectral norm by up to P times that, and ten times the rate (with a
 training chaotic within 100 steps; round-off then grows into other losses, as it would between two
 machines.
 
-Reached, 500 steps on two CPU cores: largest relative difference of the loss 4.2e-6; a step takes
-33.8 ms by scan and 14.3 ms by conv, with 10.5 and 7.4 MiB of temporary memory.
+Reached, 500 steps on two CPU cores: largest relative difference of the loss 3.1e-6; a step takes
+33.6 ms by scan and 12.0 ms by conv, with 10.5 and 7.4 MiB of temporary memory.
 
 Command: wsrnn train experiments/modes.py              trains both as sibling runs and compares them
          wsrnn train experiments/modes.py --model.mode scan                       trains one of them

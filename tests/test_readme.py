@@ -49,7 +49,10 @@ def test_the_experiment_file_trains_on_a_csv(tmp_path, monkeypatch, capsys):
 
 FLAG = r"--[a-z]+\.[\w.-]+(?: [\w.]+)+|[a-z]+(?:\.[a-z]+)+:[a-z-]+"
 VALUES = {"D": "8", "M": "2"}  # of what the README leaves open
-ELSEWHERE = {"--evaluation.tables": "real_tables"}  # what stands with another file than the default
+ELSEWHERE = {  # what stands with another file than the default
+    "--evaluation.tables": ["real_tables"],
+    "--task.path": ["forecasting", "--variant", "csv"],
+}
 PROSE = re.sub(r"```.*?```", "", README.read_text(), flags=re.S)
 EXAMPLES = [
     words
@@ -60,9 +63,9 @@ EXAMPLES = [
 
 @pytest.mark.parametrize("words", EXAMPLES, ids=" ".join)
 def test_its_flags_work_on_the_experiment_that_they_stand_with(words, capsys):
-    file = [str(FILES[ELSEWHERE[words[0]]])] if words[0] in ELSEWHERE else []
+    name, *variant = ELSEWHERE.get(words[0], ["in_context"])
     with pytest.raises(SystemExit) as stop:
-        cli.main(["show", *file, *(VALUES.get(word, word) for word in words)])
+        cli.main(["show", str(FILES[name]), *variant, *(VALUES.get(word, word) for word in words)])
     assert stop.value.code == 0, capsys.readouterr().err
 
 
