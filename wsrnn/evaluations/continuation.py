@@ -26,15 +26,17 @@ def continued(
     """
     whole = (s if isinstance(s, Sequence) else Sequence(s, {}) for s in sequences)
     examples = [task.example(sequence, context) for sequence in whole]
-    batch = _stacked(examples)
+    return outputs_of(model, _stacked(examples), size)[:, context - 1 :]
+
+
+def outputs_of(model: Model, batch: Batch, size: int = 128) -> Float[np.ndarray, "N T O"]:
+    """Return the model's outputs for examples of a `Continuation`, right where they are scored."""
     call = (batch.inputs, batch.times)
+    if batch.feedback is not None:
+        return in_batches(model, "rollout", size, *call, batch.feedback.given)
     if batch.last is not None and model.holds:
-        outputs = in_batches(model, "held", size, *call, batch.last)
-    elif batch.feedback is None:
-        outputs = in_batches(model, "__call__", size, *call)
-    else:
-        outputs = in_batches(model, "rollout", size, *call, batch.feedback.given)
-    return outputs[:, context - 1 :]
+        return in_batches(model, "held", size, *call, batch.last)
+    return in_batches(model, "__call__", size, *call)
 
 
 def _stacked(examples: list[Batch]) -> Batch:

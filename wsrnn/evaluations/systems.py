@@ -7,8 +7,8 @@ from jaxtyping import Float, Int
 
 from wsrnn import data
 from wsrnn.checks import check_positive
-from wsrnn.evaluations import Evaluation, Result, in_batches
-from wsrnn.evaluations.continuation import whole
+from wsrnn.evaluations import Evaluation, Result
+from wsrnn.evaluations.continuation import outputs_of, whole
 from wsrnn.evaluations.panels import draw_forecasts
 from wsrnn.tasks.continuation import Continuation
 from wsrnn.tasks.windows import Windows
@@ -60,12 +60,7 @@ class SystemErrors(Evaluation):
             values, _ = whole(task, "test", seed, self.sequences)
             scored = batch.mask > 0
             L = scored.argmax(1) + 1
-            call = (batch.inputs, batch.times)
-            if batch.feedback is None:
-                outputs = in_batches(model, "__call__", 128, *call)
-            else:
-                outputs = in_batches(model, "rollout", 128, *call, batch.feedback.given)
-            lines = {OURS: outputs[..., : task.d_out], HOLD: held(values, L)}
+            lines = {OURS: outputs_of(model, batch)[..., : task.d_out], HOLD: held(values, L)}
             if L.min() >= 2:
                 lines[FITTED] = fitted(values, L)
             columns += [f"MAE{range_}", f"{squared}{range_}"]

@@ -76,16 +76,17 @@ def find(places: Sequence[Path | str]) -> Found:
         if not place.is_dir():
             what = "is a file" if place.exists() else "does not exist"
             raise UserError(f"{place} {what}: name run folders, or folders that hold them")
-        before = len(runs) + len(benches), set(runs)
+        holds = False
         for folder in _walk(place):
             if _is_run(folder):
                 runs.setdefault(folder.resolve(), folder)
+                holds = True
             elif (folder / BENCH).is_file():
                 benches[folder] = None
+                holds = True
             elif (folder / "figures").is_dir():
                 outer[folder] = None
-        repeated = any(_is_run(folder) for folder in _walk(place))
-        if len(runs) + len(benches) == before[0] and not repeated:
+        if not holds:
             raise UserError(f"{place} holds no run: none of its folders has a {CONFIG}")
     return Found(list(runs.values()), list(outer), list(benches))
 

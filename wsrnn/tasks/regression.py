@@ -1,7 +1,8 @@
 """Families of functions for in-context regression.
 
-A new one is a subclass of `Regression`: its random parameters, its values and their power. It is a
-list: eight families that do not depend on one another, each read alone.
+A new one is a subclass of `Regression`: its random parameters, its values and their power. Longer
+than other files because it is a list: eight families that do not depend on one another, each read
+alone.
 """
 
 from dataclasses import dataclass, field
