@@ -36,11 +36,25 @@ from wsrnn.models.peers.rnn import RnnConfig
 from wsrnn.models.peers.ssm import SsmConfig
 from wsrnn.models.peers.transformer import TransformerConfig
 from wsrnn.models.warp import Direct as Added
-from wsrnn.models.warp import FromFirst, Matrix, Moments, WarpConfig
+from wsrnn.models.warp import (
+    FromFirst,
+    Matrix,
+    Positions,
+    Query,
+    StepMoments,
+    WarpConfig,
+    Waves,
+)
 from wsrnn.optim import Cosine, OptimConfig
 from wsrnn.recurrence import Identity, Rotation
 from wsrnn.root import Formula, Mlp, OneStep
-from wsrnn.root.physics import CarriedLinear, CarriedOscillator, Oscillator, sine
+from wsrnn.root.physics import (
+    CarriedLinear,
+    CarriedOscillator,
+    CarriedPolynomial,
+    Oscillator,
+    sine,
+)
 from wsrnn.tasks.continuation import Direct, Recursive
 from wsrnn.tasks.systems import Lorenz, LotkaVolterra, MassSpringDamper, Sine, Spirals
 
@@ -104,10 +118,21 @@ peers = {
 }
 
 
-def regression(formula, d: int) -> WarpConfig:
-    """The sums of products of the tokens, solved and carried on: 1 trained parameter."""
-    root = Formula(formula, OneStep(d), outputs=d**2 + d + 1)
-    return WarpConfig(root, Identity(), Moments(), write=Added(), drive="value")
+places = WarpConfig(  # a sum of what each place of the context writes; one network is read later
+    Mlp(width=32, depth=3, start="he"),
+    Identity(),
+    positions=Positions(size=128),
+    write=Matrix(scale=0.1),
+    query=Query(waves=Waves(count=32, base=60.0)),
+    drive="value",
+)
+
+
+def regression(formula, inner: OneStep) -> WarpConfig:
+    """The sums of products of the tokens, solved and carried on."""
+    root = Formula(formula, inner, outputs=inner.outputs)
+    lift = StepMoments(inner.degree, inner.intercept)
+    return WarpConfig(root, Identity(), lift, write=Added(), drive="value")
 
 
 def sweep(experiment: Experiment) -> dict[str, Experiment]:
@@ -121,15 +146,22 @@ def sweep(experiment: Experiment) -> dict[str, Experiment]:
         physics = Formula(Oscillator(speed=task.speed), warp.root, outputs=4)
         models |= {
             "warp, regression and oscillator": regression(
-                CarriedOscillator(task.length, task.speed), 2
+                CarriedOscillator(task.length, task.speed), OneStep(2)
             ),
-            "warp, regression": regression(CarriedLinear(2, task.length), 2),
+            "warp, regression": regression(CarriedLinear(2, task.length), OneStep(2)),
             "warp, oscillator": replace(warp, root=physics),
         }
-    if isinstance(task, Spirals | Lorenz) and not task.feeds_back:
-        models["warp, regression"] = regression(
-            CarriedLinear(task.channels, task.length), task.channels
-        )
+    if isinstance(task, Spirals):
+        models["warp, regression"] = regression(CarriedLinear(2, task.length), OneStep(2))
+    if isinstance(task, LotkaVolterra):
+        models["warp, places"] = places
+    if isinstance(task, Lorenz) and not task.feeds_back:
+        for name, degree in (("quadratic", 2), ("cubic", 3)):
+            for prior in (False, True):
+                models[f"warp, {name} regression" + ", prior" * prior] = regression(
+                    CarriedPolynomial(3, task.length, degree, intercept=True),
+                    OneStep(3, degree=degree, intercept=True, prior=prior),
+                )
     if not task.feeds_back:
         models |= peers
     return {name: replace(experiment, model=model) for name, model in models.items()}

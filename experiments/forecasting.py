@@ -105,3 +105,11 @@ variants = {
         batch_size=3600,
     ),
 }
+
+
+def sweep(experiment: Experiment) -> dict[str, Experiment]:
+    """WARP with two roots, and the peers, at equal steps."""
+    models = {"warp": experiment.model}
+    if not experiment.task.feeds_back:
+        models |= {"warp, linear root": linear.model, **peers}
+    return {name: replace(experiment, model=model) for name, model in models.items()}

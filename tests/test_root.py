@@ -235,7 +235,7 @@ def oscillation(o, z):
 
 def test_a_formula_passes_on_what_its_inner_network_needs():
     for inner in (Descent(), Evidence(), Mlp()):
-        for name in ("reads_query_alone", "reads_moments"):
+        for name in ("reads_query_alone", "reads_sums_of"):
             assert getattr(Formula(oscillation, inner), name) == getattr(inner, name)
     inner = Residual(repeats=None)
     sized = Formula(oscillation, inner.sized(3, 1, 0.25), outputs=4)

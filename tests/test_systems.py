@@ -15,7 +15,7 @@ from wsrnn.evaluations.systems import SystemErrors
 from wsrnn.experiment import Experiment
 from wsrnn.models.peers.rnn import RnnConfig
 from wsrnn.models.warp import Direct as DirectWrite
-from wsrnn.models.warp import FromFirst, Matrix, Moments, WarpConfig
+from wsrnn.models.warp import FromFirst, Matrix, StepMoments, WarpConfig
 from wsrnn.recurrence import Identity
 from wsrnn.root import Constant, Formula, Network, OneStep, physics
 from wsrnn.tasks import SPLITS
@@ -193,9 +193,11 @@ def test_the_square_of_the_angle_is_one_function_through_zero(x64):
 
 
 def carried(task, formula):
-    d = task.channels
-    root = Formula(formula, OneStep(d), outputs=d**2 + d + 1)
-    config = WarpConfig(root, Identity(), Moments(), write=DirectWrite(), drive="value")
+    degree, intercept = getattr(formula, "degree", 1), getattr(formula, "intercept", False)
+    inner = OneStep(task.channels, degree=degree, intercept=intercept)
+    root = Formula(formula, inner, outputs=inner.outputs)
+    lift = StepMoments(degree, intercept)
+    config = WarpConfig(root, Identity(), lift, write=DirectWrite(), drive="value")
     return config.build(task.d_in, task.d_out, rngs=nnx.Rngs(0))
 
 
@@ -210,6 +212,7 @@ SHOWN = Direct(changes=True)
         (MassSpringDamper(SHOWN, (25,), points=64, **FEW), physics.CarriedOscillator(63, 28.0)),
         (MassSpringDamper(SHOWN, **FEW), physics.CarriedLinear(2, 255)),
         (Spirals(SHOWN, **FEW), physics.CarriedLinear(2, 99)),
+        (Spirals(SHOWN, **FEW), physics.CarriedPolynomial(2, 99, degree=1)),
     ],
 )
 def test_the_regression_inside_a_warp_forecasts_to_rounding_before_any_training(task, formula):
@@ -220,6 +223,9 @@ def test_the_regression_inside_a_warp_forecasts_to_rounding_before_any_training(
         y = np.asarray(model(batch.inputs, batch.times, mode=mode))
         assert np.isfinite(y).all()
         assert np.square(y - batch.targets)[scored].mean() < 1e-6
+    assert model.holds
+    held = np.asarray(model.held(batch.inputs, batch.times, batch.last))
+    assert np.square(held - batch.targets)[scored].mean() < 1e-6
     loss = nnx.grad(lambda m: (m(batch.inputs, batch.times) ** 2).sum())(model)
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(loss))
 
@@ -239,6 +245,35 @@ def test_the_numbers_of_the_regression_are_those_of_least_squares(x64):
         np.testing.assert_allclose(np.reshape(o[n, :4], (2, 2)), W.T - np.eye(2), atol=1e-3)
         np.testing.assert_allclose(o[n, 4:6], seen[-1], atol=1e-6)
         assert o[n, 6] == 30
+
+
+@pytest.mark.parametrize("prior", [False, True])
+def test_a_quadratic_map_is_identified_from_its_trajectory(x64, prior):
+    """Henon's map, whose orbit is chaotic: D m(s) by hand, the orbit by a loop in float64."""
+    orbit = [np.array([0.1, 0.3])]
+    for _ in range(59):
+        x, y = orbit[-1]
+        orbit.append(np.array([1 - 1.4 * x * x + y, 0.3 * x]))
+    samples = np.stack(orbit)
+    inner = OneStep(2, 1e-12, degree=2, intercept=True, prior=prior)
+    assert inner.features == 6
+    config = WarpConfig(
+        Formula(physics.CarriedPolynomial(2, 59, 2, intercept=True), inner, inner.outputs),
+        Identity(), StepMoments(2, intercept=True), write=DirectWrite(), drive="value",
+    )  # fmt: skip
+    model = config.build(5, 2, rngs=nnx.Rngs(0))
+    token = np.concatenate([samples, np.diff(samples, axis=0, prepend=0 * samples[:1])], 1)
+    token = np.concatenate([token, np.ones((60, 1))], 1)
+    token[40:] = 0
+    if prior:  # what the sums do not determine is taken from it
+        model.phi.theta[...] = model.phi.theta[...].at[1:].set(0.3)
+    y = model(token[None], np.arange(60)[None] / 59, mode="scan")[0]
+    np.testing.assert_allclose(y[40:46], samples[40:46], atol=1e-6)
+    theta = model.states(token[None], np.arange(60)[None] / 59)[0, -1]
+    D = np.reshape(
+        Network(inner, 1, inner.outputs).apply(theta[:, None], jnp.zeros((1, 1)))[:12, 0], (2, 6)
+    )
+    np.testing.assert_allclose(D, [[1, -1, 1, -1.4, 0, 0], [0, 0.3, -1, 0, 0, 0]], atol=1e-6)
 
 
 def test_changes_stand_between_samples_and_flag_within_the_context_alone():

@@ -17,7 +17,7 @@ models       Warp, WarpConfig, summing, Model, ModelConfig, and the parts of a W
   root       Mlp, Linear, Gated, Residual, Descent, ConjugateGradients, Evidence, Constant, OneStep,
              Formula
   transition Dense, Identity, Scalar, Diagonal, Rotation, Shift, BlockDiagonal, LowRank
-  lift       MlpLift, Bilinear, Outer, LowRankLift, Moments
+  lift       MlpLift, Bilinear, Outer, LowRankLift, Moments, StepMoments
   start      Learned, FromFirst, Impulse
   write      Matrix, Direct
   others     Query, Waves, Features, Head, Scale, Tanh, Clip, DynamicTanh
@@ -41,7 +41,7 @@ _HOMES = {
     "optim": "OptimConfig Rule Schedule",
     "models": "Model ModelConfig",
     "models.warp": "Warp WarpConfig summing "
-    "Lift MlpLift Bilinear Outer LowRankLift Moments Start Learned FromFirst Impulse "
+    "Lift MlpLift Bilinear Outer LowRankLift Moments StepMoments Start Learned FromFirst Impulse "
     "WriteForm Matrix Direct Query Waves Features Head Scale Tanh Clip DynamicTanh",
     "root": "Root Mlp Linear Gated Residual Descent ConjugateGradients Evidence Constant OneStep "
     "Formula",

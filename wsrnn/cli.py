@@ -16,7 +16,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any, NamedTuple, NoReturn
 
-from wsrnn import __version__
+from wsrnn import __version__, allocator
 from wsrnn.checks import nearest
 from wsrnn.errors import RunError, UserError
 
@@ -93,6 +93,7 @@ def entry() -> NoReturn:
         )
 
     signal.signal(signal.SIGINT, leave)  # until training begins, which saves first
+    allocator.keep_freed()
     try:
         main()
     except SystemExit as stop:

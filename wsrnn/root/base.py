@@ -48,9 +48,9 @@ class Root(ABC):
         return False
 
     @property
-    def reads_moments(self) -> bool:
-        """Whether theta must be sums of the products of a token's entries, and their count."""
-        return False
+    def reads_sums_of(self) -> str | None:
+        """The lift that theta must be the sums of, by its class: Moments or StepMoments."""
+        return None
 
     @property
     def predicts_scale(self) -> bool:

@@ -36,7 +36,7 @@ class Evidence(Root):
     """K, the number of priors that are weighed."""
 
     reads_query_alone = True
-    reads_moments = True
+    reads_sums_of = "Moments"
     predicts_scale = False
 
     def __post_init__(self):

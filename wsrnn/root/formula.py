@@ -55,9 +55,9 @@ class Formula(Root):
         return self.inner.reads_query_alone
 
     @property
-    def reads_moments(self):
+    def reads_sums_of(self):
         """That of the inner network."""
-        return self.inner.reads_moments
+        return self.inner.reads_sums_of
 
     def sized(self, query, targets, noise):
         """With the sizes of the inner network filled in."""
@@ -88,9 +88,10 @@ class Formula(Root):
         return self.evaluate(self.inner.apply(theta, z, self.outputs), z)
 
     def evaluate(
-        self, o: Float[Array, "*M K N"], z: Float[Array, "*M d_in N"]
+        self, o: Float[Array, "*M K #N"], z: Float[Array, "*M d_in N"]
     ) -> Float[Array, "*M d_out N"]:
         """formula(o, z), for one index of all other axes after another."""
+        o = jnp.broadcast_to(o, (*o.shape[:-1], z.shape[-1]))  # of one network, read at each z
         one = jax.vmap(self.formula, in_axes=-1, out_axes=-1)
         for _ in range(o.ndim - 2):
             one = jax.vmap(one)

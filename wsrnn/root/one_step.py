@@ -1,117 +1,140 @@
-"""A root that identifies a linear system: least squares of each sample's change on the last one."""
+"""A root that identifies a system: least squares of each sample's change on the last one."""
 
 from dataclasses import dataclass
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from wsrnn.checks import check_positive
+from wsrnn.root import monomials
 from wsrnn.root.base import Root
 
 
 @dataclass(frozen=True)
 class OneStep(Root):
-    """From sums over samples s_t [d]: D of s_t = (I + D) s_{t-1}, the last sample, their number.
+    """From sums over samples s_t [d]: D of s_t = s_{t-1} + D m(s_{t-1}), the last sample, L.
 
-    Tokens (s_t, e_t, 1), e_t = s_t - s_{t-1} and s_{-1} = 0 (`tasks.continuation.Direct` with
-    `changes`), lifted to `Moments` and added up by A = I, give theta = (G, n, p): G = sum a a^T as
-    its upper triangle, n is not used, p the penalty. G holds S = sum s_{t-1} s_{t-1}^T and
-    C = sum e_t s_{t-1}^T, and
+    m [K] are the sample's coordinates, or its monomials up to a degree. Tokens (s_t, e_t, 1) with
+    e_t = s_t - s_{t-1} and s_{-1} = 0 (`tasks.continuation.Direct` with `changes`), lifted to
+    `StepMoments` and added up by A = I, give theta = (S, C, s_L, L, log p, D_0):
 
-        D = C (S + p I)^-1        s_L = sum e_t        L = sum 1
+        S = sum m(s_{t-1}) m(s_{t-1})^T        C = sum e_t m(s_{t-1})^T
+        D = D_0 + (C - D_0 S) (S + p I)^-1     s_L = sum e_t        L = sum 1
 
-    What follows the context is 0 and adds nothing. The changes are regressed, not the samples, for
-    in float32 these are too close to one another. The outputs (D row by row, s_L, L) do not depend
-    on z: a `Formula` carries the last sample on. Exact, up to rounding, without noise; only the
-    logarithm of p is learned. d^3 / 3 operations, and the gradient is finite for any tokens.
+    a ridge regression around D_0, which is 0, or learned if `prior`. What follows the context is 0
+    and adds nothing. The changes are regressed, not the samples, for in float32 these are too close
+    to one another. The outputs (D row by row, s_L, L) do not depend on z: a `Formula` carries the
+    last sample on. Without noise a system of this degree is found exactly, up to rounding; only p
+    and D_0 are learned. K^3 / 3 operations, and the gradient is finite for any tokens.
     """
 
     d: int = 2
     """Coordinates of a sample."""
     penalty: float = 1e-6
     """p at the start."""
+    degree: int = 1
+    """Of the polynomial; that of the lift."""
+    intercept: bool = False
+    """Whether m has a constant; as in the lift."""
+    prior: bool = False
+    """Learn D_0: what is common to all sequences."""
 
-    reads_moments = True
     predicts_scale = False
 
     def __post_init__(self):
-        if self.d < 1 or not self.penalty > 0:
-            raise ValueError(
-                f"OneStep needs d of at least 1 and a penalty above 0, got {self.d} and "
-                f"{self.penalty}"
-            )
+        check_positive(self, "d", "degree")
+        if not self.penalty > 0:
+            raise ValueError(f"OneStep needs a penalty above 0, got {self.penalty}")
+
+    @property
+    def reads_sums_of(self):
+        """Those that the sums are of."""
+        return "StepMoments"
+
+    @property
+    def features(self) -> int:
+        """K, of m."""
+        return monomials.count(self.d, self.degree, self.intercept)
 
     @property
     def outputs(self) -> int:
         """Of D, s_L and L."""
-        return self.d**2 + self.d + 1
+        return self.d * self.features + self.d + 1
 
     def check(self, d_in, d_out):
         """It has outputs of its own number."""
         if d_out != self.outputs:
             raise ValueError(
-                f"root OneStep returns d^2 + d + 1 = {self.outputs} numbers to a formula, not "
-                f"{d_out}: write Formula(f, OneStep({self.d}), outputs={self.outputs})"
+                f"root OneStep returns d K + d + 1 = {self.outputs} numbers to a formula, not "
+                f"{d_out}: write Formula(f, root, outputs=root.outputs)"
             )
 
     def written(self, d_in, d_out):
-        """G's upper triangle and n."""
-        return (self.d + 1) * (2 * self.d + 1) + 1
+        """S's upper triangle, C, s_L and L."""
+        K = self.features
+        return K * (K + 1) // 2 + self.d * K + self.d + 1
 
     def blocks(self, d_in, d_out):
-        """G and n, the penalty."""
-        return (self.written(d_in, d_out), 1)
+        """What is written, the penalty, D_0."""
+        prior = (self.d * self.features,) if self.prior else ()
+        return (self.written(d_in, d_out), 1, *prior)
 
     def operations(self, d_in, d_out):
         """Elimination and d substitutions."""
-        return self.d**3 // 3 + 2 * self.d**3
+        K = self.features
+        return K**3 // 3 + 2 * self.d * K**2
 
     def init(self, key, d_in, d_out):
-        """The logarithm of the penalty."""
-        return jnp.log(jnp.full(1, self.penalty))
+        """The logarithm of the penalty, and a D_0 of 0."""
+        prior = jnp.zeros(self.d * self.features * self.prior)
+        return jnp.concatenate([jnp.log(jnp.full(1, self.penalty)), prior])
 
     def initial(self, parameters, d_in, d_out):
-        """theta_0: nothing but the penalty."""
+        """theta_0: no sums yet."""
         nothing = jnp.zeros(self.written(d_in, d_out), parameters.dtype)
-        return jnp.concatenate([nothing, jnp.exp(parameters)])
+        return jnp.concatenate([nothing, jnp.exp(parameters[:1]), parameters[1:]])
 
     def apply(self, theta, z, d_out):
         """Solve, for every read."""
-        d, written = self.d, self.written(0, 0)
-        at = np.zeros((2 * d + 1, 2 * d + 1), int)
-        at[np.triu_indices(2 * d + 1)] = np.arange(written - 1)
+        d, K = self.d, self.features
+        triangle = K * (K + 1) // 2
+        at = np.zeros((K, K), int)
+        at[np.triu_indices(K)] = np.arange(triangle)
         rows = jnp.moveaxis(theta, -2, 0)
-        G = [[rows[k] for k in row] for row in np.maximum(at, at.T)]
-        s, e, one = range(d), range(d, 2 * d), 2 * d
-        S = [[G[i][j] - G[i][d + j] - G[j][d + i] + G[d + i][d + j] for j in s] for i in s]
-        C = [[G[i][j] - G[i][d + j] for j in s] for i in e]
-        D = solve(S, C, rows[written])
-        outputs = [*(entry for row in D for entry in row), *(G[i][one] for i in e), G[one][one]]
-        return jnp.stack(outputs, -2)
+        S, after = rows[np.maximum(at, at.T)], triangle + d * K
+        C = rows[triangle:after].reshape(d, K, *rows.shape[1:])
+        last, p = rows[after : after + d + 1], rows[after + d + 1]
+        if self.prior:
+            D_0 = rows[after + d + 2 : after + d + 2 + d * K].reshape(C.shape)
+            known = sum(D_0[:, i, None] * S[None, i] for i in range(K))
+            D = D_0 + solve(S, C - known, p)
+        else:
+            D = solve(S, C, p)
+        return jnp.moveaxis(jnp.concatenate([D.reshape(d * K, *rows.shape[1:]), last]), 0, -2)
 
 
 def solve(
-    S: list[list[Float[Array, "*N"]]], C: list[list[Float[Array, "*N"]]], p: Float[Array, "*N"]
-) -> list[list[Float[Array, "*N"]]]:
-    """X [K][d] with X (S + p I) = C, for symmetric S >= 0, each entry an array.
+    S: Float[Array, "K K *N"], C: Float[Array, "d K *N"], p: Float[Array, "*N"]
+) -> Float[Array, "d K *N"]:
+    """X of X (S + p I) = C for symmetric S >= 0, vectorised over the last axes.
 
-    By elimination without pivots, which a positive matrix needs none of, and vectorised over the
-    arrays. Pivots are at least p, as they would be without rounding.
+    By elimination without pivots, which a positive matrix needs none of. Pivots are at least p, as
+    they would be without rounding, so that no sums give a division by 0.
     """
-    d = len(S)
-    S = [[S[i][j] + p if i == j else S[i][j] for j in range(d)] for i in range(d)]
-    X = [list(row) for row in C]
-    for i in range(d):
-        pivot = jnp.maximum(S[i][i], p)
-        S[i][i] = pivot
-        for j in range(i + 1, d):
-            ratio = S[i][j] / pivot
-            for k in range(j, d):
-                S[j][k] = S[j][k] - ratio * S[i][k]
-            for row in X:
-                row[j] = row[j] - ratio * row[i]
-    for row in X:
-        for i in reversed(range(d)):
-            known = sum((S[i][j] * row[j] for j in range(i + 1, d)), jnp.zeros_like(row[i]))
-            row[i] = (row[i] - known) / S[i][i]
-    return X
+    K = len(S)
+    S = S + p[None, None] * jnp.eye(K, dtype=S.dtype).reshape(K, K, *[1] * p.ndim)
+    pivots, uppers, X = [], [], []
+    for i in range(K):  # S shrinks to what is not yet eliminated, C with it
+        pivots.append(jnp.maximum(S[0, 0], p))
+        uppers.append(S[0, 1:])
+        X.append(C[:, 0])
+        ratio = S[0, 1:] / pivots[i][None]
+        S = S[1:, 1:] - ratio[:, None] * S[None, 0, 1:]
+        C = C[:, 1:] - C[:, :1] * ratio[None]
+    found: list[jax.Array] = []
+    for i in reversed(range(K)):
+        known = sum((upper[None] * x for upper, x in zip(uppers[i], found, strict=True)), 0 * X[i])
+        found.insert(0, (X[i] - known) / pivots[i][None])
+    return jnp.stack(found, 1)

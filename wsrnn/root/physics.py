@@ -10,6 +10,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from wsrnn.root.monomials import count, monomials
+
 Number = Float[Array, ""]
 MOST = 1e4  # of a forecast by a linear map that is not stable
 
@@ -181,3 +183,35 @@ class CarriedLinear:
         bits = min(self.steps, 1023).bit_length()
         (y, _, _), _ = jax.lax.scan(bit, (y, power, left), length=bits)
         return y
+
+
+@dataclass(frozen=True)
+class CarriedPolynomial:
+    """The last sample, carried on by s <- s + D m(s) of `OneStep`, step by step: no physics.
+
+    As many steps as lie between the last sample and the time z. Samples stay within +-`most`, so
+    that a map that is not stable is finite.
+    """
+
+    d: int = 3
+    """Coordinates of a sample."""
+    steps: int = 255
+    """Steps between the times 0 and 1: the samples of a sequence but one."""
+    degree: int = 2
+    """Of the monomials m, as in `OneStep`."""
+    intercept: bool = False
+    """Whether m has a constant, as in `OneStep`."""
+    most: float = 5.0
+    """What no coordinate exceeds."""
+
+    def __call__(self, o: Float[Array, " K"], z: Float[Array, " 1"]) -> Float[Array, " d"]:
+        """The sample at time z."""
+        D = o[: -self.d - 1].reshape(self.d, count(self.d, self.degree, self.intercept))
+        one = jnp.ones((), o.dtype) if self.intercept else None
+        left = jnp.round(jax.lax.stop_gradient(z[0] * self.steps - (o[-1] - 1)))
+
+        def step(y, k):
+            after = y + (D * monomials(y, self.degree, one)[None]).sum(1)
+            return jnp.where(k < left, jnp.clip(after, -self.most, self.most), y), None
+
+        return jax.lax.scan(step, o[-self.d - 1 : -1], jnp.arange(self.steps))[0]

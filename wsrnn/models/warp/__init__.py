@@ -22,6 +22,7 @@ from wsrnn.models.warp.lift import (
     MlpLift,
     Moments,
     Outer,
+    StepMoments,
 )
 from wsrnn.models.warp.model import Warp
 from wsrnn.models.warp.positions import Positions
@@ -53,6 +54,7 @@ __all__ = [
     "Raster",
     "Scale",
     "Start",
+    "StepMoments",
     "Tanh",
     "Warp",
     "WarpConfig",

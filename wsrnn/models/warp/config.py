@@ -15,7 +15,7 @@ from wsrnn.choices import choice
 from wsrnn.models import TokenModelConfig
 from wsrnn.models.head import Head
 from wsrnn.models.warp.features import Features
-from wsrnn.models.warp.lift import LIFTS, Lift, Moments
+from wsrnn.models.warp.lift import LIFTS, Lift
 from wsrnn.models.warp.positions import Positions
 from wsrnn.models.warp.query import Query
 from wsrnn.models.warp.start import STARTS, Impulse, Learned, Start
@@ -134,10 +134,11 @@ class WarpConfig(TokenModelConfig):
         if self.uncertain and not self.root.predicts_scale:
             raise ValueError(f"root {root} predicts no scale: set head.scale None")
         sums = isinstance(self.write, Direct) and isinstance(self.transition, Identity)
-        moments = isinstance(self.lift, Moments) and self.drive == "value"
-        if self.root.reads_moments and not (sums and moments):
+        lift = self.root.reads_sums_of
+        lifted = type(self.lift).__name__ == lift and self.drive == "value"
+        if lift and not (sums and lifted):
             raise ValueError(
-                f"root {root} needs sums of products: set lift Moments, write Direct and "
+                f"root {root} needs sums of products: set lift {lift}, write Direct and "
                 "transition Identity, and drive value"
             )
 

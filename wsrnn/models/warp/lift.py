@@ -17,6 +17,7 @@ from jaxtyping import Array, Float
 from wsrnn.checks import check_positive
 from wsrnn.errors import naming
 from wsrnn.recurrence import PRECISION
+from wsrnn.root import monomials
 
 LiftModule = Callable[[Float[Array, "*N D"]], Float[Array, "*N C"]]
 
@@ -27,6 +28,11 @@ class Lift(ABC):
     A new lift is one frozen dataclass with `channels` and `build`, in this package (then named in
     ``LIFTS``) or in an experiment file. It acts before the recurrence, so all modes can execute it.
     """
+
+    @property
+    def keeps_zero(self) -> bool:
+        """Whether a token of zeros is lifted to zeros, so that it writes nothing."""
+        return False
 
     def sized(self, written: int) -> "Lift":
         """The lift with a size that is None filled in, for a root with so many written weights."""
@@ -234,4 +240,64 @@ class UpperProducts(nnx.Module):
         return jnp.concatenate([*rows, jnp.ones_like(token[..., :1])], -1)
 
 
-LIFTS: tuple[type[Lift], ...] = (MlpLift, Bilinear, Moments, LowRankLift, Outer)
+@dataclass(frozen=True)
+class StepMoments(Lift):
+    """(m m^T, e m^T, e, 1) of a token (s, e, 1), s a sample and e its change: for root `OneStep`.
+
+    m = m(s - e) are the coordinates, or the monomials up to a degree, of the sample before. A first
+    sample, whose change is all of it, has none before it: m is 0, its constant too. Nothing is
+    learned.
+    """
+
+    degree: int = 1
+    """Of the monomials."""
+    intercept: bool = False
+    """Whether m begins with a constant."""
+
+    def __post_init__(self):
+        check_positive(self, "degree")
+
+    @property
+    def keeps_zero(self):
+        """The token's own 1 is the count."""
+        return True
+
+    def channels(self, d_in, d_out):
+        """An upper triangle, d rows, d changes and 1."""
+        d = d_in // 2
+        K = monomials.count(d, self.degree, self.intercept)
+        return K * (K + 1) // 2 + d * K + d + 1
+
+    def spare(self, d_in, d_out):
+        """Any: nothing is learned."""
+        return self.channels(d_in, d_out)
+
+    def build(self, d_in, d_out, *, rngs):
+        """For tokens of samples, changes and a flag."""
+        if d_in % 2 == 0:
+            raise ValueError(
+                f"lift StepMoments reads tokens (sample, change, 1), and d_in = {d_in} is even: "
+                "set task.strategy Direct(changes=True)"
+            )
+        return ProductsOfSteps(self.degree, self.intercept)
+
+
+class ProductsOfSteps(nnx.Module):
+    """(m m^T, e m^T, e, 1)."""
+
+    def __init__(self, degree: int, intercept: bool):
+        self.degree, self.intercept = degree, intercept
+
+    def __call__(self, token: Float[Array, "*N D"]) -> Float[Array, "*N C"]:
+        """Row by row."""
+        rows = jnp.moveaxis(token, -1, 0)
+        d = len(rows) // 2
+        e, before = rows[d:-1], rows[:d] - rows[d:-1]
+        one = (before != 0).any(0).astype(token.dtype) if self.intercept else None
+        m = monomials.monomials(before, self.degree, one)
+        left = [(m[i], m[i:]) for i in range(len(m))] + [(change, m) for change in e]
+        products = [a[None] * b for a, b in left]
+        return jnp.moveaxis(jnp.concatenate([*products, e, rows[-1:]]), 0, -1)
+
+
+LIFTS: tuple[type[Lift], ...] = (MlpLift, Bilinear, Moments, LowRankLift, Outer, StepMoments)

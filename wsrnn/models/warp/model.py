@@ -157,7 +157,8 @@ class Warp(Streaming):
     def holds(self) -> bool:
         """With A = I, where inputs of 0 write nothing."""
         config = self.config
-        silent = config.drive == "value" and config.lift is None and config.features is None
+        lifted = config.lift is None or config.lift.keeps_zero
+        silent = config.drive == "value" and lifted and config.features is None
         reads_input = config.query.inputs or config.residual or config.reads_before_writing
         other = config.weight_clip is not None or config.query.points is not None
         return isinstance(config.transition, Identity) and silent and not (reads_input or other)
@@ -166,7 +167,7 @@ class Warp(Streaming):
         """One state of each sequence, theta_0 + B sum E_t u_t, and its network at all times."""
         inputs, times = check_sequences(self, inputs, times)
         seen = jnp.arange(times.shape[1])[None] <= check_steps(last, *times.shape)[:, None]
-        u, B = jnp.where(seen[..., None], inputs, 0), self.write
+        u, B = self._lifted(jnp.where(seen[..., None], inputs, 0)), self.write
         summed = u.sum(1) if self.positions is None else self.positions.total(u)
         theta = self.phi(inputs[:, 0], B).theta + B.apply(summed)
         z = self._queries(inputs, times, jnp.arange(times.shape[1]))
