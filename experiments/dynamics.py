@@ -49,9 +49,9 @@ from wsrnn.optim import Cosine, OptimConfig
 from wsrnn.recurrence import Identity, Rotation
 from wsrnn.root import Formula, Mlp, OneStep
 from wsrnn.root.physics import (
+    CarriedField,
     CarriedLinear,
     CarriedOscillator,
-    CarriedPolynomial,
     Oscillator,
     sine,
 )
@@ -128,10 +128,10 @@ places = WarpConfig(  # a sum of what each place of the context writes; one netw
 )
 
 
-def regression(formula, inner: OneStep) -> WarpConfig:
+def regression(formula, inner: OneStep, trapezoid: bool = False) -> WarpConfig:
     """The sums of products of the tokens, solved and carried on."""
     root = Formula(formula, inner, outputs=inner.outputs)
-    lift = StepMoments(inner.degree, inner.intercept)
+    lift = StepMoments(inner.degree, inner.intercept, trapezoid)
     return WarpConfig(root, Identity(), lift, write=Added(), drive="value")
 
 
@@ -156,12 +156,10 @@ def sweep(experiment: Experiment) -> dict[str, Experiment]:
     if isinstance(task, LotkaVolterra):
         models["warp, places"] = places
     if isinstance(task, Lorenz) and not task.feeds_back:
-        for name, degree in (("quadratic", 2), ("cubic", 3)):
-            for prior in (False, True):
-                models[f"warp, {name} regression" + ", prior" * prior] = regression(
-                    CarriedPolynomial(3, task.length, degree, intercept=True),
-                    OneStep(3, degree=degree, intercept=True, prior=prior),
-                )
+        field = CarriedField(3, task.length, 2, intercept=True)
+        for name, prior in (("", False), (" around a learned field", True)):
+            inner = OneStep(3, 1e-4, degree=2, intercept=True, prior=prior)
+            models[f"warp, regression{name}"] = regression(field, inner, trapezoid=True)
     if not task.feeds_back:
         models |= peers
     return {name: replace(experiment, model=model) for name, model in models.items()}

@@ -93,31 +93,48 @@ peers = {
     "lstm": RnnConfig(cell="lstm", width=128),
     "s5": SsmConfig(width=64, states=64, layers=2),
 }
-variants = {
-    "fashion": on("fashion_mnist", 28, (100, 300, 600)),
-    "cifar": on("cifar10_jpeg", 32, (100, 300, 600), colour=True),
-    "celeba": on("celeba", 32, (100, 300, 600), colour=True),
-    "celeba64": on("celeba", 64, (400, 1200, 2400), colour=True),
-    "bits": replace(
+# One WARP for each L, as in the paper.
+after = {
+    f"after_{L}": replace(
         experiment,
-        task=replace(experiment.task, loss="nll"),
-        model=replace(experiment.model, head=Head(scale=Scale(floor=0.02))),
-    ),
-    "dense": replace(experiment, model=dense, optim=replace(experiment.optim, learning_rate=1e-4)),
-    "small": replace(on("mnist", 14, (25, 75, 150)), steps=3000),
-    "classify": replace(
-        experiment,
-        task=ImageClasses(),
-        model=replace(dense, root=Mlp(width=24, depth=2, start="he"), query=Query()),
-        evaluation=LossOnly(),
-        optim=OptimConfig(learning_rate=1e-3, schedule=Cosine(warmup=50)),
-        steps=3000,
-    ),
-    "pathfinder": replace(
-        experiment,
-        task=ImageClasses("pathfinder", side=32, classes=2),
-        model=replace(dense, query=Query(), start=FromFirst(depth=1, width=32)),
-        evaluation=LossOnly(),
-    ),
-    "published": published,
-} | {name: replace(experiment, model=model) for name, model in peers.items()}
+        task=ImageCompletion(context=(L,)),
+        evaluation=Completion((L,)),
+        steps=steps,
+        eval_every=500,
+    )
+    for L, steps in ((100, 1500), (300, 5000), (600, 2000))
+}
+variants = (
+    after
+    | {
+        "fashion": on("fashion_mnist", 28, (100, 300, 600)),
+        "cifar": on("cifar10_jpeg", 32, (100, 300, 600), colour=True),
+        "celeba": on("celeba", 32, (100, 300, 600), colour=True),
+        "celeba64": on("celeba", 64, (400, 1200, 2400), colour=True),
+        "bits": replace(
+            experiment,
+            task=replace(experiment.task, loss="nll"),
+            model=replace(experiment.model, head=Head(scale=Scale(floor=0.02))),
+        ),
+        "dense": replace(
+            experiment, model=dense, optim=replace(experiment.optim, learning_rate=1e-4)
+        ),
+        "small": replace(on("mnist", 14, (25, 75, 150)), steps=3000),
+        "classify": replace(
+            experiment,
+            task=ImageClasses(),
+            model=replace(dense, root=Mlp(width=24, depth=2, start="he"), query=Query()),
+            evaluation=LossOnly(),
+            optim=OptimConfig(learning_rate=1e-3, schedule=Cosine(warmup=50)),
+            steps=3000,
+        ),
+        "pathfinder": replace(
+            experiment,
+            task=ImageClasses("pathfinder", side=32, classes=2),
+            model=replace(dense, query=Query(), start=FromFirst(depth=1, width=32)),
+            evaluation=LossOnly(),
+        ),
+        "published": published,
+    }
+    | {name: replace(experiment, model=model) for name, model in peers.items()}
+)

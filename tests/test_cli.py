@@ -570,6 +570,10 @@ MISTAKES = {
         ["--model.root.wdith", "--model.root.width"],
     ),
     "unknown option": (["train", TINY, "--uot", "x"], ["--uot", "did you mean --out?"]),
+    "flag given twice": (
+        ["show", TINY, "--seed", "1", "--task.noise", "0", "--seed", "2"],
+        ["--seed is given twice"],
+    ),
     "unknown option like a field": (
         ["show", TINY, "--width", "3"],
         ["did you mean --model.root.width?"],

@@ -65,6 +65,8 @@ def apply_flags(experiment: T, words: Sequence[str], own: Sequence[type] = ()) -
                 return_unknown_args=True,
                 config=(VALUES, ANYWHERE),
             )
+        if unknown and words.count(unknown[0]) > 1:
+            raise UserError(f"{unknown[0]} is given twice: give it once")
         if unknown:
             raise UserError(explain(unknown[0], changed, value=" ".join(unknown[1:2])))
     return changed

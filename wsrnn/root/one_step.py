@@ -11,6 +11,8 @@ from wsrnn.checks import check_positive
 from wsrnn.root import monomials
 from wsrnn.root.base import Root
 
+TINY = 1e-30  # a sum of squares that is none
+
 
 @dataclass(frozen=True)
 class OneStep(Root):
@@ -20,8 +22,8 @@ class OneStep(Root):
     e_t = s_t - s_{t-1} and s_{-1} = 0 (`tasks.continuation.Direct` with `changes`), lifted to
     `StepMoments` and added up by A = I, give theta = (S, C, s_L, L, log p, D_0):
 
-        S = sum m(s_{t-1}) m(s_{t-1})^T        C = sum e_t m(s_{t-1})^T
-        D = D_0 + (C - D_0 S) (S + p I)^-1     s_L = sum e_t        L = sum 1
+        S = sum m m^T                                   C = sum e_t m^T
+        D = D_0 + (C - D_0 S) (S + p diag S)^-1         s_L = sum e_t        L = sum 1
 
     a ridge regression around D_0, which is 0, or learned if `prior`. What follows the context is 0
     and adds nothing. The changes are regressed, not the samples, for in float32 these are too close
@@ -33,7 +35,7 @@ class OneStep(Root):
     d: int = 2
     """Coordinates of a sample."""
     penalty: float = 1e-6
-    """p at the start."""
+    """p at the start: of each feature's sum of squares."""
     degree: int = 1
     """Of the polynomial; that of the lift."""
     intercept: bool = False
@@ -106,12 +108,12 @@ class OneStep(Root):
         S, after = rows[np.maximum(at, at.T)], triangle + d * K
         C = rows[triangle:after].reshape(d, K, *rows.shape[1:])
         last, p = rows[after : after + d + 1], rows[after + d + 1]
+        D_0 = 0.0
         if self.prior:
             D_0 = rows[after + d + 2 : after + d + 2 + d * K].reshape(C.shape)
-            known = sum(D_0[:, i, None] * S[None, i] for i in range(K))
-            D = D_0 + solve(S, C - known, p)
-        else:
-            D = solve(S, C, p)
+            C = C - sum(D_0[:, i, None] * S[None, i] for i in range(K))
+        unit = jax.lax.rsqrt(jnp.maximum(S[np.arange(K), np.arange(K)], TINY))
+        D = D_0 + unit[None] * solve(S * unit[:, None] * unit[None], C * unit[None], p)
         return jnp.moveaxis(jnp.concatenate([D.reshape(d * K, *rows.shape[1:]), last]), 0, -2)
 
 

@@ -244,15 +244,18 @@ class UpperProducts(nnx.Module):
 class StepMoments(Lift):
     """(m m^T, e m^T, e, 1) of a token (s, e, 1), s a sample and e its change: for root `OneStep`.
 
-    m = m(s - e) are the coordinates, or the monomials up to a degree, of the sample before. A first
-    sample, whose change is all of it, has none before it: m is 0, its constant too. Nothing is
-    learned.
+    m are the coordinates, or the monomials up to a degree, of the sample before, s - e, or their
+    mean over both. A first sample, whose change is all of it, has none before it: m is 0. Nothing
+    is learned.
     """
 
     degree: int = 1
     """Of the monomials."""
     intercept: bool = False
     """Whether m begins with a constant."""
+    trapezoid: bool = False
+    """Take the mean of both ends of a step, so that e = D m is the trapezoidal rule of s' = D m(s),
+    for a field that is carried on (`CarriedField`), and not for a map."""
 
     def __post_init__(self):
         check_positive(self, "degree")
@@ -279,25 +282,30 @@ class StepMoments(Lift):
                 f"lift StepMoments reads tokens (sample, change, 1), and d_in = {d_in} is even: "
                 "set task.strategy Direct(changes=True)"
             )
-        return ProductsOfSteps(self.degree, self.intercept)
+        return ProductsOfSteps(self)
 
 
 class ProductsOfSteps(nnx.Module):
     """(m m^T, e m^T, e, 1)."""
 
-    def __init__(self, degree: int, intercept: bool):
-        self.degree, self.intercept = degree, intercept
+    def __init__(self, lift: StepMoments):
+        self.lift = lift
 
     def __call__(self, token: Float[Array, "*N D"]) -> Float[Array, "*N C"]:
         """Row by row."""
         rows = jnp.moveaxis(token, -1, 0)
         d = len(rows) // 2
-        e, before = rows[d:-1], rows[:d] - rows[d:-1]
-        one = (before != 0).any(0).astype(token.dtype) if self.intercept else None
-        m = monomials.monomials(before, self.degree, one)
+        s, e = rows[:d], rows[d:-1]
+        one = ((s - e) != 0).any(0).astype(token.dtype)
+        m = self._features(s - e, one)
+        if self.lift.trapezoid:
+            m = (m + self._features(s, one)) / 2 * one[None]
         left = [(m[i], m[i:]) for i in range(len(m))] + [(change, m) for change in e]
         products = [a[None] * b for a, b in left]
         return jnp.moveaxis(jnp.concatenate([*products, e, rows[-1:]]), 0, -1)
+
+    def _features(self, s: Float[Array, "d *N"], one: Float[Array, "*N"]) -> Float[Array, "K *N"]:
+        return monomials.monomials(s, self.lift.degree, one if self.lift.intercept else None)
 
 
 LIFTS: tuple[type[Lift], ...] = (MlpLift, Bilinear, Moments, LowRankLift, Outer, StepMoments)
