@@ -63,7 +63,7 @@ run() {
 
 archive="$(mktemp -d)/wsrnn.tar.gz"
 trap 'rm -rf "$(dirname "$archive")"' EXIT
-trap 'say "stopping the run on all workers"; on_all "$stop"; exit 130' INT TERM
+trap 'say "stopping the run on all workers"; on_all "$stop" || true; exit 130' INT TERM
 tar czf "$archive" -C "$here" --exclude=.git --exclude=.venv --exclude=runs --exclude='.*_cache' .
 
 tries=0 code=75
