@@ -52,7 +52,7 @@ install='set -e; cd wsrnn; tar xzf ../wsrnn.tar.gz; python3 -m pip install --use
 export PATH="$HOME/.local/bin:$PATH"; uv venv --quiet --allow-existing --python 3.12
 uv pip install --quiet ".[tpu]"'
 stop='pkill -TERM -x wsrnn; while pgrep -x wsrnn > /dev/null; do sleep 1; done;'
-printf -v command ' %q' "$@" --distributed auto
+printf -v command ' %q' "$@"
 
 run() {
   on_all "mkdir -p wsrnn; $stop ${TPU_SETUP:-true}" &&

@@ -58,10 +58,10 @@ def test_no_launcher_holds_a_hyper_parameter(file):
 # Slurm
 
 
-def slurm(stubs, *arguments, code=0, tasks=2, **environment):
+def slurm(stubs, *arguments, code=0, **environment):
     stubs.add("srun", f"sys.exit({code})")
     stubs.add("scontrol", "sys.exit(int(os.environ.get('REFUSED', 0)))")
-    job = {"SLURM_JOB_ID": "41", "SLURM_NTASKS": str(tasks), "SLURM_SUBMIT_DIR": str(stubs.folder)}
+    job = {"SLURM_JOB_ID": "41", "SLURM_SUBMIT_DIR": str(stubs.folder)}
     return stubs.run("bash", LAUNCH / "slurm.sbatch", *arguments, **(job | environment))
 
 
@@ -70,13 +70,8 @@ def test_a_slurm_job_is_requeued_on_75_alone(stubs, code):
     result = slurm(stubs, *TRAIN, code=code)
     assert result.returncode == code, result.stderr
     run, *rest = stubs.calls()
-    assert run == ["srun", "--kill-on-bad-exit=0", "wsrnn", *TRAIN, "--distributed", "auto"]
+    assert run == ["srun", "--kill-on-bad-exit=0", "wsrnn", *TRAIN]
     assert rest == ([["scontrol", "requeue", "41"]] if code == 75 else [])
-
-
-def test_a_slurm_job_of_one_task_is_no_cluster(stubs):
-    slurm(stubs, *TRAIN, tasks=1)
-    assert stubs.calls() == [["srun", "--kill-on-bad-exit=0", "wsrnn", *TRAIN]]
 
 
 def test_a_slurm_job_that_cannot_be_requeued_says_so(stubs):
@@ -88,7 +83,7 @@ def test_a_slurm_job_that_cannot_be_requeued_says_so(stubs):
 def test_a_task_of_a_sweep_adds_its_line_and_requeues_itself_alone(stubs):
     (stubs.folder / "lines").write_text("--variant a --out runs/a\n--variant b --out runs/b\n")
     array = {"SLURM_ARRAY_JOB_ID": "41", "SLURM_ARRAY_TASK_ID": "2"}
-    result = slurm(stubs, "@lines", "train", "f.py", code=75, tasks=1, **array)
+    result = slurm(stubs, "@lines", "train", "f.py", code=75, **array)
     assert result.returncode == 75, result.stderr
     words = ["train", "f.py", "--variant", "b", "--out", "runs/b"]
     assert stubs.calls() == [
@@ -194,7 +189,7 @@ def test_a_tpu_slice_is_created_and_all_workers_run_the_command(stubs, tpu):
     calls = stubs.calls()
     assert ["gcloud", *where, *kind] in calls
     assert all("--worker=all" in call for call in calls if call[4:5] in (["ssh"], ["scp"]))
-    assert ["wsrnn", *TRAIN, "--distributed", "auto"] in calls
+    assert ["wsrnn", *TRAIN] in calls
     worker = stubs.folder / "worker"
     assert (worker / "mounted").exists()
     assert (worker / "wsrnn" / "mine.py").exists()

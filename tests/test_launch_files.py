@@ -112,7 +112,7 @@ def test_the_pods_of_a_jobset_find_their_coordinator_and_get_the_signals(stubs):
     finally:
         process.kill()
         process.communicate()
-    assert stubs.calls() == [["wsrnn", *TRAIN, "--distributed", "on"]]
+    assert stubs.calls() == [["wsrnn", *TRAIN]]
 
 
 # SkyPilot
@@ -135,7 +135,7 @@ def test_skypilots_nodes_start_as_processes_and_keep_the_exit_code(stubs):
     nodes |= {"SKYPILOT_NODE_RANK": "1", "ARGS": VALUES["ARGS"]}
     result = stubs.run("bash", "-c", run, **nodes)
     assert (result.returncode, result.stdout) == (75, "10.0.0.1:55527 2 1\n"), result.stderr
-    assert stubs.calls() == [["wsrnn", *TRAIN, "--distributed", "on"]]
+    assert stubs.calls() == [["wsrnn", *TRAIN]]
 
 
 # Docker
