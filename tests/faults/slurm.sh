@@ -60,6 +60,7 @@ EOF
 
 stop() {
   scancel --user="$(id -un)" || true
+  while [ -n "$(squeue --noheader)" ]; do sleep 0.2; done
   # shellcheck disable=SC2046  # one word for each daemon
   kill $(jobs -p) && wait
   rm -rf "$folder"
@@ -136,10 +137,10 @@ check_train() {
   export PYTHONPATH="$here${PYTHONPATH:+:$PYTHONPATH}" JAX_PLATFORMS=cpu
   job="$(submit --ntasks=2 "$script" train "$here/tests/tiny.py" --out "$run" \
     --steps $steps --save-every 500 --eval-every 1000)"
-  await 90 "training" "[ -s $rows ]"
+  await 150 "training" "[ -s $rows ]"
   preempt "$job"
   echo "preempted: $(wc -l < "$rows") steps are saved"
-  await 90 "finished job" "is $job COMPLETED"
+  await 150 "finished job" "is $job COMPLETED"
   [ "$(field "$job" Restarts)" -eq 1 ] || fail "job $job was restarted $(field "$job" Restarts) times"
   "$python" - "$rows" "$steps" << 'EOF' || fail "metrics.jsonl has holes or repeats"
 import json, sys
