@@ -36,6 +36,8 @@ SlurmUser=root
 AuthInfo=socket=$folder/munge.sock
 StateSaveLocation=$folder/state
 SlurmdSpoolDir=$folder/spool
+SlurmctldPidFile=$folder/slurmctld.pid
+SlurmdPidFile=$folder/slurmd.pid
 SlurmctldLogFile=$folder/slurmctld.log
 SlurmdLogFile=$folder/slurmd.log
 ProctrackType=proctrack/linuxproc
