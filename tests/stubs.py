@@ -1,27 +1,25 @@
 """Stand-ins for programs that the launchers call."""
 
-import json
 import os
 import subprocess
-import sys
 from pathlib import Path
+
+END = "\x1f"  # of a recorded word
 
 
 class Stubs:
-    """Programs first on the PATH that append `[name, *arguments]` to a log and then run `code`."""
+    """Programs first on the PATH that append their name and arguments to a log, then run `code`."""
 
     def __init__(self, folder: Path):
-        self.folder, self._log = folder, folder / "log.jsonl"
+        self.folder, self._log = folder, folder / "log"
         (folder / "bin").mkdir()
 
     def add(self, name: str, code: str = "", path: Path | None = None):
+        """Of `code` in the language of bash."""
         path = path or self.folder / "bin" / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(
-            f"#!{sys.executable} -IS\nimport json, os, subprocess, sys\n"
-            f"open({str(self._log)!r}, 'a').write(json.dumps([{name!r}, *sys.argv[1:]]) + '\\n')\n"
-            f"{code}\n"
-        )
+        record = f"printf '%s\\x1f' {name} \"$@\" >> '{self._log}'; echo >> '{self._log}'"
+        path.write_text(f"#!/usr/bin/env bash\n{record}\n{code}\n")
         path.chmod(0o755)
 
     def start(self, *command, **environment) -> subprocess.Popen:
@@ -45,4 +43,5 @@ class Stubs:
     def calls(self) -> list[list[str]]:
         if not self._log.exists():
             return []
-        return [json.loads(line) for line in self._log.read_text().splitlines()]
+        calls = self._log.read_text().split(f"{END}\n")[:-1]
+        return [call.split(END) for call in calls]

@@ -59,8 +59,8 @@ def test_no_launcher_holds_a_hyper_parameter(file):
 
 
 def slurm(stubs, *arguments, code=0, **environment):
-    stubs.add("srun", f"sys.exit({code})")
-    stubs.add("scontrol", "sys.exit(int(os.environ.get('REFUSED', 0)))")
+    stubs.add("srun", f"exit {code}")
+    stubs.add("scontrol", "exit ${REFUSED:-0}")
     job = {"SLURM_JOB_ID": "41", "SLURM_SUBMIT_DIR": str(stubs.folder)}
     return stubs.run("bash", LAUNCH / "slurm.sbatch", *arguments, **(job | environment))
 
@@ -124,26 +124,19 @@ def test_a_real_slurm_requeues_what_was_preempted_and_nothing_else():
 
 # Cloud TPU
 
-GCLOUD = """
-import shutil
-from pathlib import Path
-here, words = Path({folder!r}), sys.argv[1:]
-states, exits = here / "states", here / "exits"
-def take(path):
-    first, *rest = path.read_text().splitlines()
-    path.write_text("\\n".join(rest) if rest else first)
-    return first
-command = next((w.removeprefix("--command=") for w in words if w.startswith("--command=")), None)
-if "describe" in words:
-    state = take(states)
-    sys.exit(1) if state == "NONE" else print(state)
-elif "create" in words:
-    sys.exit(int(os.environ.get("NO_CAPACITY", 0)))
-elif "scp" in words:
-    shutil.copy(words[4], here / "worker" / "wsrnn.tar.gz")
-elif command:
-    code = subprocess.run(["bash", "-c", command], cwd=here / "worker").returncode
-    sys.exit(int(take(exits)) if "exec" in command else code)
+GCLOUD = r"""
+cd "$(dirname "$0")/.."
+take() { head -n 1 "$1"; [ "$(wc -l < "$1")" -eq 1 ] || sed -i 1d "$1"; }
+case "$4" in
+  describe) state="$(take states)"; [ "$state" != NONE ] && echo "$state" ;;
+  create) exit "${NO_CAPACITY:-0}" ;;
+  scp) cp "$5" worker/wsrnn.tar.gz ;;
+  ssh)
+    command="${@: -1}"
+    (cd worker && bash -c "${command#--command=}") || code=$?
+    [[ "$command" != *exec* ]] || code="$(take exits)"
+    exit "${code:-0}" ;;
+esac
 """
 
 
@@ -155,15 +148,15 @@ def tpu(stubs):
     shutil.copytree(LAUNCH, clone / "launch")
     (clone / ".venv" / "bin").mkdir(parents=True)
     (clone / "mine.py").write_text("experiment = 1\n")
-    stubs.add("gcloud", GCLOUD.format(folder=str(stubs.folder)))
+    stubs.add("gcloud", GCLOUD)
     stubs.add("wsrnn", path=worker / "wsrnn" / ".venv" / "bin" / "wsrnn")
-    for name, code in {"python3": "", "uv": "", "sleep": "", "pkill": "sys.exit(1)"}.items():
+    for name, code in {"python3": "", "uv": "", "sleep": "", "pkill": "exit 1"}.items():
         stubs.add(name, code)
-    stubs.add("pgrep", "sys.exit(1)")
+    stubs.add("pgrep", "exit 1")
 
     def run(states, exits, start=False, **environment):
-        (stubs.folder / "states").write_text("\n".join(states))
-        (stubs.folder / "exits").write_text("\n".join(map(str, exits)))
+        (stubs.folder / "states").write_text("".join(f"{state}\n" for state in states))
+        (stubs.folder / "exits").write_text("".join(f"{code}\n" for code in exits))
         script = clone / "launch" / "tpu_vm.sh"
         words = ["bash", script, "pod", "zone-a", "v5litepod-16", *TRAIN]
         return (stubs.start if start else stubs.run)(*words, **environment)
@@ -224,7 +217,7 @@ def test_a_failed_run_on_a_ready_slice_ends_with_its_code(stubs, tpu):
 
 
 def test_ctrl_c_ends_the_run_on_all_workers(stubs, tpu):
-    running = "print('running', flush=True); import time; time.sleep(60)"
+    running = "echo running; exec /bin/sleep 60"
     stubs.add("wsrnn", running, path=stubs.folder / "worker" / "wsrnn" / ".venv" / "bin" / "wsrnn")
     process = tpu(["READY"], [0], start=True)
     assert process.stdout.readline() == "running\n"

@@ -96,7 +96,7 @@ def test_a_jobset_restarts_after_preemptions_and_counts_other_failures():
 
 
 def test_the_pods_of_a_jobset_find_their_coordinator_and_get_the_signals(stubs):
-    stubs.add("wsrnn", "import time; print(os.getpid(), flush=True); time.sleep(60)")
+    stubs.add("wsrnn", "echo $$; exec /bin/sleep 60")
     document = jobset()
     run = container(document)
     pod = f"{VALUES['NAME']}-{document['spec']['replicatedJobs'][0]['name']}-0-0"
@@ -127,8 +127,7 @@ def test_the_skypilot_file_fits_its_schema_and_75_recovers():
 
 
 def test_skypilots_nodes_start_as_processes_and_keep_the_exit_code(stubs):
-    names = "WSRNN_COORDINATOR", "WSRNN_PROCESSES", "WSRNN_PROCESS"
-    code = f"print(*[os.environ[name] for name in {names}]); sys.exit(75)"
+    code = "echo $WSRNN_COORDINATOR $WSRNN_PROCESSES $WSRNN_PROCESS; exit 75"
     stubs.add("wsrnn", code, path=stubs.folder / ".venv" / "bin" / "wsrnn")
     run = yaml.safe_load((LAUNCH / "skypilot.yaml").read_text())["run"]
     nodes = {"SKYPILOT_NODE_IPS": "10.0.0.1\n10.0.0.2", "SKYPILOT_NUM_NODES": "2"}
