@@ -20,6 +20,8 @@ import numpy as np
 from google.protobuf.message import DecodeError
 from numpy.typing import ArrayLike
 from tensorboard.compat.proto import event_pb2, summary_pb2
+from tensorboard.plugins.custom_scalar import layout_pb2
+from tensorboard.plugins.custom_scalar import metadata as custom_metadata
 from tensorboard.plugins.histogram.summary_v2 import histogram_pb
 from tensorboard.plugins.hparams import api_pb2, metadata, plugin_data_pb2
 from tensorboard.plugins.hparams.summary_v2 import hparams_pb
@@ -30,6 +32,28 @@ from tensorboard.summary.writer.record_writer import RecordWriter
 from tensorboard.util import tensor_util
 
 FILES = "events.out.tfevents."
+LAYOUT = {
+    "learning": {
+        "loss": ["train/loss", "valid/loss"],
+        "gradient norm": ["train/grad norm"],
+        "learning rate": ["train/learning rate"],
+        "skipped steps": ["train/skipped steps"],
+    },
+    "speed": {
+        "ms a step": ["speed/step ms"],
+        "goodput: share of time in steps, and in all else": ["goodput/.*"],
+        "model FLOP utilisation": ["speed/MFU"],
+        "TFLOP a second": ["speed/TFLOP per s"],
+        "memory in use (MiB)": ["memory/.*"],
+        "programs compiled": ["speed/programs compiled"],
+    },
+    "inside": {
+        "spectral radius of A": ["A/spectral radius"],
+        "norm of theta_t, and its drift": ["theta/.*"],
+        "gradient norms": ["gradient norms/.*"],
+    },
+}
+"""Charts of `TensorBoard.layout`, by category: regular expressions of tags."""
 
 
 class TensorBoard:
@@ -83,6 +107,27 @@ class TensorBoard:
         kind = image_metadata.create_summary_metadata(None, None, converted_to_tensor=True)
         summary.value.add(tag=tag, tensor=tensor, metadata=kind)
         self._event(step, summary=summary)
+
+    def layout(self) -> None:
+        """Lay out the page Custom Scalars: the charts that matter, in their order."""
+        categories = [
+            layout_pb2.Category(
+                title=title,
+                chart=[
+                    layout_pb2.Chart(title=name, multiline=layout_pb2.MultilineChartContent(tag=tags))
+                    for name, tags in charts.items()
+                ],
+            )
+            for title, charts in LAYOUT.items()
+        ]
+        content = layout_pb2.Layout(category=categories).SerializeToString()
+        summary = summary_pb2.Summary()
+        summary.value.add(
+            tag=custom_metadata.CONFIG_SUMMARY_TAG,
+            metadata=custom_metadata.create_summary_metadata(),
+            tensor=tensor_util.make_tensor_proto(np.array(content, dtype=object)),
+        )
+        self._event(0, summary=summary)
 
     def hparams(self, step: int, config: dict[str, Any]) -> None:
         """Enter the run into TensorBoard's table of hyper-parameters, its curves as the metrics.

@@ -261,13 +261,10 @@ class Warp(Streaming):
         return np.linalg.eigvals(A).astype(complex)
 
     def diagnostics(self, inputs, times):
-        """Spectral radius of A, norm of A - I, and the weights after the last step."""
-        A, size = self.transition, self.network.size
-        return {
-            "A/spectral radius": float(A.spectral_radius(size)),
-            "A/norm of A - I": float(A.distance_to_identity(size)),
-            "theta": _last_weights(*nnx.split(self), as_floats(inputs), as_floats(times)),
-        }
+        """Spectral radius of A, norm of A - I, the weights after the last step, and mean norms
+        over the sequences of theta_t at the first, middle and last step and of its drift."""
+        values = _diagnostics(*nnx.split(self), as_floats(inputs), as_floats(times))
+        return jax.device_get(values)
 
     def read(
         self,
@@ -299,9 +296,27 @@ class Warp(Streaming):
         return tokens
 
 
-@partial(jax.jit, static_argnums=0)
-def _last_weights(graphdef, params, inputs, times) -> Float[Array, "N P"]:
-    return nnx.merge(graphdef, params).read(Weights(), inputs, times, "last", None)
+@partial(jax.jit, static_argnums=0)  # one program, and the same one at every evaluation
+def _diagnostics(graphdef, params, inputs, times) -> dict[str, Array]:
+    model = nnx.merge(graphdef, params)
+    A, size, (N, T) = model.transition, model.network.size, times.shape
+
+    def weights(step):
+        return model.read(Weights(), inputs, times, jnp.full(N, step), None)
+
+    def norm(theta):
+        return jnp.linalg.norm(theta, axis=1).mean()
+
+    first, last = weights(0), model.read(Weights(), inputs, times, "last", None)
+    return {
+        "A/spectral radius": A.spectral_radius(size),
+        "A/norm of A - I": A.distance_to_identity(size),
+        "theta": last,
+        "theta/norm, first step": norm(first),
+        "theta/norm, middle step": norm(weights(T // 2)),
+        "theta/norm, last step": norm(last),
+        "theta/drift from first to last": norm(last - first),
+    }
 
 
 def _named(A: LinearMap) -> dict[str, Any]:
