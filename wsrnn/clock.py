@@ -80,6 +80,11 @@ class Clock:
     def __exit__(self, *_):
         self._compilations.__exit__()
 
+    @property
+    def knows_peak(self) -> bool:
+        """Whether the speeds will have an MFU."""
+        return bool(self._operations and self._peak)
+
     def carry(self, spent: dict[str, float]) -> None:
         """Add what earlier processes have spent on the run."""
         for phase, seconds in spent.items():

@@ -34,7 +34,7 @@ from wsrnn.sharding import Layout, to_global
 from wsrnn.tasks import SPLITS, Batch, Split
 from wsrnn.tasks.check import check_examples, fault, first_fault
 from wsrnn.tasks.drawn import Drawn
-from wsrnn.tensorboard import TensorBoard
+from wsrnn.tensorboard import UTILISATION, TensorBoard
 from wsrnn.tree import flatten
 
 log = logging.getLogger("wsrnn")
@@ -126,7 +126,7 @@ def fit(
             stack.callback(monitor.close)
             if not start:
                 monitor.text(0, "config", _markdown(flatten(experiment), run.recipe))
-                monitor.layout()
+                monitor.layout(without=() if clock.knows_peak else (UTILISATION,))
         return _train(
             experiment, program, mesh, state, start, checkpoints, record, monitor, clock, profiler
         )
@@ -207,7 +207,7 @@ def _train(
             if logs and monitor:
                 curves = {_tag(name): value for name, value in values.items()}
                 curves["train/skipped steps"] = record.skipped_total
-                for name, norm in zip(leaves, np.asarray(norms), strict=True):
+                for name, norm in zip(leaves, np.asarray(norms).tolist(), strict=True):
                     curves[f"gradient norms/{name}"] = norm
                 monitor.scalars(number, curves | speed | clock.curves())
 
@@ -310,7 +310,7 @@ def _look(experiment, program, params, monitor, number, validation) -> None:
         if np.ndim(value):
             monitor.histogram(number, tag, value)
         else:
-            monitor.scalars(number, {tag: value})
+            monitor.scalars(number, {tag: float(value)})
 
 
 def _initial_params(start: str, program: step.Program) -> Any:

@@ -108,7 +108,7 @@ def _spent(folder: Path, start: int) -> dict[str, float]:
         (row["step"], {k.removeprefix(SECONDS): v for k, v in row.items() if k.startswith(SECONDS)})
         for row in _read(folder / TIMING)
     ]
-    kept = next((phases for step, phases in reversed(rows) if step <= start), {})
+    kept: dict[str, float] = next((phases for step, phases in reversed(rows) if step <= start), {})
     all_of_it = rows[-1][1] if rows else {}
     lost = max(0.0, sum(all_of_it.values()) - sum(kept.values()))
     return kept | {"lost": kept.get("lost", 0.0) + lost}

@@ -12,7 +12,7 @@ import os
 import re
 import struct
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,10 @@ from tensorboard.summary.writer.record_writer import RecordWriter
 from tensorboard.util import tensor_util
 
 FILES = "events.out.tfevents."
+FINAL = "final"
+"""The folder in a run for what is known at its end: a run of its own to TensorBoard, whose table of
+hyper-parameters has a column for each curve of a run."""
+UTILISATION = "model FLOP utilisation"
 LAYOUT = {
     "learning": {
         "loss": ["train/loss", "valid/loss"],
@@ -42,7 +46,7 @@ LAYOUT = {
     "speed": {
         "ms a step": ["speed/step ms"],
         "goodput: share of time in steps, and in all else": ["goodput/.*"],
-        "model FLOP utilisation": ["speed/MFU"],
+        UTILISATION: ["speed/MFU"],
         "TFLOP a second": ["speed/TFLOP per s"],
         "memory in use (MiB)": ["memory/.*"],
         "programs compiled": ["speed/programs compiled"],
@@ -67,7 +71,8 @@ class TensorBoard:
         """
         folder.mkdir(parents=True, exist_ok=True)
         before = sorted(folder.glob(f"{FILES}*"))
-        for path in before:
+        inner = folder.glob(f"{FINAL}/{FILES}*") if step is not None else ()
+        for path in (*before, *inner):
             if step is not None:
                 _cut_back(path, step)
             elif path.name.endswith(f".{part}"):
@@ -108,14 +113,18 @@ class TensorBoard:
         summary.value.add(tag=tag, tensor=tensor, metadata=kind)
         self._event(step, summary=summary)
 
-    def layout(self) -> None:
-        """Lay out the page Custom Scalars: the charts that matter, in their order."""
+    def layout(self, without: Collection[str] = ()) -> None:
+        """Lay out the page Custom Scalars: the charts that matter, in their order, of which those
+        by these names are left out."""
         categories = [
             layout_pb2.Category(
                 title=title,
                 chart=[
-                    layout_pb2.Chart(title=name, multiline=layout_pb2.MultilineChartContent(tag=tags))
+                    layout_pb2.Chart(
+                        title=name, multiline=layout_pb2.MultilineChartContent(tag=tags)
+                    )
                     for name, tags in charts.items()
+                    if name not in without
                 ],
             )
             for title, charts in LAYOUT.items()

@@ -10,7 +10,16 @@ Another model to compare with is a row in `rows`; nothing else names concrete mo
 
 from wsrnn.bench.figures import draw_costs, draw_scaling
 from wsrnn.bench.rounding import Errors, errors, largest_error
-from wsrnn.bench.rows import chosen, executions, memory, modes, peers, reference, textbook, textbooks
+from wsrnn.bench.rows import (
+    chosen,
+    executions,
+    memory,
+    modes,
+    peers,
+    reference,
+    textbook,
+    textbooks,
+)
 from wsrnn.bench.table import against_best, errors_text, text
 from wsrnn.bench.timing import Machine, Timing, machine, measure
 from wsrnn.clock import peak_memory

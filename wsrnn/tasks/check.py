@@ -52,9 +52,9 @@ def first_fault(task: Task, split: Split, batch: Batch, first: int = 0) -> str |
     if fault(task, split, batch) is None:
         return None
     for i in range(len(batch.mask)):
-        values = (np.asarray(x)[i] for x in batch[:4])
+        inputs, times, targets, mask = (np.asarray(x)[i] for x in batch[:4])
         last = None if batch.last is None else np.asarray(batch.last)[i]
-        if wrong := fault(task, split, Batch(*values, latents={}, last=last)):
+        if wrong := fault(task, split, Batch(inputs, times, targets, mask, {}, last)):
             return f"example {first + i} has {wrong}"
     return None
 
