@@ -333,8 +333,8 @@ def test_tensorboard_shows_everything(whole):
     final = EventAccumulator(str(whole / "final"), size_guidance={"tensors": 0})
     final.Reload()
     assert set(final.Tags()["tensors"]) >= {
-        "result/error", "result/n=3", "test/loss", "valid/loss", "speed/step ms",
-        "_hparams_/session_start_info",
+        "result/error", "result/n=3", "test/loss", "valid/loss, best step",
+        "speed/step ms, median",        "_hparams_/session_start_info",
     }  # fmt: skip
     speeds = [e.tensor_proto.float_val[0] for e in events.Tensors("speed/step ms")]
     speeds = dict(zip([e.step for e in events.Tensors("speed/step ms")], speeds, strict=True))

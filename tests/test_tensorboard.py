@@ -163,7 +163,7 @@ def test_the_layout_of_custom_scalars_is_read_back(tmp_path):
         (points,) = provider.read_tensors(NOW, **read)["run"].values()
     layout = layout_pb2.Layout.FromString(points[0].numpy.item())
     charts = {chart.title: list(chart.multiline.tag) for c in layout.category for chart in c.chart}
-    assert charts["loss"] == ["train/loss", "valid/loss"]
+    assert charts["loss"] == ["train/loss$", "valid/loss$"]
     assert "ms a step" in charts and "model FLOP utilisation" not in charts
 
 

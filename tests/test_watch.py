@@ -98,7 +98,7 @@ def test_a_clock_divides_time(monkeypatch):
         watch.carry({"step": 10.0, "lost": 4.0})
         assert watch.spent()["lost"] == 4 and watch.curves()["goodput/lost"] == 4 / 24
         assert watch.at(1) == {} and watch.at(2)["speed/step ms"] == 1000
-        assert watch.at(2)["speed/TFLOP per s"] == 8 and watch.at(2)["speed/MFU"] == 0.5
+        assert watch.at(2)["speed/FLOP per s"] == 8e12 and watch.at(2)["speed/MFU"] == 0.5
         assert watch.at(3)["speed/tokens per s"] == 10  # measured at step 2
 
 
@@ -157,18 +157,17 @@ def test_operations_and_peaks():
 
 
 @pytest.mark.parametrize(
-    ("where", "sound", "message"),
+    ("sound", "message"),
     [
-        ("valid", "12", r"the valid loss is not finite: example 12 has targets\[0, 0\] = nan"),
-        ("test", "12", r"the test loss is not finite: example 12 has targets\[0, 0\] = nan"),
+        ("12", r"the test loss is not finite: example 12 has targets\[0, 0\] = nan"),
         # beyond what the loss sees, where least squares would find no solution
-        ("test", "40", r"the test data of Poisoned are not sound: example 40 has targets\[0, 0\]"),
+        ("40", r"the test data of Poisoned are not sound: example 40 has targets\[0, 0\] = nan"),
     ],
 )
-def test_a_bad_example_is_named(tmp_path, where, sound, message):
-    flags = ("--task.where", where, "--task.sound", sound, "--steps", "2")
+def test_a_bad_test_example_is_named(tmp_path, sound, message):
+    flags = ("--task.where", "test", "--task.sound", sound, "--steps", "2")
+    loop.fit(recipe(*flags, variant="poisoned"), tmp_path / "run")
     with pytest.raises(RunError, match=message):
-        loop.fit(recipe(*flags, variant="poisoned"), tmp_path / "run")
         report(tmp_path / "run")
 
 

@@ -135,7 +135,7 @@ class Clock:
             }
             if self._operations:
                 rate = self._operations / seconds_each
-                self._speed["speed/TFLOP per s"] = rate / 1e12
+                self._speed["speed/FLOP per s"] = rate
                 if self._peak:
                     self._speed["speed/MFU"] = rate / self._peak
         self._last = (number, seconds)

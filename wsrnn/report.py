@@ -107,10 +107,10 @@ def _show(
 def _training(run: Path, number: int) -> dict[str, float]:
     """The validation loss of a step, and the median time of a step, as far as logged."""
     rows = [row for row in read_metrics(run) if row["step"] == number]
-    known = {k: v for row in rows for k, v in row.items() if k == "valid/loss" and v is not None}
-    if times := [row["step ms"] for row in read_timing(run)]:
-        known["speed/step ms"] = float(np.median(times))
-    return known
+    losses = [row["valid/loss"] for row in rows if row.get("valid/loss") is not None]
+    times = [row["step ms"] for row in read_timing(run)]
+    known = {"valid/loss, best step": losses[-1:], "speed/step ms, median": times}
+    return {name: float(np.median(values)) for name, values in known.items() if values}
 
 
 def compare(out: Path, reports: dict[str, dict[str, Any]]) -> dict[str, Any]:

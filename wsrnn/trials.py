@@ -39,7 +39,8 @@ from wsrnn.tasks import SPLITS, Batch
 from wsrnn.tasks.check import check_examples
 from wsrnn.tasks.drawn import Drawn
 from wsrnn.tensorboard import TensorBoard
-from wsrnn.trials_table import compare
+from wsrnn.tree import flatten
+from wsrnn.trials_table import compare, enter_copies
 
 log = logging.getLogger("wsrnn")
 
@@ -227,6 +228,7 @@ def _trial(run: Run, copies: Copies, stopping: StopFlag) -> dict[str, Any] | Non
         "curves": curves,
     }
     write_json(run.folder / RESULTS, row)
+    enter_copies(run.folder, flatten(experiment), row)
     return row
 
 
