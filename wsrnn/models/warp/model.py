@@ -263,8 +263,23 @@ class Warp(Streaming):
     def diagnostics(self, inputs, times):
         """Spectral radius of A, norm of A - I, the weights after the last step, and mean norms
         over the sequences of theta_t at the first, middle and last step and of its drift."""
-        values = _diagnostics(*nnx.split(self), as_floats(inputs), as_floats(times))
-        return jax.device_get(values)
+        parts, (N, T) = nnx.split(self), np.shape(times)
+        inputs, times = as_floats(inputs), as_floats(times)
+        first, middle, last = (
+            np.asarray(_weights(*parts, inputs, times, np.full(N, step, np.int32)))
+            for step in (0, T // 2, T - 1)
+        )
+
+        def norm(theta):
+            return float(np.linalg.norm(theta, axis=1).mean())
+
+        return {name: float(value) for name, value in _measures(*parts).items()} | {
+            "theta": last,
+            "theta/norm, first step": norm(first),
+            "theta/norm, middle step": norm(middle),
+            "theta/norm, last step": norm(last),
+            "theta/drift from first to last": norm(last - first),
+        }
 
     def read(
         self,
@@ -296,27 +311,22 @@ class Warp(Streaming):
         return tokens
 
 
-@partial(jax.jit, static_argnums=0)  # one program, and the same one at every evaluation
-def _diagnostics(graphdef, params, inputs, times) -> dict[str, Array]:
+# Compiled as they are: operation by operation, a loop would be compiled anew at each evaluation.
+
+
+@partial(jax.jit, static_argnums=0)
+def _measures(graphdef, params) -> dict[str, Float[Array, ""]]:
     model = nnx.merge(graphdef, params)
-    A, size, (N, T) = model.transition, model.network.size, times.shape
-
-    def weights(step):
-        return model.read(Weights(), inputs, times, jnp.full(N, step), None)
-
-    def norm(theta):
-        return jnp.linalg.norm(theta, axis=1).mean()
-
-    first, last = weights(0), model.read(Weights(), inputs, times, "last", None)
+    A, size = model.transition, model.network.size
     return {
         "A/spectral radius": A.spectral_radius(size),
         "A/norm of A - I": A.distance_to_identity(size),
-        "theta": last,
-        "theta/norm, first step": norm(first),
-        "theta/norm, middle step": norm(weights(T // 2)),
-        "theta/norm, last step": norm(last),
-        "theta/drift from first to last": norm(last - first),
     }
+
+
+@partial(jax.jit, static_argnums=0)
+def _weights(graphdef, params, inputs, times, steps) -> Float[Array, "N P"]:
+    return nnx.merge(graphdef, params).read(Weights(), inputs, times, steps, None)
 
 
 def _named(A: LinearMap) -> dict[str, Any]:
