@@ -92,8 +92,9 @@ def read_metrics(folder: Path) -> list[dict[str, Any]]:
 
 
 def read_timing(folder: Path) -> list[dict[str, Any]]:
-    """The rows of a run's timing.jsonl that tell a speed."""
-    return [row for row in _read(Path(folder) / TIMING) if "step ms" in row]
+    """The rows of a run's timing.jsonl, but those that tell the seconds spent and no speed."""
+    rows = _read(Path(folder) / TIMING)
+    return [row for row in rows if "step ms" in row or f"{SECONDS}step" not in row]
 
 
 def goodput(row: dict[str, Any]) -> float | None:
