@@ -221,5 +221,7 @@ def test_a_later_batch_that_stops_the_run_is_named(tmp_path):
 
 def test_a_bad_value_of_the_validation_split_is_named(tmp_path):
     task = Broken("targets", (0, 0), first=10, split="valid")
-    with pytest.raises(RunError, match=r"the valid loss is not finite: batch 1 has targets\[2, 0"):
+    with pytest.raises(
+        RunError, match=r"the valid loss is not finite: example 10 has targets\[0, 0"
+    ):
         run(task, tmp_path / "run")

@@ -410,7 +410,7 @@ def test_bench_of_the_mode_that_auto_chooses_has_its_row_alone(bench):
 
 @pytest.mark.parametrize("flag", ["--textbook", "--errors"])
 def test_a_matrix_that_would_not_fit_is_refused(run, tmp_path, monkeypatch, flag):
-    monkeypatch.setattr("wsrnn.bench.costs.memory", lambda: 3000)
+    monkeypatch.setattr("wsrnn.bench.rows.memory", lambda: 3000)
     refused(run("bench", TINY, flag, "--out", tmp_path / "b"), "P = 17", "leave out --textbook")
     assert not (tmp_path / "b").exists()
 

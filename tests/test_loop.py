@@ -328,8 +328,13 @@ def test_tensorboard_shows_everything(whole):
     assert tags >= {
         "train/loss", "train/grad norm", "train/learning rate", "train/skipped steps",
         "valid/loss", "speed/step ms", "speed/tokens per s", "A/spectral radius",
-        "A/norm of A - I", "theta", "config", "result/error", "result/n=3", "test/loss",
-        "_hparams_/session_start_info",
+        "A/norm of A - I", "theta", "config", "custom_scalars__config__",
+    }  # fmt: skip
+    final = EventAccumulator(str(whole / "final"), size_guidance={"tensors": 0})
+    final.Reload()
+    assert set(final.Tags()["tensors"]) >= {
+        "result/error", "result/n=3", "test/loss", "valid/loss, best step",
+        "speed/step ms, median",        "_hparams_/session_start_info",
     }  # fmt: skip
     speeds = [e.tensor_proto.float_val[0] for e in events.Tensors("speed/step ms")]
     speeds = dict(zip([e.step for e in events.Tensors("speed/step ms")], speeds, strict=True))

@@ -13,6 +13,7 @@ from tensorboard.backend.event_processing.plugin_event_multiplexer import EventM
 from tensorboard.data import provider as data
 from tensorboard.data.server_ingester import SubprocessServerDataIngester, get_server_binary
 from tensorboard.plugins.base_plugin import TBContext
+from tensorboard.plugins.custom_scalar import layout_pb2
 from tensorboard.plugins.hparams import api_pb2, list_session_groups
 from tensorboard.plugins.hparams.backend_context import Context
 from tensorboard.util.grpc_util import ChannelCredsType
@@ -138,6 +139,32 @@ def test_curves_do_not_double_back(tmp_path, png, sessions, expected):
     for first, last, every in sessions:
         session(tmp_path / "run", first, last, every, png)
     assert_shown(tmp_path, {("run", tag): [*expected] for tag in TAGS})
+
+
+def test_what_was_final_goes_when_training_goes_on(tmp_path, png):
+    run = tmp_path / "run"
+    session(run, 0, 3, 1, png)
+    board = TensorBoard(run / "final", "results")
+    board.scalars(4, {"test/loss": 2.0})
+    board.hparams(4, {"steps": 4})
+    board.close()
+    with slow(tmp_path) as provider:
+        assert table(provider)[1] == {"run/final": (["run/final"], {"steps": 4, "test/loss": 2})}
+    session(run, 4, 5, 1, png)
+    assert_shown(tmp_path, {("run", tag): [*range(6)] for tag in TAGS})
+
+
+def test_the_layout_of_custom_scalars_is_read_back(tmp_path):
+    board = TensorBoard(tmp_path / "run", step=0)
+    board.layout(without=["model FLOP utilisation"])
+    board.close()
+    with slow(tmp_path) as provider:
+        read = dict(experiment_id="", plugin_name="custom_scalars", downsample=9)
+        (points,) = provider.read_tensors(NOW, **read)["run"].values()
+    layout = layout_pb2.Layout.FromString(points[0].numpy.item())
+    charts = {chart.title: list(chart.multiline.tag) for c in layout.category for chart in c.chart}
+    assert charts["loss"] == ["train/loss$", "valid/loss$"]
+    assert "ms a step" in charts and "model FLOP utilisation" not in charts
 
 
 def test_curves_go_on_where_a_clock_is_late_and_a_file_is_torn(tmp_path, png, monkeypatch):

@@ -82,6 +82,9 @@ def test_the_best_rate_is_reported_from_every_seed(whole):
     assert np.shape(row["values"]) == (2, len(row["columns"])) and row["columns"] == ["n=0", "n=3"]
     assert row["state floats"] == 17 + 2 * 3 and row["operations per token"] > row["parameters"]
     assert {path.name for path in (whole / "figures").iterdir()} == {"rates.png", "errors.png"}
+    # a row of TensorBoard's table of hyper-parameters each
+    copies = {f"rate {rate} seed {seed}" for rate in (0.01, 0.03) for seed in (0, 1)}
+    assert {path.name for path in (whole / "tiny" / "final").iterdir()} == copies
 
 
 @pytest.mark.parametrize("draw", ["host", "step"])

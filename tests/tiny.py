@@ -18,13 +18,14 @@ class Poisoned(LinearRegression):
     """Now and then a prompt that is not a number: every one from number `sound` on."""
 
     sound: int = 10**9
+    where: str = "train"
 
     def dataset(self, split, seed):
         def poison(i, example):
             return example._replace(targets=example.targets * np.float32(np.nan))
 
         ds = super().dataset(split, seed)
-        if split != "train":
+        if split != self.where:
             return ds
         return ds.map_with_index(lambda i, e: poison(i, e) if i >= self.sound else e)
 

@@ -40,6 +40,7 @@ COMMANDS = {
     "eval": Command(RUN, "evaluate a run's checkpoint on the test split"),
     "icl": Command(RUN, "study what a run on prompts learns in context"),
     "predict": Command((*RUN, "DATA"), "predict on your own data, an npz or a csv file"),
+    "watch": Command(RUNS, "follow runs in a terminal, those at work and those that ended", False),
     "report": Command(RUNS, "gather runs into one HTML page and a csv", fields=False),
     "show": Command(FILE, "show an experiment's config, sizes and counted costs"),
     "bench": Command(FILE, "time a training step in every mode, or compare how modes round"),

@@ -13,7 +13,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int, Integer
 
+from wsrnn.errors import RunError
 from wsrnn.tasks import SPLITS, Batch, Split, Task
+from wsrnn.tasks.check import first_fault
 from wsrnn.tasks.drawn import Drawn, Raw
 
 
@@ -105,8 +107,15 @@ def in_step(task: Drawn, split: Split, seed: int) -> Callable[[Integer[Array, " 
 
 
 def examples(task: Task, split: Split, seed: int, count: int) -> Batch:
-    """Return the first `count` examples of a split, or all there are, as one batch."""
-    return task.batches(split, seed, min(count, len(task.dataset(split, seed))))[0]
+    """Return the first `count` examples of a split, or all there are, as one batch.
+
+    Raises RunError that names the first of them that is not what the task promises: what solves for
+    a baseline would say that its matrix is singular.
+    """
+    batch = task.batches(split, seed, min(count, len(task.dataset(split, seed))))[0]
+    if wrong := first_fault(task, split, batch):
+        raise RunError(f"the {split} data of {type(task).__name__} are not sound: {wrong}")
+    return batch
 
 
 def eval_stream(

@@ -19,19 +19,22 @@ from jax.experimental import multihost_utils
 
 from wsrnn import data, step
 from wsrnn.checkpoint import Checkpoints
+from wsrnn.clock import Clock
+from wsrnn.costs import operations, peak
 from wsrnn.errors import RunError, UserError
 from wsrnn.experiment import Experiment
 from wsrnn.metrics import Measures
 from wsrnn.metrics_log import MetricsLog
 from wsrnn.precision import in_float32
-from wsrnn.progress import Progress, StepTimer, StopFlag
+from wsrnn.profiler import Profiler
+from wsrnn.progress import Progress, StopFlag
 from wsrnn.recipe import Recipe
 from wsrnn.run import CHECKPOINTS, has_checkpoint, open_checkpoints, prepare_run, refuse_trials
 from wsrnn.sharding import Layout, to_global
 from wsrnn.tasks import SPLITS, Batch, Split
-from wsrnn.tasks.check import check_examples, fault
+from wsrnn.tasks.check import check_examples, fault, first_fault
 from wsrnn.tasks.drawn import Drawn
-from wsrnn.tensorboard import TensorBoard
+from wsrnn.tensorboard import UTILISATION, TensorBoard
 from wsrnn.tree import flatten
 
 log = logging.getLogger("wsrnn")
@@ -56,12 +59,16 @@ def compose(experiment: Experiment, mesh: jax.sharding.Mesh) -> step.Program:
 
 @in_float32
 def fit(
-    experiment: Experiment | Recipe, out: Path | str, init_from: Path | str | None = None
+    experiment: Experiment | Recipe,
+    out: Path | str,
+    init_from: Path | str | None = None,
+    profile: str | None = None,
 ) -> dict[str, Any]:
     """Train an experiment in the folder `out`, continuing what is already there.
 
     The experiment is made in Python, or is the recipe of an experiment file; `init_from` is a run
-    whose best parameters are those to start from.
+    whose best parameters are those to start from. `profile`, as START:STEPS, leaves a trace of some
+    steps in the folder.
 
     Returns the last step, whether it was stopped early, and the last validation. A run that was
     interrupted at any moment and continued on the same mesh writes the same metrics.jsonl, bit for
@@ -70,8 +77,10 @@ def fit(
     """
     out = Path(out)
     refuse_trials(out)
+    profiler = Profiler(profile, out)
     run = prepare_run(out, experiment, Path(init_from) if init_from else None)
     experiment = run.experiment
+    profiler.check(0, experiment.steps)
     mesh = experiment.mesh.build(experiment.batch_size)
     for split in SPLITS:  # a missing file must not wait for the end
         check_examples(experiment.task, split, experiment.seed)
@@ -94,6 +103,7 @@ def fit(
         )
 
     with ExitStack() as stack:
+        clock = stack.enter_context(_clock(experiment, mesh))
         if lead:
             stack.enter_context(run.locked())
             run.write()
@@ -107,13 +117,19 @@ def fit(
             state = program.init()
             if initial is not None:
                 state = state.starting_at(initial)
+        profiler.check(start, experiment.steps)
+        stack.callback(profiler.close)
         record = stack.enter_context(MetricsLog(out, start, lead))
+        clock.carry(record.spent)
         monitor = TensorBoard(out, step=start + 1 if start else 0) if lead else None
         if monitor:
             stack.callback(monitor.close)
             if not start:
                 monitor.text(0, "config", _markdown(flatten(experiment), run.recipe))
-        return _train(experiment, program, mesh, state, start, checkpoints, record, monitor)
+                monitor.layout(without=() if clock.knows_peak else (UTILISATION,))
+        return _train(
+            experiment, program, mesh, state, start, checkpoints, record, monitor, clock, profiler
+        )
 
 
 def to_devices(batch: Batch, mesh: jax.sharding.Mesh) -> Batch:
@@ -127,7 +143,20 @@ def _meet(where: str) -> None:
         multihost_utils.sync_global_devices(where)
 
 
-def _train(experiment, program, mesh, state, start, checkpoints, record, monitor) -> dict[str, Any]:
+def _clock(experiment: Experiment, mesh: jax.sharding.Mesh) -> Clock:
+    """The clock of a run, which knows what a step costs and what the devices could do."""
+    rate = peak(mesh.devices.flat[0].device_kind)
+    return Clock(
+        experiment.batch_size * experiment.task.length,
+        experiment.log_every,
+        operations(experiment),
+        rate and rate * mesh.size,
+    )
+
+
+def _train(
+    experiment, program, mesh, state, start, checkpoints, record, monitor, clock, profiler
+) -> dict[str, Any]:
     process = (jax.process_index(), jax.process_count())
     if experiment.draw == "step":
         batches: Iterator[Batch | None] = repeat(None)
@@ -138,8 +167,7 @@ def _train(experiment, program, mesh, state, start, checkpoints, record, monitor
         )  # fmt: skip
         batches = (to_devices(batch, mesh) for batch in stream)
     pending = None  # the step before, whose numbers are still on their way
-    tokens = experiment.batch_size * experiment.task.length
-    timer = StepTimer(tokens, experiment.log_every, start)
+    leaves = step.leaf_names(program.abstract.params)
     with StopFlag() as stopping, Progress(experiment.steps, start) as show:
 
         def cause(number: int, skipped: int) -> str:
@@ -161,6 +189,8 @@ def _train(experiment, program, mesh, state, start, checkpoints, record, monitor
                 return
             number, measures = pending
             pending = None
+            logs = number % experiment.log_every == 0
+            norms = measures.pop("grad_norms")  # fetched only where they are shown
             values = {name: float(value) for name, value in jax.device_get(measures).items()}
             skipped = record.train(number, values)
             if values["skipped"] and record.skipped_total == 1:  # the first of the run
@@ -170,22 +200,30 @@ def _train(experiment, program, mesh, state, start, checkpoints, record, monitor
                     f"stopped at step {number}: {skipped} steps in a row had no finite loss or "
                     f"gradient; checkpoints hold the last good parameters; {cause(number, skipped)}"
                 )
-            speed = timer.at(number)
+            speed = clock.at(number)
             show(number, f"loss {values['loss']:.4g}", speed)
-            if number % experiment.log_every == 0:
-                record.timing(number, speed)
-            if monitor and number % experiment.log_every == 0:
+            if logs:
+                record.timing(number, speed, clock.spent())
+            if logs and monitor:
                 curves = {_tag(name): value for name, value in values.items()}
                 curves["train/skipped steps"] = record.skipped_total
-                monitor.scalars(number, curves | speed)
+                for name, norm in zip(leaves, np.asarray(norms).tolist(), strict=True):
+                    curves[f"gradient norms/{name}"] = norm
+                monitor.scalars(number, curves | speed | clock.curves())
 
+        def hidden() -> bool:
+            """Whether the device is still busy with the step before."""
+            return pending is not None and not pending[1]["loss"].is_ready()
+
+        clock.enter("step")
         for number in range(start, experiment.steps + 1):
+            profiler.after(number, state)
             final = number == experiment.steps
             due = number > start and (final or number % experiment.eval_every == 0)
             validation = None
             if due:
                 settle()
-                with timer.paused():
+                with clock.phase("evaluation"):
                     validation = _validate(experiment, program, mesh, state.evaluated, process)
                     record.valid(number, validation)
                     if monitor:
@@ -195,7 +233,7 @@ def _train(experiment, program, mesh, state, start, checkpoints, record, monitor
             saving = number > start and (due or stop or number % experiment.save_every == 0)
             if saving:
                 settle()
-                with timer.paused():
+                with clock.phase("checkpoint"):
                     checkpoints.save(
                         number, state, validation and validation["loss"], program.layouts
                     )
@@ -206,9 +244,13 @@ def _train(experiment, program, mesh, state, start, checkpoints, record, monitor
                         + cause(number, min(number, experiment.max_skipped))
                     )
                 break
-            state, measures = program.train_step(state, next(batches))
+            with clock.phase("data", hidden):
+                batch = next(batches)
+            profiler.before(number)
+            state, measures = program.train_step(state, batch)
             settle()
             pending = (number + 1, measures)
+    record.timing(number, {}, clock.spent())
     if record.skipped_total:
         log.warning(
             "%d of %d steps had no finite loss or gradient and changed nothing",
@@ -235,8 +277,8 @@ def refuse_bad_data(experiment: Experiment, split: Split, batches: int | None) -
         experiment.task, split, experiment.batch_size, experiment.seed, batches=batches
     )
     for number, batch in enumerate(stream):
-        if wrong := fault(experiment.task, split, batch):
-            raise RunError(f"the {split} loss is not finite: batch {number} has {wrong}")
+        if wrong := first_fault(experiment.task, split, batch, number * experiment.batch_size):
+            raise RunError(f"the {split} loss is not finite: {wrong}")
 
 
 def evaluate(eval_step: Callable, mesh, params: Any, stream: Iterator[Batch]) -> dict[str, float]:
@@ -268,7 +310,7 @@ def _look(experiment, program, params, monitor, number, validation) -> None:
         if np.ndim(value):
             monitor.histogram(number, tag, value)
         else:
-            monitor.scalars(number, {tag: value})
+            monitor.scalars(number, {tag: float(value)})
 
 
 def _initial_params(start: str, program: step.Program) -> Any:

@@ -1,7 +1,8 @@
 """The logs in a run folder: metrics.jsonl, every step and validation, and timing.jsonl.
 
 metrics.jsonl is the same bit for bit however often the run was interrupted, so nothing that depends
-on the machine's speed may be written there; timing.jsonl holds that. Both are cut back to the
+on the machine's speed may be written there; timing.jsonl holds that, and the seconds that the run
+has spent in each phase so far. Both are cut back to the
 checkpoint where a run continues.
 """
 
@@ -16,6 +17,7 @@ from jaxtyping import Float
 
 METRICS = "metrics.jsonl"
 TIMING = "timing.jsonl"
+SECONDS = "seconds in "  # a phase: before its name in timing.jsonl
 
 
 class MetricsLog:
@@ -32,6 +34,8 @@ class MetricsLog:
                 if "skipped" in row:
                     self._count(row["skipped"])
                 self.validation_loss = row.get("valid/loss", self.validation_loss)
+        self.spent = _spent(folder, start)
+        """Seconds in each phase until now; "lost" on what is done again."""
         for name in (METRICS, TIMING) if lead else ():
             _cut_back(folder / name, start)
 
@@ -53,11 +57,11 @@ class MetricsLog:
         row = {f"valid/{name}": value for name, value in values.items()}
         self._write(METRICS, {"step": number} | row)
 
-    def timing(self, number: int, speed: dict[str, float]) -> None:
-        """Write the speed of the steps up to this one, once it is known."""
-        if speed:
-            row = {name.removeprefix("speed/"): value for name, value in speed.items()}
-            self._write(TIMING, {"step": number} | row)
+    def timing(self, number: int, speed: dict[str, float], spent: dict[str, float]) -> None:
+        """Write the speed of the steps up to this one, if it is known, and all seconds so far."""
+        row = {name.removeprefix("speed/"): value for name, value in speed.items()}
+        phases = {f"{SECONDS}{phase}": value for phase, value in spent.items()}
+        self._write(TIMING, {"step": number} | row | phases)
 
     def _count(self, skipped: float) -> None:
         self.skipped_total += int(skipped)
@@ -88,8 +92,27 @@ def read_metrics(folder: Path) -> list[dict[str, Any]]:
 
 
 def read_timing(folder: Path) -> list[dict[str, Any]]:
-    """The rows of a run's timing.jsonl."""
-    return _read(Path(folder) / TIMING)
+    """The rows of a run's timing.jsonl, but those that tell the seconds spent and no speed."""
+    rows = _read(Path(folder) / TIMING)
+    return [row for row in rows if "step ms" in row or f"{SECONDS}step" not in row]
+
+
+def goodput(row: dict[str, Any]) -> float | None:
+    """The share of steps in all time up to a row of timing.jsonl; None if it does not tell."""
+    spent = {name: value for name, value in row.items() if name.startswith(SECONDS)}
+    return spent[f"{SECONDS}step"] / sum(spent.values()) if spent else None
+
+
+def _spent(folder: Path, start: int) -> dict[str, float]:
+    """Seconds in each phase by the last row up to a step; what follows it is lost."""
+    rows = [
+        (row["step"], {k.removeprefix(SECONDS): v for k, v in row.items() if k.startswith(SECONDS)})
+        for row in _read(folder / TIMING)
+    ]
+    kept: dict[str, float] = next((phases for step, phases in reversed(rows) if step <= start), {})
+    all_of_it = rows[-1][1] if rows else {}
+    lost = max(0.0, sum(all_of_it.values()) - sum(kept.values()))
+    return kept | {"lost": kept.get("lost", 0.0) + lost}
 
 
 def training_seconds(folder: Path, steps: Float[np.ndarray, " S"]) -> Float[np.ndarray, " S"]:

@@ -1,64 +1,17 @@
-"""Progress bar and log lines, step times, peak memory, and Ctrl-C, for whatever takes minutes.
+"""Progress bar and log lines, and Ctrl-C, for whatever takes minutes.
 
 Nothing here decides what is computed: only `StopFlag` ends a loop early, between two steps.
 """
 
 import logging
-import resource
 import signal
 import sys
 import time
-from contextlib import contextmanager
 
 import jax
 from tqdm import tqdm
 
 log = logging.getLogger("wsrnn")
-
-
-def peak_memory() -> float:
-    """Peak memory so far in MiB: of the fullest device, or resident where these do not count."""
-    stats = [device.memory_stats() or {} for device in jax.local_devices()]
-    if peak := max(known.get("peak_bytes_in_use", 0) for known in stats):
-        return peak / 2**20
-    resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return resident / (2**20 if sys.platform == "darwin" else 2**10)
-
-
-class StepTimer:
-    """Step time and tokens per second, without compilation, validation and checkpoints."""
-
-    def __init__(self, tokens: int, every: int, start: int):
-        self._tokens = tokens  # of a step
-        # The first step compiles: the clock starts after it.
-        self._last: tuple[int, float | None] = (start + 1, None)
-        self._every = every
-        self._speed: dict[str, float] = {}
-
-    def at(self, number: int) -> dict[str, float]:
-        """The latest speeds, measured anew every log_every steps; empty before the first."""
-        now = time.perf_counter()
-        since, began = self._last
-        if began is None:
-            self._last = (number, now)
-        elif number % self._every == 0 and number > since:
-            seconds = (now - began) / (number - since)
-            self._speed = {
-                "speed/step ms": 1e3 * seconds,
-                "speed/tokens per s": self._tokens / seconds,
-                "speed/peak MiB": peak_memory(),
-            }
-            self._last = (number, now)
-        return self._speed
-
-    @contextmanager
-    def paused(self):
-        """Leave out the time spent inside."""
-        began = time.perf_counter()
-        yield
-        number, clock = self._last
-        if clock is not None:
-            self._last = (number, clock + time.perf_counter() - began)
 
 
 class StopFlag:

@@ -18,12 +18,12 @@ from wsrnn.artifacts import save_figures, slug, write_json
 from wsrnn.evaluations import Result
 from wsrnn.experiment import Experiment
 from wsrnn.figures import Figure, finish, new_figure
-from wsrnn.metrics_log import read_metrics, training_seconds
+from wsrnn.metrics_log import read_metrics, read_timing, training_seconds
 from wsrnn.models import Model
 from wsrnn.run import load_step, read_record
 from wsrnn.sharding import MeshConfig, layouts, replicated
 from wsrnn.step import eval_step
-from wsrnn.tensorboard import TensorBoard
+from wsrnn.tensorboard import FINAL, TensorBoard
 from wsrnn.tree import flatten
 
 log = logging.getLogger("wsrnn")
@@ -65,7 +65,7 @@ def report(
         scalars |= {f"result/{name}": value for name, value in result.scalars().items()}
         document["figures"] = paths = save_figures(result.figures, folder / "figures")
     if own:
-        _show(run, experiment, scalars, paths)
+        _show(run, experiment, scalars | _training(run, number), paths)
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "results.json", document)
     return document | {"text": text}
@@ -93,14 +93,24 @@ def test_loss(model: Model, experiment: Experiment) -> dict[str, float]:
 def _show(
     run: Path, experiment: Experiment, scalars: dict[str, float], paths: dict[str, str]
 ) -> None:
-    """Write the result to the run's TensorBoard folder, after the last step of its curves."""
+    """Write the result beside the run's curves, as of the step after their last: a row of
+    TensorBoard's table of hyper-parameters."""
     last = max((row["step"] for row in read_metrics(run)), default=0)
-    tensorboard = TensorBoard(run, "results")
+    tensorboard = TensorBoard(run / FINAL, "results")
     tensorboard.scalars(last + 1, scalars)
     for name, path in paths.items():
         tensorboard.image(last + 1, f"result/{name}", path)
     tensorboard.hparams(last + 1, flatten(experiment))
     tensorboard.close()
+
+
+def _training(run: Path, number: int) -> dict[str, float]:
+    """The validation loss of a step, and the median time of a step, as far as logged."""
+    rows = [row for row in read_metrics(run) if row["step"] == number]
+    losses = [row["valid/loss"] for row in rows if row.get("valid/loss") is not None]
+    times = [row["step ms"] for row in read_timing(run)]
+    known = {"valid/loss, best step": losses[-1:], "speed/step ms, median": times}
+    return {name: float(np.median(values)) for name, values in known.items() if values}
 
 
 def compare(out: Path, reports: dict[str, dict[str, Any]]) -> dict[str, Any]:

@@ -64,7 +64,8 @@ class Program(NamedTuple):
 
 
 Update = Callable[[TrainState, Batch, ArrayLike], tuple[TrainState, dict[str, Array]]]
-"""From state, batch and learning rate to the state after the step, and what is logged of it."""
+"""From state, batch and learning rate to the state after the step, and what is logged of it:
+numbers, and under "grad_norms" that of each leaf (`leaf_names`), of which `grad_norm` is all."""
 
 
 def program(
@@ -183,12 +184,19 @@ def update_of(
         log = {name: mean.value for name, mean in sums.items()}
         log |= {
             "grad_norm": norm,
+            "grad_norms": jnp.stack([jnp.linalg.norm(g.ravel()) for g in jax.tree.leaves(grads)]),
             "learning_rate": jnp.asarray(learning_rate),
             "skipped": 1 - sound.astype(jnp.int32),
         }
         return state._replace(step=state.step + 1), log
 
     return update
+
+
+def leaf_names(params: Any) -> list[str]:
+    """The names of the parameters, in the order of "grad_norms"."""
+    paths = [path for path, _ in jax.tree_util.tree_leaves_with_path(params)]
+    return [jax.tree_util.keystr(path, simple=True, separator=".") for path in paths]
 
 
 def accumulated(function: Callable[[Any, Batch], Any], parts: int) -> Callable[[Any, Batch], Any]:

@@ -12,7 +12,7 @@ import os
 import re
 import struct
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,8 @@ import numpy as np
 from google.protobuf.message import DecodeError
 from numpy.typing import ArrayLike
 from tensorboard.compat.proto import event_pb2, summary_pb2
+from tensorboard.plugins.custom_scalar import layout_pb2
+from tensorboard.plugins.custom_scalar import metadata as custom_metadata
 from tensorboard.plugins.histogram.summary_v2 import histogram_pb
 from tensorboard.plugins.hparams import api_pb2, metadata, plugin_data_pb2
 from tensorboard.plugins.hparams.summary_v2 import hparams_pb
@@ -30,6 +32,33 @@ from tensorboard.summary.writer.record_writer import RecordWriter
 from tensorboard.util import tensor_util
 
 FILES = "events.out.tfevents."
+FINAL = "final"
+"""The folder in a run for what is known at its end: a run of its own to TensorBoard, whose table of
+hyper-parameters has a column for each curve of a run."""
+POINT = scalar_pb("", 0.0).value[0]  # of a curve
+UTILISATION = "model FLOP utilisation"
+LAYOUT = {
+    "learning": {
+        "loss": ["train/loss$", "valid/loss$"],
+        "gradient norm": ["train/grad norm"],
+        "learning rate": ["train/learning rate"],
+        "skipped steps": ["train/skipped steps"],
+    },
+    "speed": {
+        "ms a step": ["speed/step ms$"],
+        "goodput: share of time in steps, and in all else": ["goodput/.*"],
+        UTILISATION: ["speed/MFU"],
+        "operations a second, by formula": ["speed/FLOP per s"],
+        "memory in use (MiB)": ["memory/.*"],
+        "programs compiled": ["speed/programs compiled"],
+    },
+    "inside": {
+        "spectral radius of A": ["A/spectral radius"],
+        "norm of theta_t, and its drift": ["theta/.*"],
+        "gradient norms": ["gradient norms/.*"],
+    },
+}
+"""Charts of `TensorBoard.layout`, by category: regular expressions of tags."""
 
 
 class TensorBoard:
@@ -43,7 +72,8 @@ class TensorBoard:
         """
         folder.mkdir(parents=True, exist_ok=True)
         before = sorted(folder.glob(f"{FILES}*"))
-        for path in before:
+        inner = folder.glob(f"{FINAL}/{FILES}*") if step is not None else ()
+        for path in (*before, *inner):
             if step is not None:
                 _cut_back(path, step)
             elif path.name.endswith(f".{part}"):
@@ -60,9 +90,14 @@ class TensorBoard:
             self._event(step, session_log=start)
 
     def scalars(self, step: int, values: dict[str, float]) -> None:
-        """Add a point to each curve."""
+        """Add a point to each curve: all in one event and from one template, which is cheap."""
+        summary = summary_pb2.Summary()
         for tag, value in values.items():
-            self._event(step, summary=scalar_pb(tag, float(value)))
+            point = summary.value.add()
+            point.CopyFrom(POINT)
+            point.tag = tag
+            point.tensor.float_val[0] = value
+        self._event(step, summary=summary)
 
     def histogram(self, step: int, tag: str, values: ArrayLike) -> None:
         """Add a histogram; values that are not finite are left out."""
@@ -83,6 +118,31 @@ class TensorBoard:
         kind = image_metadata.create_summary_metadata(None, None, converted_to_tensor=True)
         summary.value.add(tag=tag, tensor=tensor, metadata=kind)
         self._event(step, summary=summary)
+
+    def layout(self, without: Collection[str] = ()) -> None:
+        """Lay out the page Custom Scalars: the charts that matter, in their order, of which those
+        by these names are left out."""
+        categories = [
+            layout_pb2.Category(
+                title=title,
+                chart=[
+                    layout_pb2.Chart(
+                        title=name, multiline=layout_pb2.MultilineChartContent(tag=tags)
+                    )
+                    for name, tags in charts.items()
+                    if name not in without
+                ],
+            )
+            for title, charts in LAYOUT.items()
+        ]
+        content = layout_pb2.Layout(category=categories).SerializeToString()
+        summary = summary_pb2.Summary()
+        summary.value.add(
+            tag=custom_metadata.CONFIG_SUMMARY_TAG,
+            metadata=custom_metadata.create_summary_metadata(),
+            tensor=tensor_util.make_tensor_proto(np.array(content, dtype=object)),
+        )
+        self._event(0, summary=summary)
 
     def hparams(self, step: int, config: dict[str, Any]) -> None:
         """Enter the run into TensorBoard's table of hyper-parameters, its curves as the metrics.

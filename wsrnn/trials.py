@@ -24,12 +24,13 @@ from wsrnn import data
 from wsrnn.artifacts import write_json
 from wsrnn.checkpoint import Checkpoints
 from wsrnn.checks import nearest
+from wsrnn.clock import Clock
 from wsrnn.errors import RunError, UserError
 from wsrnn.evaluations import Result
 from wsrnn.experiment import Experiment
-from wsrnn.loop import compose, summed, to_devices
+from wsrnn.loop import compose, refuse_bad_data, summed, to_devices
 from wsrnn.metrics_log import MetricsLog, read_metrics
-from wsrnn.progress import Progress, StepTimer, StopFlag
+from wsrnn.progress import Progress, StopFlag
 from wsrnn.recipe import Recipe
 from wsrnn.run import CHECKPOINTS, CONFIG, TRIALS, Run, prepare_run
 from wsrnn.sharding import MeshConfig
@@ -38,7 +39,8 @@ from wsrnn.tasks import SPLITS, Batch
 from wsrnn.tasks.check import check_examples
 from wsrnn.tasks.drawn import Drawn
 from wsrnn.tensorboard import TensorBoard
-from wsrnn.trials_table import compare
+from wsrnn.tree import flatten
+from wsrnn.trials_table import compare, enter_copies
 
 log = logging.getLogger("wsrnn")
 
@@ -226,6 +228,7 @@ def _trial(run: Run, copies: Copies, stopping: StopFlag) -> dict[str, Any] | Non
         "curves": curves,
     }
     write_json(run.folder / RESULTS, row)
+    enter_copies(run.folder, flatten(experiment), row)
     return row
 
 
@@ -257,17 +260,21 @@ def _train(experiment: Experiment, copies: Copies, folder: Path, stopping: StopF
         if experiment.draw == "host":
             stream = data.train_stream(task, size, seed, start=start, workers=experiment.workers)
             batches = (to_devices(batch, mesh) for batch in stream)
-        timer = StepTimer(size * task.length * len(copies.names()), experiment.log_every, start)
+        tokens = size * task.length * len(copies.names())
+        clock = stack.enter_context(Clock(tokens, experiment.log_every))
+        clock.enter("step")
         loss: Any = None
         for number in range(start, experiment.steps + 1):
             final = number == experiment.steps
             if number > start and (final or number % experiment.eval_every == 0):
-                with timer.paused():
+                with clock.phase("evaluation"):
                     stream = data.eval_stream(
                         task, "valid", size, seed, batches=experiment.eval_batches
                     )
                     sums = summed(eval_step, mesh, training.state.evaluated, stream)
                     losses = np.asarray(jax.vmap(lambda mean: mean.value)(sums["loss"]), float)
+                    if not np.isfinite(losses).any():
+                        refuse_bad_data(experiment, "valid", experiment.eval_batches)
                     named = dict(zip(copies.names(), losses.tolist(), strict=True))
                     counts = np.asarray(training.skipped).tolist()
                     left_out = {
@@ -284,7 +291,7 @@ def _train(experiment: Experiment, copies: Copies, folder: Path, stopping: StopF
             stop = bool(stopping)
             every = experiment.eval_every, experiment.save_every
             if number > start and (final or stop or not all(number % k for k in every)):
-                with timer.paused():
+                with clock.phase("checkpoint"):
                     checkpoints.save(number, training)
             if stop and not final:
                 break
@@ -292,7 +299,7 @@ def _train(experiment: Experiment, copies: Copies, folder: Path, stopping: StopF
                 return training.state.evaluated
             training, now = train_step(training, next(batches))
             if number > start:  # the step before, which the device has finished by now
-                show(number, f"loss {float(np.mean(loss)):.4g}", timer.at(number))
+                show(number, f"loss {float(np.mean(loss)):.4g}", clock.at(number))
             loss = now
     return None  # stopped
 

@@ -13,7 +13,7 @@ from jaxtyping import Float
 
 from wsrnn.artifacts import save_figures, write_json
 from wsrnn.figures import LINES, Figure, finish, new_figure
-from wsrnn.tensorboard import TensorBoard
+from wsrnn.tensorboard import FINAL, TensorBoard
 from wsrnn.text_table import text_table
 
 
@@ -46,6 +46,23 @@ def compare(out: Path, rows: dict[str, dict[str, Any]], missing: dict[str, str])
     document["figures"] = paths
     write_json(out / "results.json", document)
     return document
+
+
+def enter_copies(folder: Path, config: dict[str, Any], row: dict[str, Any]) -> None:
+    """Enter the copies of a sibling, by its row, into TensorBoard's table of hyper-parameters."""
+    for i, rate in enumerate(row["rates"]):
+        for k, seed in enumerate(row["seeds"]):
+            known = {
+                "valid/loss, last step": row["validation"][i][k],
+                "train/skipped steps, all": row["skipped"][i][k],
+            }
+            if rate == row["rate"]:  # no other rate is judged
+                results = zip(row["columns"], row["values"][k], strict=True)
+                known |= {f"result/{name}": value for name, value in results}
+            tensorboard = TensorBoard(folder / FINAL / f"rate {rate!r} seed {seed}", "results")
+            tensorboard.scalars(row["steps"], known)
+            tensorboard.hparams(row["steps"], config | {"optim.learning_rate": rate, "seed": seed})
+            tensorboard.close()
 
 
 def text(rows: dict[str, dict[str, Any]]) -> str:

@@ -1,7 +1,6 @@
 """What executions and models cost and how they round, measured side by side in one process.
 
 rows      what is measured: the modes of a model, plain textbook executions, models of equal size
-costs     operations and bytes of a step by formula, and the machine's memory
 timing    how it is measured: value and gradient, in turns
 rounding  errors of float32 against float64
 table     text for a terminal; figures: pictures
@@ -9,13 +8,21 @@ table     text for a terminal; figures: pictures
 Another model to compare with is a row in `rows`; nothing else names concrete models.
 """
 
-from wsrnn.bench.costs import Machine, memory
 from wsrnn.bench.figures import draw_costs, draw_scaling
 from wsrnn.bench.rounding import Errors, errors, largest_error
-from wsrnn.bench.rows import chosen, executions, modes, peers, reference, textbook, textbooks
+from wsrnn.bench.rows import (
+    chosen,
+    executions,
+    memory,
+    modes,
+    peers,
+    reference,
+    textbook,
+    textbooks,
+)
 from wsrnn.bench.table import against_best, errors_text, text
-from wsrnn.bench.timing import Timing, machine, measure
-from wsrnn.progress import peak_memory
+from wsrnn.bench.timing import Machine, Timing, machine, measure
+from wsrnn.clock import peak_memory
 
 __all__ = [
     "Errors",

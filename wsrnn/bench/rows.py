@@ -1,10 +1,10 @@
 """What is measured: experiments by name. The one file of the benchmark that names models."""
 
+import os
 from collections.abc import Callable
 from dataclasses import fields, replace
 from typing import Any
 
-from wsrnn.bench import costs
 from wsrnn.errors import UserError
 from wsrnn.experiment import Experiment
 from wsrnn.models import ModelConfig
@@ -63,7 +63,7 @@ def textbook(experiment: Experiment, **changes: Any) -> Experiment:
     model = experiment.model
     assert isinstance(model, WarpConfig)
     P = model.network(experiment.task.d_in, experiment.task.d_out).size
-    if costs.memory() < 3 * 4 * P**2:
+    if memory() < 3 * 4 * P**2:
         raise UserError(
             f"textbook holds A as a matrix, {4 * P**2 / 1e9:.3g} GB for P = {P:,}, with its "
             "gradient: leave out --textbook and --errors, or choose a smaller root network"
@@ -129,3 +129,8 @@ def _bracket(candidates: dict[int, Experiment], wanted: int) -> list[Experiment]
         middle = (low + high) // 2
         low, high = (middle, high) if rows[middle].parameter_count() <= wanted else (low, middle)
     return [rows[low], rows[high]]
+
+
+def memory() -> int:
+    """Bytes of memory of this machine."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

@@ -25,6 +25,8 @@ class Options:
     """Run folder; None is runs/FILE[-VARIANT]."""
     init_from: str | None = None
     """Start from another run's best parameters."""
+    profile: str | None = None
+    """START:STEPS, such as 100:5, traces these steps by jax's profiler into the run folder."""
     data_dir: str | None = None
     """Where data files lie; None is $WSRNN_DATA, else ~/.cache/wsrnn."""
     json: bool = False
@@ -38,8 +40,8 @@ def run(options: Options, file: str | None, flags: list[str]) -> Outcome:
     init_from = Path(options.init_from) if options.init_from else None
     members = recipe.members()
     if len(members) > 1:
-        return _train_members(members, out, init_from)
-    outcome = loop.fit(members[0], out, init_from)
+        return _train_members(members, out, init_from, options.profile)
+    outcome = loop.fit(members[0], out, init_from, options.profile)
     if outcome["stopped"]:
         return _stopped(outcome, out)
     if jax.process_count() > 1:
@@ -48,7 +50,7 @@ def run(options: Options, file: str | None, flags: list[str]) -> Outcome:
     return outcome | document, f"\n{document['text']}\n{where(out)}", 0
 
 
-def _train_members(members, out: Path, init_from):
+def _train_members(members, out: Path, init_from, profile):
     """Train a sweep's members as sibling runs, then compare them."""
     check_siblings(out, [member.member for member in members])
     if jax.process_count() > 1:
@@ -56,7 +58,7 @@ def _train_members(members, out: Path, init_from):
     reports = {}
     for member in members:
         logging.getLogger("wsrnn").info("%s: %s", member.name, member.member)
-        outcome = loop.fit(member, out / member.member, init_from)
+        outcome = loop.fit(member, out / member.member, init_from, profile)
         if outcome["stopped"]:
             return _stopped(outcome, out / member.member)
         reports[member.member] = report(out / member.member)

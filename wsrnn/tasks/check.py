@@ -44,6 +44,21 @@ def check_examples(task: Task, split: Split, seed: int) -> None:
         )
 
 
+def first_fault(task: Task, split: Split, batch: Batch, first: int = 0) -> str | None:
+    """What is wrong with one of a batch's examples, as "example NUMBER has FIELD ...: cure".
+
+    first: the number of the batch's first example in its split. None if all are sound.
+    """
+    if fault(task, split, batch) is None:
+        return None
+    for i in range(len(batch.mask)):
+        inputs, times, targets, mask = (np.asarray(x)[i] for x in batch[:4])
+        last = None if batch.last is None else np.asarray(batch.last)[i]
+        if wrong := fault(task, split, Batch(inputs, times, targets, mask, {}, last)):
+            return f"example {first + i} has {wrong}"
+    return None
+
+
 def fault(task: Task, split: Split, batch: Batch) -> str | None:
     """What is wrong with a batch, or with a single example, as "FIELD ...: cure"; None if nothing.
 

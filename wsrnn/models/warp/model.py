@@ -261,12 +261,24 @@ class Warp(Streaming):
         return np.linalg.eigvals(A).astype(complex)
 
     def diagnostics(self, inputs, times):
-        """Spectral radius of A, norm of A - I, and the weights after the last step."""
-        A, size = self.transition, self.network.size
-        return {
-            "A/spectral radius": float(A.spectral_radius(size)),
-            "A/norm of A - I": float(A.distance_to_identity(size)),
-            "theta": _last_weights(*nnx.split(self), as_floats(inputs), as_floats(times)),
+        """Spectral radius of A, norm of A - I, the weights after the last step, and mean norms
+        over the sequences of theta_t at the first, middle and last step and of its drift."""
+        parts, (N, T) = nnx.split(self), np.shape(times)
+        inputs, times = as_floats(inputs), as_floats(times)
+        first, middle, last = (
+            np.asarray(_weights(*parts, inputs, times, np.full(N, step, np.int32)))
+            for step in (0, T // 2, T - 1)
+        )
+
+        def norm(theta):
+            return float(np.linalg.norm(theta, axis=1).mean())
+
+        return {name: float(value) for name, value in _measures(*parts).items()} | {
+            "theta": last,
+            "theta/norm, first step": norm(first),
+            "theta/norm, middle step": norm(middle),
+            "theta/norm, last step": norm(last),
+            "theta/drift from first to last": norm(last - first),
         }
 
     def read(
@@ -299,9 +311,22 @@ class Warp(Streaming):
         return tokens
 
 
+# Compiled as they are: operation by operation, a loop would be compiled anew at each evaluation.
+
+
 @partial(jax.jit, static_argnums=0)
-def _last_weights(graphdef, params, inputs, times) -> Float[Array, "N P"]:
-    return nnx.merge(graphdef, params).read(Weights(), inputs, times, "last", None)
+def _measures(graphdef, params) -> dict[str, Float[Array, ""]]:
+    model = nnx.merge(graphdef, params)
+    A, size = model.transition, model.network.size
+    return {
+        "A/spectral radius": A.spectral_radius(size),
+        "A/norm of A - I": A.distance_to_identity(size),
+    }
+
+
+@partial(jax.jit, static_argnums=0)
+def _weights(graphdef, params, inputs, times, steps) -> Float[Array, "N P"]:
+    return nnx.merge(graphdef, params).read(Weights(), inputs, times, steps, None)
 
 
 def _named(A: LinearMap) -> dict[str, Any]:

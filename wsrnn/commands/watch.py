@@ -1,0 +1,56 @@
+"""watch: the essentials of one or many runs in a terminal; what they compute is left alone."""
+
+import signal
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from wsrnn.checks import check_fields
+from wsrnn.commands import Outcome
+from wsrnn.page import find
+from wsrnn.watch import Seen, table
+
+
+@dataclass(frozen=True)
+class Options:
+    """Show a table of runs, and of whatever runs lie in the folders, that is renewed until Ctrl-C:
+    step, last training and validation loss, time of a step, goodput (the share of time spent in
+    training steps), skipped steps, age of the last log line, and whether the run is running,
+    finished, or stopped and can be continued. It reads log files alone.
+    """
+
+    once: bool = False
+    """Print the table once and end, as where the output is no terminal."""
+    every: float = 2.0
+    """Seconds between two looks."""
+    json: bool = False
+    """Print one JSON document on stdout, once."""
+
+    def __post_init__(self):
+        check_fields(self)
+        if self.every <= 0:
+            raise ValueError(f"every must be above 0, got {self.every:g}")
+
+
+def run(options: Options, runs: list[str], flags: list[str]) -> Outcome:
+    """Look at the runs, once or again and again."""
+    seen: dict[Path, Seen] = {}
+
+    def look():
+        found = find(runs).runs  # anew, for runs that have just begun
+        for folder in found:
+            seen.setdefault(folder, Seen(folder)).refresh()
+        return {str(folder): seen[folder].document() for folder in found}
+
+    rows = look()
+    if options.once or options.json or not sys.stdout.isatty():
+        return {"runs": rows}, table(rows), 0
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        while True:
+            print(f"\x1b[H\x1b[J{table(rows)}\n\nCtrl-C ends this, not the runs", flush=True)
+            time.sleep(options.every)
+            rows = look()
+    except KeyboardInterrupt:
+        return {"runs": rows}, "", 0
