@@ -157,8 +157,8 @@ def sweep(experiment: Experiment) -> dict[str, Experiment]:
         models["warp, places"] = places
     if isinstance(task, Lorenz) and not task.feeds_back:
         field = CarriedField(3, task.length, 2, intercept=True)
-        for name, prior in (("", False), (" around a learned field", True)):
-            inner = OneStep(3, 1e-4, degree=2, intercept=True, prior=prior)
+        for name, prior, penalty in (("", False, 1e-6), (" around a learned field", True, 1e-2)):
+            inner = OneStep(3, penalty, degree=2, intercept=True, prior=prior)
             models[f"warp, regression{name}"] = regression(field, inner, trapezoid=True)
     if not task.feeds_back:
         models |= peers

@@ -30,7 +30,9 @@ class Formula(Root):
 
     When a model is built, ValueError is raised for a function that fails, returns another shape, or
     has a value or gradient that is not finite at 32 points z within -1 and 1 with initial weights.
-    A function defined at the top of a file is recorded with a run by its name.
+    A function defined at the top of a file is recorded with a run by its name. One that follows a
+    trajectory may also have a method ``at_all(o [K], z [d_in, N]) -> y [d_out, N]``, which is asked
+    for all reads of one network at once.
     """
 
     formula: Function
@@ -91,7 +93,10 @@ class Formula(Root):
         self, o: Float[Array, "*M K #N"], z: Float[Array, "*M d_in N"]
     ) -> Float[Array, "*M d_out N"]:
         """formula(o, z), for one index of all other axes after another."""
-        o = jnp.broadcast_to(o, (*o.shape[:-1], z.shape[-1]))  # of one network, read at each z
+        at_all = getattr(self.formula, "at_all", None)
+        if at_all is not None and o.shape[-1] == 1:
+            return jnp.vectorize(at_all, signature="(k),(d,n)->(c,n)")(o[..., 0], z)
+        o = jnp.broadcast_to(o, (*o.shape[:-1], z.shape[-1]))
         one = jax.vmap(self.formula, in_axes=-1, out_axes=-1)
         for _ in range(o.ndim - 2):
             one = jax.vmap(one)

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from wsrnn.root.monomials import count, monomials
+from wsrnn.root.monomials import monomials
 
 Number = Float[Array, ""]
 MOST = 1e4  # of a forecast by a linear map that is not stable
@@ -206,14 +206,20 @@ class CarriedPolynomial:
 
     def __call__(self, o: Float[Array, " K"], z: Float[Array, " 1"]) -> Float[Array, " d"]:
         """The sample at time z."""
-        D = o[: -self.d - 1].reshape(self.d, count(self.d, self.degree, self.intercept))
-        left = jnp.round(jax.lax.stop_gradient(z[0] * self.steps - (o[-1] - 1)))
+        return self.at_all(o, z[:, None])[:, 0]
 
-        def step(y, k):
+    def at_all(self, o: Float[Array, " K"], z: Float[Array, "1 N"]) -> Float[Array, "d N"]:
+        """The samples at several times, from one trajectory."""
+        D, last = o[: -self.d - 1].reshape(self.d, -1), o[-self.d - 1 : -1]
+
+        def step(y, _):
             after = jnp.clip(self.after(D, y), -self.most, self.most)
-            return jnp.where(k < left, after, y), None
+            return after, after
 
-        return jax.lax.scan(step, o[-self.d - 1 : -1], jnp.arange(self.steps))[0]
+        _, later = jax.lax.scan(step, last, length=self.steps)
+        left = jnp.round(jax.lax.stop_gradient(z[0] * self.steps - (o[-1] - 1)))
+        path = jnp.concatenate([last[None], later])
+        return path[jnp.clip(left, 0, self.steps).astype(int)].T
 
     def after(self, D: Float[Array, "d K"], y: Float[Array, " d"]) -> Float[Array, " d"]:
         """The sample after y."""
