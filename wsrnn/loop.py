@@ -136,12 +136,10 @@ def fit(
                         "goes on without them", out, METRICS, missing)  # fmt: skip
         record = stack.enter_context(MetricsLog(out, start, lead))
         clock.carry(record.spent)
-        checkpoints.losses = record.validations
-        monitor = None
+        checkpoints.losses, monitor = record.validations, None
         if lead:
             unvalidated = start not in record.validations
             monitor = TensorBoard(out, step=start + 1 if start else 0, unvalidated=unvalidated)
-        if monitor:
             stack.callback(monitor.close)
             if not start:
                 monitor.text(0, "config", _markdown(flatten(experiment), run.recipe))
