@@ -194,6 +194,7 @@ def test_names_are_escaped(runs, tmp_path, report):
         ("results.json", "{", "results.json is damaged"),
         ("results.json", None, "has no test results"),
         ("metrics.jsonl", '{"step": 3, "loss": 1.0}\n{"st', "has done 3 of 12 steps"),
+        ("metrics.jsonl", '{"step": 3, "loss": 1.0}\n', "it lacks the steps 1 to 2"),
         ("metrics.jsonl", "\0\0", "metrics.jsonl is damaged"),
         ("metrics.jsonl", '[]\n"loss"\n', "metrics.jsonl is damaged"),
         ("timing.jsonl", '{"step": 3}\n', "timing.jsonl is damaged"),

@@ -3,15 +3,20 @@
 A document is written whole or not at all: keep it so, a killed process must not leave half of one.
 """
 
+import errno
+import io
 import json
 import math
+import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from wsrnn.errors import RunError
 from wsrnn.figures import Figure
 
 
@@ -21,10 +26,38 @@ def write_json(path: Path, document: Any) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a file atomically, in UTF-8."""
+    """Write a file atomically, in UTF-8; RunError where it cannot be written."""
     unfinished = path.with_name(path.name + ".tmp")
-    unfinished.write_text(text, "utf-8")
-    unfinished.replace(path)
+    with writing(path):
+        unfinished.write_text(text, "utf-8")
+        unfinished.replace(path)
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn an error of the disk, full or read-only, into a RunError that names the path."""
+    try:
+        yield
+    except OSError as error:
+        raise RunError(f"{path} cannot be written: {error.strerror or error}") from None
+
+
+class LogFile(io.FileIO):
+    """A file that grows. What is written is there at once, whenever the process is killed.
+
+    Raises RunError where it cannot be opened or written.
+    """
+
+    def __init__(self, path: Path, mode: str):
+        with writing(path):
+            super().__init__(path, mode)
+
+    def write(self, content: Any) -> int:
+        """Write all bytes, or raise."""
+        with writing(Path(str(self.name))):
+            if (written := super().write(content)) < len(content):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return written
 
 
 def to_json(document: Any) -> str:
@@ -44,10 +77,11 @@ def _finite(value: Any) -> Any:
 
 def save_figures(figures: Mapping[str, Figure], folder: Path) -> dict[str, str]:
     """Write each figure as a PNG; returns their paths by name."""
-    folder.mkdir(parents=True, exist_ok=True)
     paths = {name: folder / f"{name}.png" for name in figures}
-    for name, figure in figures.items():
-        figure.savefig(paths[name])
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, figure in figures.items():
+            figure.savefig(paths[name])
     return {name: str(path) for name, path in paths.items()}
 
 

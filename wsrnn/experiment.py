@@ -40,13 +40,17 @@ class Experiment:
     seed: int = 0
     """Of the parameters and the data."""
     eval_every: int = 500
-    """Steps between validations, each of which is also a checkpoint."""
+    """Steps between validations, each of a checkpoint."""
     eval_batches: int | None = 8
     """Batches of a validation; None takes the whole split."""
     save_every: int = 500
     """Steps between checkpoints."""
     keep: int = 2
     """How many checkpoints are kept, from the last one back, beside the best."""
+    keep_every: int | None = None
+    """Checkpoints at multiples of this step are kept too."""
+    keep_per_doubling: int | None = None
+    """So many checkpoints are made and kept of each doubling of the step, to study emergence."""
     log_every: int = 100
     """Steps between points in TensorBoard and lines in the log (metrics.jsonl has every step)."""
     draw: Literal["host", "step"] = "host"
@@ -68,8 +72,9 @@ class Experiment:
                 f"batch_size {self.batch_size} is not divisible by optim.accumulate "
                 f"{self.optim.accumulate}: change one of them"
             )
-        if self.eval_batches is not None and self.eval_batches < 1:
-            raise ValueError(f"eval_batches must be at least 1 or None, got {self.eval_batches}")
+        for name in ("eval_batches", "keep_every", "keep_per_doubling"):
+            if (value := getattr(self, name)) is not None and value < 1:
+                raise ValueError(f"{name} must be at least 1 or None, got {value}")
         if not 0 <= self.seed < 2**32:
             raise ValueError(f"seed must lie within 0 and 2^32 - 1, got {self.seed}")
         if self.workers < 0:

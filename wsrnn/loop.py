@@ -1,7 +1,8 @@
 """Training from start to finish: time, disk and logs; no arithmetic.
 
-Keep the order: evaluate, save, fetch the next batch, dispatch, and only then log the previous step,
-so that the device never waits for the host.
+Keep the order: save, evaluate, fetch the next batch, dispatch, and only then log the previous step.
+So the device never waits for the host, and a validation that is long or fails costs no step; where
+it was not finished, the run that continues makes up for it.
 """
 
 import logging
@@ -18,23 +19,30 @@ from flax import nnx
 from jax.experimental import multihost_utils
 
 from wsrnn import data, step
-from wsrnn.checkpoint import Checkpoints
+from wsrnn.checkpoint import Checkpoints, set_aside_damaged
 from wsrnn.clock import Clock
 from wsrnn.costs import operations, peak
 from wsrnn.errors import RunError, UserError
 from wsrnn.experiment import Experiment
 from wsrnn.metrics import Measures
-from wsrnn.metrics_log import MetricsLog
+from wsrnn.metrics_log import METRICS, MetricsLog, missing_steps, read_metrics
 from wsrnn.precision import in_float32
 from wsrnn.profiler import Profiler
 from wsrnn.progress import Progress, StopFlag
 from wsrnn.recipe import Recipe
-from wsrnn.run import CHECKPOINTS, has_checkpoint, open_checkpoints, prepare_run, refuse_trials
+from wsrnn.run import (
+    CHECKPOINTS,
+    has_checkpoint,
+    kept,
+    open_checkpoints,
+    prepare_run,
+    refuse_trials,
+)
 from wsrnn.sharding import Layout, to_global
 from wsrnn.tasks import SPLITS, Batch, Split
 from wsrnn.tasks.check import check_examples, fault, first_fault
 from wsrnn.tasks.drawn import Drawn
-from wsrnn.tensorboard import UTILISATION, TensorBoard
+from wsrnn.tensorboard import UTILISATION, VALIDATION, TensorBoard
 from wsrnn.tree import flatten
 
 log = logging.getLogger("wsrnn")
@@ -63,17 +71,19 @@ def fit(
     out: Path | str,
     init_from: Path | str | None = None,
     profile: str | None = None,
+    strict: bool = False,
 ) -> dict[str, Any]:
     """Train an experiment in the folder `out`, continuing what is already there.
 
     The experiment is made in Python, or is the recipe of an experiment file; `init_from` is a run
     whose best parameters are those to start from. `profile`, as START:STEPS, leaves a trace of some
-    steps in the folder.
+    steps in the folder. Where the last checkpoint is damaged it is set aside, with a line, and the
+    one before is used; if `strict`, that is a UserError.
 
     Returns the last step, whether it was stopped early, and the last validation. A run that was
     interrupted at any moment and continued on the same mesh writes the same metrics.jsonl, bit for
     bit. Raises UserError for what the user can mend (before anything is written), RunError if the
-    loss stops being finite.
+    loss stops being finite, the disk is full or the folder is moved.
     """
     out = Path(out)
     refuse_trials(out)
@@ -106,9 +116,11 @@ def fit(
         clock = stack.enter_context(_clock(experiment, mesh))
         if lead:
             stack.enter_context(run.locked())
+            set_aside_damaged(out / CHECKPOINTS, strict)
             run.write()
         _meet("the folder is there")
-        checkpoints = stack.enter_context(Checkpoints(out / CHECKPOINTS, keep=experiment.keep))
+        checkpoints = stack.enter_context(Checkpoints(out / CHECKPOINTS, kept(experiment)))
+        checkpoints.check_room(program.abstract)
         start = checkpoints.find("last") or 0
         if start:
             state = checkpoints.restore(start, program.abstract, program.layouts)
@@ -119,10 +131,15 @@ def fit(
                 state = state.starting_at(initial)
         profiler.check(start, experiment.steps)
         stack.callback(profiler.close)
+        if lead and (missing := missing_steps(read_metrics(out), start)):
+            log.warning("%s/%s was cut, removed or damaged: it lacks the steps %s, and the run "
+                        "goes on without them", out, METRICS, missing)  # fmt: skip
         record = stack.enter_context(MetricsLog(out, start, lead))
         clock.carry(record.spent)
-        monitor = TensorBoard(out, step=start + 1 if start else 0) if lead else None
-        if monitor:
+        checkpoints.losses, monitor = record.validations, None
+        if lead:
+            unvalidated = start not in record.validations
+            monitor = TensorBoard(out, step=start + 1 if start else 0, unvalidated=unvalidated)
             stack.callback(monitor.close)
             if not start:
                 monitor.text(0, "config", _markdown(flatten(experiment), run.recipe))
@@ -219,24 +236,22 @@ def _train(
         for number in range(start, experiment.steps + 1):
             profiler.after(number, state)
             final = number == experiment.steps
-            due = number > start and (final or number % experiment.eval_every == 0)
-            validation = None
-            if due:
+            due = number > 0 and (final or number % experiment.eval_every == 0)
+            due = due and number not in record.validations  # as of the step a run continues from
+            stop = bool(stopping)
+            every = number % experiment.save_every == 0 or checkpoints.retention.log_spaced(number)
+            if number > start and (due or stop or every):
+                settle()
+                with clock.phase("checkpoint"):
+                    checkpoints.save(number, state, program.layouts)
+            if due and not stop:
                 settle()
                 with clock.phase("evaluation"):
                     validation = _validate(experiment, program, mesh, state.evaluated, process)
-                    record.valid(number, validation)
                     if monitor:
                         _look(experiment, program, state.evaluated, monitor, number, validation)
+                    record.valid(number, validation)  # last: it marks the step as validated
                 show.note(f"step {number}  validation " + _numbers(validation))
-            stop = bool(stopping)
-            saving = number > start and (due or stop or number % experiment.save_every == 0)
-            if saving:
-                settle()
-                with clock.phase("checkpoint"):
-                    checkpoints.save(
-                        number, state, validation and validation["loss"], program.layouts
-                    )
             if stop or final:
                 if final and record.skipped_in_a_row == number:
                     raise RunError(
@@ -256,7 +271,7 @@ def _train(
             "%d of %d steps had no finite loss or gradient and changed nothing",
             record.skipped_total, number,
         )  # fmt: skip
-    return {"step": number, "stopped": stop and not final,
+    return {"step": number, "stopped": stop and (due or not final),
             "validation loss": record.validation_loss}  # fmt: skip
 
 
@@ -299,7 +314,7 @@ def summed(eval_step: Callable, mesh, params: Any, stream: Iterator[Batch]) -> M
 
 def _look(experiment, program, params, monitor, number, validation) -> None:
     """Write the validation and the model's own diagnostics to TensorBoard."""
-    monitor.scalars(number, {f"valid/{name}": value for name, value in validation.items()})
+    monitor.scalars(number, {f"{VALIDATION}{name}": value for name, value in validation.items()})
     if jax.process_count() > 1:
         return  # diagnostics would need the parameters of the other processes
     trimmed = jax.tree.map(Layout.trim, program.layouts.params, jax.device_get(params))
@@ -318,7 +333,8 @@ def _initial_params(start: str, program: step.Program) -> Any:
     run, _, number = start.rpartition("@")
     log.info("parameters from %s, step %s", run, number)
     with open_checkpoints(run) as saved:
-        return saved.restore_params(int(number), program.abstract.params, program.layouts.params)
+        step = saved.find(int(number))
+        return saved.restore_params(step, program.abstract.params, program.layouts.params)
 
 
 def _tag(name: str) -> str:

@@ -4,16 +4,23 @@ metrics.jsonl is the same bit for bit however often the run was interrupted, so 
 on the machine's speed may be written there; timing.jsonl holds that, and the seconds that the run
 has spent in each phase so far. Both are cut back to the
 checkpoint where a run continues.
+
+What is lost of a log is named and the run goes on: the parameters do not depend on it.
 """
 
 import json
 import math
+from collections.abc import Iterable
 from contextlib import ExitStack
+from itertools import groupby
 from pathlib import Path
-from typing import IO, Any
+from types import NoneType
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
+
+from wsrnn.artifacts import LogFile, write_text
 
 METRICS = "metrics.jsonl"
 TIMING = "timing.jsonl"
@@ -21,29 +28,38 @@ SECONDS = "seconds in "  # a phase: before its name in timing.jsonl
 
 
 class MetricsLog:
-    """Writes both logs, from step `start` on; only the lead process does."""
+    """Writes both logs, from step `start` on; only the lead process does.
+
+    Raises RunError where they cannot be written.
+    """
 
     def __init__(self, folder: Path, start: int, lead: bool):
-        self._folder = folder if lead else None
         self._files = ExitStack()
-        self._opened: dict[str, IO[str]] = {}
+        self._opened: dict[str, LogFile] = {}
         self.skipped_in_a_row = self.skipped_total = 0
-        self.validation_loss: float | None = None  # the last one
-        for row in read_metrics(folder):
-            if row["step"] <= start:
-                if "skipped" in row:
-                    self._count(row["skipped"])
-                self.validation_loss = row.get("valid/loss", self.validation_loss)
+        self.validations: dict[int, float] = {}
+        """The validation losses by step, up to now."""
+        rows = [row for row in read_metrics(folder) if row["step"] <= start]
+        for row in rows:
+            if row.get("skipped") is not None:
+                self._count(row["skipped"])
+        self.validations |= validation_losses(rows)
         self.spent = _spent(folder, start)
         """Seconds in each phase until now; "lost" on what is done again."""
         for name in (METRICS, TIMING) if lead else ():
             _cut_back(folder / name, start)
+            self._opened[name] = self._files.enter_context(LogFile(folder / name, "ab"))
 
     def __enter__(self):
         return self
 
     def __exit__(self, *_):
         self._files.close()
+
+    @property
+    def validation_loss(self) -> float | None:
+        """The last one."""
+        return self.validations[max(self.validations)] if self.validations else None
 
     def train(self, number: int, values: dict[str, float]) -> int:
         """Write a training step; returns how many steps in a row have been skipped."""
@@ -53,9 +69,9 @@ class MetricsLog:
 
     def valid(self, number: int, values: dict[str, float]) -> None:
         """Write a validation."""
-        self.validation_loss = values["loss"]
-        row = {f"valid/{name}": value for name, value in values.items()}
-        self._write(METRICS, {"step": number} | row)
+        row = {"step": number} | {f"valid/{name}": value for name, value in values.items()}
+        self._write(METRICS, row)
+        self.validations |= validation_losses([row])
 
     def timing(self, number: int, speed: dict[str, float], spent: dict[str, float]) -> None:
         """Write the speed of the steps up to this one, if it is known, and all seconds so far."""
@@ -68,22 +84,33 @@ class MetricsLog:
         self.skipped_in_a_row = self.skipped_in_a_row + 1 if skipped else 0
 
     def _write(self, name: str, row: dict[str, Any]) -> None:
-        if not self._folder:
-            return
-        if name not in self._opened:
-            file = (self._folder / name).open("a", buffering=1)
-            self._opened[name] = self._files.enter_context(file)
-        finite = {k: v if math.isfinite(v) else None for k, v in row.items()}
-        self._opened[name].write(json.dumps(finite) + "\n")
+        if file := self._opened.get(name):
+            finite = {k: v if math.isfinite(v) else None for k, v in row.items()}
+            file.write((json.dumps(finite) + "\n").encode())
 
 
 def _cut_back(path: Path, start: int) -> None:
-    if not path.is_file():
-        return
-    kept = [row for row in _read(path) if row["step"] <= start]
-    unfinished = path.with_name(path.name + ".tmp")
-    unfinished.write_text("".join(json.dumps(row) + "\n" for row in kept))
-    unfinished.replace(path)
+    if path.is_file():
+        kept = [row for row in _read(path) if row["step"] <= start]
+        write_text(path, "".join(json.dumps(row) + "\n" for row in kept))
+
+
+def validation_losses(rows: Iterable[dict[str, Any]]) -> dict[int, float]:
+    """The validation loss of each step that has one; infinite where it was not a finite number."""
+    found = {row["step"]: row["valid/loss"] for row in rows if "valid/loss" in row}
+    return {
+        step: math.inf if loss is None or math.isnan(loss) else loss for step, loss in found.items()
+    }
+
+
+def missing_steps(rows: Iterable[dict[str, Any]], last: int) -> str:
+    """Which of the training steps up to the last have no row, in words: 1 to 4, 7; "" if none."""
+    steps = sorted(set(range(1, last + 1)) - {row["step"] for row in rows if "loss" in row})
+    runs = [
+        [step for _, step in run]
+        for _, run in groupby(enumerate(steps), lambda pair: pair[1] - pair[0])
+    ]
+    return ", ".join(f"{run[0]} to {run[-1]}" if len(run) > 1 else str(run[0]) for run in runs)
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
@@ -129,13 +156,15 @@ def training_seconds(folder: Path, steps: Float[np.ndarray, " S"]) -> Float[np.n
 
 
 def _read(path: Path) -> list[dict[str, Any]]:
-    """The rows of a file; a last line that was cut short is left out."""
+    """The rows of a file; lines that were cut short or damaged are left out."""
     if not path.is_file():
         return []
     rows = []
-    for line in path.read_text().splitlines():
+    for line in path.read_text("utf-8", "replace").splitlines():
         try:
-            rows.append(json.loads(line))
+            row = json.loads(line)
         except ValueError:
-            break
-    return rows
+            continue
+        if isinstance(row, dict) and all(type(v) in (int, float, NoneType) for v in row.values()):
+            rows.append(row)
+    return [row for row in rows if type(row.get("step")) is int]

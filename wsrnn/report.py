@@ -15,10 +15,11 @@ from jaxtyping import Float
 
 from wsrnn import data, loop
 from wsrnn.artifacts import save_figures, slug, write_json
+from wsrnn.errors import RunError
 from wsrnn.evaluations import Result
 from wsrnn.experiment import Experiment
 from wsrnn.figures import Figure, finish, new_figure
-from wsrnn.metrics_log import read_metrics, read_timing, training_seconds
+from wsrnn.metrics_log import METRICS, read_metrics, read_timing, training_seconds
 from wsrnn.models import Model
 from wsrnn.run import load_step, read_record
 from wsrnn.sharding import MeshConfig, layouts, replicated
@@ -119,12 +120,15 @@ def compare(out: Path, reports: dict[str, dict[str, Any]]) -> dict[str, Any]:
     `reports` are theirs, by name; `text` of the returned document is the table of their results.
     """
     members = list(reports)
-    losses = {}
-    for name in members:
-        steps = [row["loss"] for row in read_metrics(out / name) if "loss" in row]
-        losses[name] = np.array([np.nan if loss is None else loss for loss in steps])
-    shared = min(map(len, losses.values()))
-    losses = {name: values[:shared] for name, values in losses.items()}
+    logged = {
+        name: {row["step"]: row["loss"] for row in read_metrics(out / name) if "loss" in row}
+        for name in members
+    }
+    steps = sorted(set.intersection(*(set(losses) for losses in logged.values())))
+    if not steps:
+        raise RunError(f"{out}: no step is in the {METRICS} of all of {', '.join(members)}")
+    losses = {name: np.array([found[k] for k in steps], float) for name, found in logged.items()}
+    shared = len(steps)
     first = losses[members[0]]
     rows = {
         name: {

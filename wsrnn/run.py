@@ -25,10 +25,12 @@ import jax
 from flax import nnx
 
 from wsrnn import __version__, script, tree
-from wsrnn.checkpoint import Checkpoints
+from wsrnn.artifacts import write_text
+from wsrnn.checkpoint import Checkpoints, Retention
 from wsrnn.errors import UserError
 from wsrnn.experiment import Experiment
 from wsrnn.flags import apply_flags
+from wsrnn.metrics_log import read_metrics, validation_losses
 from wsrnn.models import Model
 from wsrnn.precision import in_float32
 from wsrnn.recipe import MODULE, Recipe, execute, is_executed
@@ -45,11 +47,11 @@ BEFORE_TREES = "1ea37aa"  # the last commit whose runs hold no tree
 BEFORE_PARTS = "393cd70"  # the last commit whose tasks have no parts, but fields of one level
 # Fields that cannot change what a run computes: free to differ when it is continued.
 FREE = re.compile(
-    r"mesh\.|optim\.accumulate$|workers$|(eval|save|log)_every$|keep$|task\.data_dir$|evaluation(\.|$)"
+    r"mesh\.|optim\.accumulate$|workers$|(eval|save|log)_every$|keep(_every|_per_doubling)?$|task\.data_dir$|evaluation(\.|$)"
 )
 # Flags that change nothing of a run that is only evaluated.
 TRAINING = re.compile(
-    r"--(steps|((eval|save|log)-every)|keep|draw|workers|max-skipped|(optim|mesh)\..*)(=|$)|optim\..*:"
+    r"--(steps|((eval|save|log)-every)|keep(-every|-per-doubling)?|draw|workers|max-skipped|(optim|mesh)\..*)(=|$)|optim\..*:"
 )
 
 
@@ -100,9 +102,7 @@ class Run:
             "recipe": recipe,
             "earlier recipes": earlier,
         }
-        unfinished = self.folder / UNFINISHED
-        unfinished.write_text(json.dumps(content, indent=1))
-        unfinished.replace(self.folder / CONFIG)
+        write_text(self.folder / CONFIG, json.dumps(content, indent=1))
 
 
 def versions() -> dict[str, str]:
@@ -327,7 +327,13 @@ def open_checkpoints(run: Path | str) -> Checkpoints:
     refuse_trials(Path(run))
     if not has_checkpoint(run):
         raise UserError(f"{run} has no checkpoint yet: train it first")
-    return Checkpoints(Path(run) / CHECKPOINTS, read_only=True)
+    losses = validation_losses(read_metrics(Path(run)))
+    return Checkpoints(Path(run) / CHECKPOINTS, losses=losses, read_only=True)
+
+
+def kept(experiment: Experiment) -> Retention:
+    """Which checkpoints an experiment keeps."""
+    return Retention(experiment.keep, experiment.keep_every, experiment.keep_per_doubling)
 
 
 def refuse_trials(folder: Path) -> None:
@@ -344,4 +350,4 @@ def has_checkpoint(run: Path | str) -> bool:
     if not folder.is_dir():
         return False
     with Checkpoints(folder, read_only=True) as saved:
-        return saved.find("last") is not None
+        return bool(saved.steps())

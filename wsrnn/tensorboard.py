@@ -31,7 +31,10 @@ from tensorboard.plugins.text.summary_v2 import text_pb
 from tensorboard.summary.writer.record_writer import RecordWriter
 from tensorboard.util import tensor_util
 
+from wsrnn.artifacts import LogFile, writing
+
 FILES = "events.out.tfevents."
+VALIDATION = "valid/"  # begins the tags that a validation writes first
 FINAL = "final"
 """The folder in a run for what is known at its end: a run of its own to TensorBoard, whose table of
 hyper-parameters has a column for each curve of a run."""
@@ -64,26 +67,33 @@ LAYOUT = {
 class TensorBoard:
     """Writes one run's curves, histograms, images, texts and hyper-parameters."""
 
-    def __init__(self, folder: Path, part: str = "curves", step: int | None = None):
+    def __init__(
+        self,
+        folder: Path,
+        part: str = "curves",
+        step: int | None = None,
+        unvalidated: bool = False,
+    ):
         """Write a part of what the folder shows, in place of what it held of that part.
 
         With `step` the curves go on there: whatever the folder holds of it and beyond, in any part,
-        is gone. Without it the other parts are left alone, for a run may be training.
+        is gone. Without it the other parts are left alone, for a run may be training. What the
+        validation of the step before has left is gone too if that is `unvalidated`, as when it was
+        interrupted. Raises RunError where the files cannot be written.
         """
         folder.mkdir(parents=True, exist_ok=True)
         before = sorted(folder.glob(f"{FILES}*"))
         inner = folder.glob(f"{FINAL}/{FILES}*") if step is not None else ()
         for path in (*before, *inner):
             if step is not None:
-                _cut_back(path, step)
+                _cut_back(path, step, unvalidated)
             elif path.name.endswith(f".{part}"):
                 path.unlink(missing_ok=True)
         # Readers take files by name: later than the last, whatever this machine's clock says.
         numbers = [int(found[1]) for p in before if (found := re.match(rf"{FILES}(\d+)", p.name))]
         number = max([int(time.time()), *(n + 1 for n in numbers)])
-        # Unbuffered: what is written is there, whenever the process is killed.
         path = folder / f"{FILES}{number:010d}.{os.getpid()}.{part}"
-        self._writer = RecordWriter(path.open("xb", buffering=0))
+        self._writer = RecordWriter(LogFile(path, "xb"))
         self._event(0, file_version="brain.Event:2")
         if step is not None:  # a TensorBoard that has read what is gone
             start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
@@ -173,19 +183,27 @@ class TensorBoard:
         self._writer.write(event.SerializeToString())
 
 
-def _cut_back(path: Path, step: int) -> None:
-    """Leave of a file what comes before `step`."""
-    kept = [record for at, record in _records(path) if at < step]
+def _cut_back(path: Path, step: int, unvalidated: bool) -> None:
+    """Leave of a file what comes before `step`, or before the validation of the step before."""
+    kept, validating = [], False
+    for event, record in _records(path):
+        if unvalidated and event.step == step - 1:
+            validating |= any(v.tag.startswith(VALIDATION) for v in event.summary.value)
+            if validating:
+                continue
+        if event.step < step:
+            kept.append(record)
     if not kept:
         path.unlink()
         return
     unfinished = path.with_name("events.tmp")  # a name that TensorBoard does not read
-    unfinished.write_bytes(b"".join(kept))
-    unfinished.replace(path)
+    with writing(path):
+        unfinished.write_bytes(b"".join(kept))
+        unfinished.replace(path)
 
 
-def _records(path: Path) -> Iterator[tuple[int, bytes]]:
-    """The events of a file, as they lie there, with their steps; a torn end is left out."""
+def _records(path: Path) -> Iterator[tuple[event_pb2.Event, bytes]]:
+    """The events of a file, and as they lie there; a torn end is left out."""
     content, begin = path.read_bytes(), 0
     while begin + 16 <= len(content):  # length, its checksum, data, their checksum
         end = begin + 16 + struct.unpack_from("<Q", content, begin)[0]
@@ -195,7 +213,7 @@ def _records(path: Path) -> Iterator[tuple[int, bytes]]:
             event = event_pb2.Event.FromString(content[begin + 12 : end - 4])
         except DecodeError:
             return
-        yield event.step, content[begin:end]
+        yield event, content[begin:end]
         begin = end
 
 

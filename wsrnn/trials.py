@@ -22,7 +22,7 @@ from jaxtyping import Array, Float, Int
 
 from wsrnn import data
 from wsrnn.artifacts import write_json
-from wsrnn.checkpoint import Checkpoints
+from wsrnn.checkpoint import Checkpoints, set_aside_damaged
 from wsrnn.checks import nearest
 from wsrnn.clock import Clock
 from wsrnn.errors import RunError, UserError
@@ -32,7 +32,7 @@ from wsrnn.loop import compose, refuse_bad_data, summed, to_devices
 from wsrnn.metrics_log import MetricsLog, read_metrics
 from wsrnn.progress import Progress, StopFlag
 from wsrnn.recipe import Recipe
-from wsrnn.run import CHECKPOINTS, CONFIG, TRIALS, Run, prepare_run
+from wsrnn.run import CHECKPOINTS, CONFIG, TRIALS, Run, kept, prepare_run
 from wsrnn.sharding import MeshConfig
 from wsrnn.step import TrainState
 from wsrnn.tasks import SPLITS, Batch
@@ -243,7 +243,8 @@ def _train(experiment: Experiment, copies: Copies, folder: Path, stopping: StopF
     task, seed, size = experiment.task, experiment.seed, experiment.batch_size
     with ExitStack() as stack:
         mesh = MeshConfig(data=1).build(size)
-        checkpoints = stack.enter_context(Checkpoints(folder / CHECKPOINTS, keep=experiment.keep))
+        set_aside_damaged(folder / CHECKPOINTS)
+        checkpoints = stack.enter_context(Checkpoints(folder / CHECKPOINTS, kept(experiment)))
         start = checkpoints.find("last") or 0
         here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
         abstract = jax.tree.map(

@@ -29,6 +29,8 @@ class Options:
     """START:STEPS, such as 100:5, traces these steps by jax's profiler into the run folder."""
     data_dir: str | None = None
     """Where data files lie; None is $WSRNN_DATA, else ~/.cache/wsrnn."""
+    strict: bool = False
+    """Stop where the last checkpoint is damaged, and do not go on from the one before."""
     json: bool = False
     """Print one JSON document on stdout, all else on stderr."""
 
@@ -40,8 +42,8 @@ def run(options: Options, file: str | None, flags: list[str]) -> Outcome:
     init_from = Path(options.init_from) if options.init_from else None
     members = recipe.members()
     if len(members) > 1:
-        return _train_members(members, out, init_from, options.profile)
-    outcome = loop.fit(members[0], out, init_from, options.profile)
+        return _train_members(members, out, init_from, options.profile, options.strict)
+    outcome = loop.fit(members[0], out, init_from, options.profile, options.strict)
     if outcome["stopped"]:
         return _stopped(outcome, out)
     if jax.process_count() > 1:
@@ -50,7 +52,7 @@ def run(options: Options, file: str | None, flags: list[str]) -> Outcome:
     return outcome | document, f"\n{document['text']}\n{where(out)}", 0
 
 
-def _train_members(members, out: Path, init_from, profile):
+def _train_members(members, out: Path, init_from, profile, strict):
     """Train a sweep's members as sibling runs, then compare them."""
     check_siblings(out, [member.member for member in members])
     if jax.process_count() > 1:
@@ -58,7 +60,7 @@ def _train_members(members, out: Path, init_from, profile):
     reports = {}
     for member in members:
         logging.getLogger("wsrnn").info("%s: %s", member.name, member.member)
-        outcome = loop.fit(member, out / member.member, init_from, profile)
+        outcome = loop.fit(member, out / member.member, init_from, profile, strict)
         if outcome["stopped"]:
             return _stopped(outcome, out / member.member)
         reports[member.member] = report(out / member.member)

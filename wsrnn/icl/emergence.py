@@ -51,17 +51,18 @@ def emergence(run: Path, task: Prompts, batch: Batch) -> Emergence | None:
         and not task.sparse
     ):
         predicted = plateaus.saddles(task.eigenvalues, task.context_length, task.noise).tolist()
-    with open_checkpoints(run) as saved:
-        kept = np.array(saved.steps())
     truth, stays = prompt_arrays(task, batch).truth, []
-    for plateau in found:
-        row = plateau._asdict()
-        inside = kept[(kept >= plateau.first) & (kept <= plateau.last)]
-        if len(inside):
-            row["step"] = int(inside[len(inside) // 2])
-            model, *_ = load_step(run, row["step"])
-            row |= final_error(predictions(model, task, batch), truth)
-        stays.append(row)
+    with open_checkpoints(run) as saved:
+        for plateau in found:
+            row = plateau._asdict()
+            inside = [step for step in saved.steps() if plateau.first <= step <= plateau.last]
+            middle = inside[len(inside) // 2] if inside else 0
+            step = saved.first_sound(sorted(inside, key=lambda step: abs(step - middle)))
+            if step is not None:
+                row["step"] = step
+                model, *_ = load_step(run, step)
+                row |= final_error(predictions(model, task, batch), truth)
+            stays.append(row)
     return Emergence(steps, losses, stays, predicted)
 
 

@@ -16,7 +16,14 @@ import numpy as np
 from jaxtyping import Float
 
 from wsrnn.errors import UserError
-from wsrnn.metrics_log import METRICS, TIMING, read_metrics, read_timing, training_seconds
+from wsrnn.metrics_log import (
+    METRICS,
+    TIMING,
+    missing_steps,
+    read_metrics,
+    read_timing,
+    training_seconds,
+)
 from wsrnn.run import CONFIG, TRIALS, read_record
 
 RESULTS, BENCH = "results.json", "bench.json"
@@ -176,6 +183,8 @@ def _curves(folder: Path, notes: list[str]) -> tuple[Curve | None, Curve | None]
         rows = [row for row in read_metrics(folder) if _whole(row["step"]) is not None]
         if not rows and (folder / METRICS).is_file() and (folder / METRICS).stat().st_size:
             raise ValueError("its first line is no JSON")
+        if missing := missing_steps(rows, max((row["step"] for row in rows), default=0)):
+            notes.append(f"{folder}/{METRICS} was cut or damaged: it lacks the steps {missing}")
         train = _curve(folder, rows, "loss", notes)
         return train, _curve(folder, rows, "valid/loss", notes)
     except DAMAGE as error:
