@@ -164,6 +164,7 @@ def _train(
         stream = data.train_stream(
             experiment.task, experiment.batch_size, experiment.seed,
             start=start, process=process, workers=experiment.workers,
+            on_loss=lambda why: stopping.lose(why),
         )  # fmt: skip
         batches = (to_devices(batch, mesh) for batch in stream)
     pending = None  # the step before, whose numbers are still on their way
@@ -229,7 +230,7 @@ def _train(
                     if monitor:
                         _look(experiment, program, state.evaluated, monitor, number, validation)
                 show.note(f"step {number}  validation " + _numbers(validation))
-            stop = bool(stopping)
+            stop = stopping.agreed(mesh)
             saving = number > start and (due or stop or number % experiment.save_every == 0)
             if saving:
                 settle()
@@ -256,7 +257,9 @@ def _train(
             "%d of %d steps had no finite loss or gradient and changed nothing",
             record.skipped_total, number,
         )  # fmt: skip
-    return {"step": number, "stopped": stop and not final,
+    if stop and not final and stopping.exit_code == 1:
+        raise RunError(f"{stopping.loss}: saved step {number}; the same command continues")
+    return {"step": number, "stopped": stop and not final, "exit code": stopping.exit_code,
             "validation loss": record.validation_loss}  # fmt: skip
 
 
