@@ -2,6 +2,8 @@
 # Install wsrnn into .venv, if it is not there yet, and run it on this machine.
 #   bash launch/local.sh train [ARGS]      any wsrnn subcommand
 #   bash launch/local.sh test  [ARGS]      the tests, by pytest
+#   bash launch/local.sh --processes N [--devices K] train [ARGS]
+#                                          N processes that train one run, each with K simulated devices
 # $PYTHON chooses the interpreter (>= 3.11), $WSRNN_EXTRAS the extras (such as cuda).
 set -euo pipefail
 here="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
@@ -36,6 +38,40 @@ install() {
   echo "$stamp" > "$venv/.stamp"
 }
 
+# As on N machines: process 0 is the coordinator, at a free port. Signals go to all of them.
+run_processes() {
+  local i port status code=0 signalled=""
+  local -a pids=()
+  port="$("$venv/bin/python" -c 'import socket; s = socket.create_server(("", 0)); print(s.getsockname()[1])')"
+  export WSRNN_COORDINATOR="localhost:$port" WSRNN_PROCESSES="$processes"
+  trap 'signalled=1; kill -TERM "${pids[@]}" 2>/dev/null || true' TERM
+  trap 'signalled=1; kill -INT "${pids[@]}" 2>/dev/null || true' INT
+  set -m  # a group for each, so that a terminal's Ctrl-C comes once, from here
+  for ((i = 0; i < processes; i++)); do
+    WSRNN_PROCESS="$i" "$venv/bin/python" -m wsrnn "$@" &
+    pids+=("$!")
+  done
+  for i in "${pids[@]}"; do
+    while true; do
+      signalled=""
+      wait "$i" && status=0 || status=$?
+      [ -n "$signalled" ] && [ "$status" -gt 128 ] || break  # a signal interrupts wait
+    done
+    [ "$code" != 0 ] || code="$status"
+  done
+  exit "$code"
+}
+
+processes=1
+while [[ "${1:-}" == --* ]]; do
+  [[ "${2:-}" =~ ^[1-9][0-9]*$ ]] || fail "$1 takes a number above 0"
+  case "$1" in
+    --processes) processes="$2" ;;
+    --devices) export JAX_NUM_CPU_DEVICES="$2" ;;
+    *) fail "unknown option $1: --processes N and --devices K stand before the command" ;;
+  esac
+  shift 2
+done
 [ $# -gt 0 ] || fail "say what to run: train, trials, eval, icl, predict, show, bench, report, data or test"
 command="$1"
 shift
@@ -49,4 +85,5 @@ if [ "$command" = test ]; then
   # Compiling takes most of the time and one core: -n 0 runs all in one process, as debuggers need.
   exec "$venv/bin/python" -m pytest -n auto --maxprocesses 4 --dist worksteal "$@"
 fi
+[ "$processes" = 1 ] || run_processes "$command" "$@"
 exec "$venv/bin/python" -m wsrnn "$command" "$@"

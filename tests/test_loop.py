@@ -56,7 +56,12 @@ def whole(tmp_path_factory):
 def test_training_a_finished_run_again_tells_its_validation(whole):
     before, last = metrics(whole), [row for row in read_metrics(whole) if "valid/loss" in row][-1]
     told = loop.fit(recipe(), whole)
-    assert told == {"step": 12, "stopped": False, "validation loss": last["valid/loss"]}
+    assert told == {
+        "step": 12,
+        "stopped": False,
+        "exit code": 0,
+        "validation loss": last["valid/loss"],
+    }
     assert metrics(whole) == before
 
 

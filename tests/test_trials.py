@@ -93,7 +93,7 @@ def test_continued_equals_uninterrupted(tmp_path, monkeypatch, draw):
     assert run(*words, "--out", tmp_path / "whole") == 0
 
     class Stop(trials.StopFlag):
-        asked = 0
+        asked, exit_code = 0, 75
 
         def __bool__(self):
             Stop.asked += 1
@@ -101,7 +101,7 @@ def test_continued_equals_uninterrupted(tmp_path, monkeypatch, draw):
 
     with monkeypatch.context() as patched:
         patched.setattr(trials, "StopFlag", Stop)
-        assert run(*words, "--out", tmp_path / "stopped") == 130
+        assert run(*words, "--out", tmp_path / "stopped") == 75
     assert not (tmp_path / "stopped" / "tiny" / "results.json").exists()
     assert run(*words, "--out", tmp_path / "stopped") == 0
     assert validations(tmp_path / "stopped" / "tiny") == validations(tmp_path / "whole" / "tiny")
@@ -260,19 +260,19 @@ def kept(tmp_path):
 
 
 def test_stopped_trials_show_what_is_finished_and_what_is_missing(three, tmp_path, capsys):
-    assert three(b="stopped") == (130, ["alpha", "b"])
+    assert three(b="stopped") == (75, ["alpha", "b"])
     out = capsys.readouterr().out
     assert names_in(kept(tmp_path)["text"])[0] == "alpha" and kept(tmp_path)["text"] in out
     assert "b is missing: stopped\nc is missing: stopped\n" in out
     assert "the same command continues" in out.splitlines()[-1]
-    assert three(alpha="stopped") == (130, ["alpha"])  # finished before: its row is as it was
+    assert three(alpha="stopped") == (75, ["alpha"])  # finished before: its row is as it was
     assert [*kept(tmp_path)["rows"]] == ["alpha"]
     assert three() == (0, ["alpha", "b", "c"])
     assert [*kept(tmp_path)["rows"]] == ["alpha", "b", "c"] and not kept(tmp_path)["missing"]
 
 
 def test_trials_stopped_before_anything_is_finished_have_no_table(three, tmp_path, capsys):
-    assert three(alpha="stopped") == (130, ["alpha"])
+    assert three(alpha="stopped") == (75, ["alpha"])
     assert capsys.readouterr().out.startswith("stopped; the same command continues")
     assert not (tmp_path / "out" / "results.json").exists()
 

@@ -16,9 +16,9 @@ import sys
 from collections.abc import Sequence
 from typing import Any, NamedTuple, NoReturn
 
-from wsrnn import __version__, allocator
+from wsrnn import __version__, allocator, processes
 from wsrnn.checks import nearest
-from wsrnn.errors import RunError, UserError
+from wsrnn.errors import STOPPED, RunError, UserError
 
 
 class Command(NamedTuple):
@@ -33,6 +33,8 @@ class Command(NamedTuple):
 FILE, RUN = ("FILE",), ("DIR",)  # an experiment file, which may be left out; a run folder
 OPTIONAL = (FILE, ("NAME",))
 RUNS = ("RUN...",)  # any number of folders
+
+INTERRUPTED = "interrupted; the same command continues from a run's last checkpoint"
 
 COMMANDS = {
     "train": Command(FILE, "train an experiment, or continue, and report on the best checkpoint"),
@@ -49,7 +51,10 @@ COMMANDS = {
 
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
-    """Run a command and exit: 0, 2 for a user's mistake, 1 for a failed run, 130 if stopped."""
+    """Run a command and exit: 0, 2 for a user's mistake, 1 for a failed run.
+
+    A run that was stopped exits with 130 after Ctrl-C and 75 after SIGTERM.
+    """
     try:
         sys.exit(_run(list(sys.argv[1:] if argv is None else argv)))
     except UserError as error:
@@ -57,9 +62,7 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     except RunError as error:
         sys.exit(_complain(error, 1))
     except KeyboardInterrupt:
-        sys.exit(
-            _complain("interrupted; the same command continues from a run's last checkpoint", 130)
-        )
+        sys.exit(_complain(f"SIGINT: {INTERRUPTED}", STOPPED[signal.SIGINT]))
     except BrokenPipeError:  # the reader of our output has left, as head does
         sys.stdout = None
         sys.exit(0)
@@ -68,6 +71,7 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
         sys.exit(_complain(f"{where}{error.strerror or error}", 2))
     except Exception as error:
         if not _lacks_memory(error):
+            processes.fail(error)
             raise
         sys.exit(
             _complain(f"out of memory: lower batch_size, the length or the width ({error})", 1)
@@ -88,16 +92,18 @@ def entry() -> NoReturn:
     Threads of a failed save, or of jax while it starts, can otherwise hold or crash the exit.
     """
 
-    def leave(*_):
-        os._exit(
-            _complain("interrupted; the same command continues from a run's last checkpoint", 130)
-        )
+    def leave(number, _):
+        name, code = signal.Signals(number).name, STOPPED[number]
+        processes.end(f"{name}: {INTERRUPTED}", code)
+        os._exit(_complain(f"{name}: {INTERRUPTED}", code))
 
-    signal.signal(signal.SIGINT, leave)  # until training begins, which saves first
+    for number in STOPPED:
+        signal.signal(number, leave)  # until training begins, which saves first, and after it
     allocator.keep_freed()
     try:
         main()
     except SystemExit as stop:
+        processes.leave()
         if not stop.code:
             raise
         sys.stderr.flush()
@@ -105,6 +111,7 @@ def entry() -> NoReturn:
 
 
 def _complain(message: Any, code: int) -> int:
+    processes.end(str(message), code, patience=1)
     print(f"wsrnn: {message}", file=sys.stderr)
     return code
 
@@ -144,7 +151,8 @@ def _run(argv: list[str]) -> int:
         if not fields or (word.startswith("--") and flags.head(word) not in fields):
             raise UserError(_not_an_option(word, name, place, options))
     document, text, code = in_float32(command.run)(options, *positional, words)
-    print(to_json(document) if options.json else text)
+    if processes.is_lead():
+        print(to_json(document) if options.json else text, flush=True)
     return code
 
 

@@ -3,7 +3,10 @@
 Keep it so: a run resumes by slicing the data at its step, and no iterator state is saved.
 """
 
+import multiprocessing
 import os
+import signal
+import threading
 from collections.abc import Callable, Iterator
 from itertools import islice
 
@@ -18,6 +21,8 @@ from wsrnn.tasks import SPLITS, Batch, Split, Task
 from wsrnn.tasks.check import first_fault
 from wsrnn.tasks.drawn import Drawn, Raw
 
+LOST = "terminated unexpectedly with exit code"  # what grain says of a killed worker
+
 
 def train_stream(
     task: Task,
@@ -27,12 +32,16 @@ def train_stream(
     start: int = 0,
     process: tuple[int, int] = (0, 1),
     workers: int = 0,
+    on_loss: Callable[[str], None] | None = None,
 ) -> Iterator[Batch]:
     """Yield this process's part of the global training batches, from step `start` on, without end.
 
     batch_size is global. The position in the data *is* the step: the global batches are cut into
     one piece for each process, and resuming slices the dataset instead of restoring an iterator's
     state, which would be tied to the number of workers and processes.
+
+    Where a worker is killed and `on_loss` is given, that hears of it, and this process makes the
+    batches that follow itself.
     """
     index, processes = process
     size = batch_size // processes
@@ -41,12 +50,35 @@ def train_stream(
     else:
         ds = task.dataset("train", seed).shuffle(seed).repeat().batch(size, drop_remainder=True)
     ds = ds[index::processes][start:]
-    ds = ds.to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=8))
-    if workers:
-        _parse_absl_flags()
-        options = grain.MultiprocessingOptions(num_workers=workers)
-        ds = ds.mp_prefetch(options, worker_init_fn=_stay_off_devices)
-    return iter(ds)
+    reading = grain.ReadOptions(num_threads=1, prefetch_buffer_size=8)
+    if not workers:
+        return iter(ds.to_iter_dataset(reading))
+    _parse_absl_flags()
+    options = grain.MultiprocessingOptions(num_workers=workers)
+    prefetched = ds.to_iter_dataset(reading).mp_prefetch(options, worker_init_fn=_begin_worker)
+
+    def made_here(done: int) -> Iterator[Batch]:
+        return iter(ds[done:].to_iter_dataset(reading))
+
+    return _survive(iter(prefetched), made_here, on_loss) if on_loss else iter(prefetched)
+
+
+def _survive(
+    stream: Iterator[Batch], made_here: Callable[[int], Iterator[Batch]], on_loss: Callable
+) -> Iterator[Batch]:
+    """The batches of a stream, the rest of them made here once a worker is killed."""
+    done = 0
+    try:
+        for batch in stream:
+            yield batch
+            done += 1
+        return
+    except RuntimeError as error:  # grain's, which has no class of its own
+        if LOST not in str(error):
+            raise
+        code = str(error).partition(LOST)[2].split(".")[0]
+    on_loss(f"a data worker was killed (exit code{code}), perhaps for lack of memory")
+    yield from made_here(done)
 
 
 def batches_again(
@@ -161,6 +193,15 @@ def _parse_absl_flags() -> None:
         flags.FLAGS.mark_as_parsed()
 
 
-def _stay_off_devices(worker: int, workers: int) -> None:
-    """Grain imports jax: a worker that started a backend must not take an accelerator."""
-    os.environ["JAX_PLATFORMS"] = "cpu"
+def _begin_worker(worker: int, workers: int) -> None:
+    """Run first in a worker, which must not outlive its parent, however that ends."""
+    os.environ["JAX_PLATFORMS"] = "cpu"  # grain imports jax, which must not take an accelerator
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C is the parent's to answer
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def follow():
+        parent.join()
+        os._exit(0)
+
+    threading.Thread(target=follow, daemon=True).start()

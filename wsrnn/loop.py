@@ -181,6 +181,7 @@ def _train(
         stream = data.train_stream(
             experiment.task, experiment.batch_size, experiment.seed,
             start=start, process=process, workers=experiment.workers,
+            on_loss=lambda why: stopping.lose(why),
         )  # fmt: skip
         batches = (to_devices(batch, mesh) for batch in stream)
     pending = None  # the step before, whose numbers are still on their way
@@ -238,7 +239,7 @@ def _train(
             final = number == experiment.steps
             due = number > 0 and (final or number % experiment.eval_every == 0)
             due = due and number not in record.validations  # as of the step a run continues from
-            stop = bool(stopping)
+            stop = stopping.agreed(mesh)
             every = number % experiment.save_every == 0 or checkpoints.retention.log_spaced(number)
             if number > start and (due or stop or every):
                 settle()
@@ -271,7 +272,10 @@ def _train(
             "%d of %d steps had no finite loss or gradient and changed nothing",
             record.skipped_total, number,
         )  # fmt: skip
-    return {"step": number, "stopped": stop and (due or not final),
+    stopped = stop and (due or not final)
+    if stopped and stopping.exit_code == 1:
+        raise RunError(f"{stopping.loss}: saved step {number}; the same command continues")
+    return {"step": number, "stopped": stopped, "exit code": stopping.exit_code,
             "validation loss": record.validation_loss}  # fmt: skip
 
 

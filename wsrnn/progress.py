@@ -1,6 +1,7 @@
 """Progress bar and log lines, and Ctrl-C, for whatever takes minutes.
 
-Nothing here decides what is computed: only `StopFlag` ends a loop early, between two steps.
+Nothing here decides what is computed: only `StopFlag` ends a loop early, between two steps, of all
+processes between the same two.
 """
 
 import logging
@@ -9,29 +10,67 @@ import sys
 import time
 
 import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
 from tqdm import tqdm
+
+from wsrnn.errors import STOPPED
+from wsrnn.sharding import to_global
 
 log = logging.getLogger("wsrnn")
 
 
 class StopFlag:
-    """True after Ctrl-C or SIGTERM: the loop saves and stops. A second one kills at once."""
+    """What asks a loop to save and stop: Ctrl-C, SIGTERM, or `lose`. False while nothing does.
+
+    The same signal again ends the process at once.
+    """
+
+    LOSS = 1  # below every signal: a worker is also lost to the signal that stops its run
 
     def __enter__(self):
-        self._came = False
-        self._before = {}
-        if jax.process_count() == 1:  # several processes must agree on the step: not by signals
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self._before[number] = signal.signal(number, self._handle)
+        self._asked = 0
+        self._vote: jax.Array | None = None  # of all processes, on its way
+        self._largest = jax.jit(jnp.max)
+        self.loss = "another process has lost what it needs"
+        self._before = {number: signal.signal(number, self._handle) for number in STOPPED}
         return self
 
     def _handle(self, number, _):
-        self._came = True
+        self._asked = max(self._asked, number)
         signal.signal(number, self._before[number])
-        log.info("stopping after this step; again to stop at once")
+        log.warning(
+            "%s: saving after this step, then stopping; again to stop at once",
+            signal.Signals(number).name,
+        )
+
+    def lose(self, why: str) -> None:
+        """Ask to save and stop because of something that is lost, not by a signal."""
+        log.warning("%s: saving after this step, then stopping", why)
+        self._asked, self.loss = max(self._asked, self.LOSS), why
 
     def __bool__(self):
-        return self._came
+        return bool(self._asked)
+
+    @property
+    def exit_code(self) -> int:
+        """Of a process that stops for this: 0 if it does not, 1 for a loss."""
+        return STOPPED.get(self._asked, self._asked)
+
+    def agreed(self, mesh: Mesh) -> bool:
+        """Whether to stop at this step, the same in all processes; each calls it at every step.
+
+        What all ask is compared on the devices, from one step to the next: nobody waits for it.
+        """
+        if jax.process_count() == 1:
+            return bool(self)
+        before = self._vote
+        here = np.full(len(mesh.local_devices), self._asked, np.int32)
+        self._vote = self._largest(to_global(here, mesh))
+        agreed = 0 if before is None else int(jax.device_get(before))
+        self._asked = max(self._asked, agreed)
+        return bool(agreed)
 
     def __exit__(self, *_):
         for number, handler in self._before.items():

@@ -85,7 +85,8 @@ def trials(
     experiment's own rate; `only` are the siblings to train, beside those that are finished. A copy
     whose loss is not finite stands still and the others go on: its steps leave no trace, are
     counted, and the table says so. Of the returned document `text` is the table, `missing` says why
-    siblings are not in it, `stopped` whether by Ctrl-C. Raises UserError before anything is written
+    siblings are not in it, `stopped` whether by a signal, with
+    the `exit code` for it. Raises UserError before anything is written
     for what the user can mend, and RunError if all copies of every sibling are lost.
     """
     if jax.process_count() > 1:
@@ -135,7 +136,12 @@ def trials(
     document = {"rows": rows, "missing": missing, "text": ""}
     if rows:
         document = compare(out, rows, missing)
-    return document | {"stopped": "stopped" in missing.values(), "lost": bool(lost)}
+    stopped = "stopped" in missing.values()
+    return document | {
+        "stopped": stopped,
+        "exit code": stopping.exit_code if stopped else 0,
+        "lost": bool(lost),
+    }
 
 
 def _copies(run: Run, seeds: int, rates: Sequence[float]) -> Copies:
@@ -259,7 +265,9 @@ def _train(experiment: Experiment, copies: Copies, folder: Path, stopping: StopF
         show = stack.enter_context(Progress(experiment.steps, start))
         batches: Iterator[Batch | None] = repeat(None)
         if experiment.draw == "host":
-            stream = data.train_stream(task, size, seed, start=start, workers=experiment.workers)
+            stream = data.train_stream(
+                task, size, seed, start=start, workers=experiment.workers, on_loss=stopping.lose
+            )
             batches = (to_devices(batch, mesh) for batch in stream)
         tokens = size * task.length * len(copies.names())
         clock = stack.enter_context(Clock(tokens, experiment.log_every))

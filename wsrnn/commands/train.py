@@ -7,16 +7,16 @@ from pathlib import Path
 
 import jax
 
-from wsrnn import bench, loop
+from wsrnn import bench, loop, processes
 from wsrnn.artifacts import write_json
 from wsrnn.commands import Outcome
 from wsrnn.commands.recipes import check_siblings, read_recipe, run_folder, where
-from wsrnn.errors import UserError
+from wsrnn.errors import STOPPED, UserError
 from wsrnn.report import compare, report
 
 
 @dataclass(frozen=True)
-class Options:
+class Options(processes.Options):
     """Train an experiment, continuing what --out holds, and report on the best checkpoint."""
 
     variant: str | None = None
@@ -37,6 +37,7 @@ class Options:
 
 def run(options: Options, file: str | None, flags: list[str]) -> Outcome:
     """Train, or continue, and report; a file's siblings one after another."""
+    processes.start(options)  # before anything else, which may touch a device
     recipe = read_recipe(file, options, flags)
     out = run_folder(recipe, options)
     init_from = Path(options.init_from) if options.init_from else None
@@ -85,5 +86,7 @@ def _train_members(members, out: Path, init_from, profile, strict):
 
 
 def _stopped(outcome, out: Path):
-    text = f"stopped at step {outcome['step']}; the same command continues {out}"
-    return outcome, text, 130
+    code = outcome["exit code"]
+    signals = " and ".join(number.name for number in STOPPED if STOPPED[number] == code)
+    text = f"stopped at step {outcome['step']} by {signals}; the same command continues {out}"
+    return outcome, text, code

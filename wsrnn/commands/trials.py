@@ -51,5 +51,5 @@ def run(options: Options, file: str | None, flags: list[str]) -> Outcome:
     document = run_trials(members, out, options.seeds, options.rates or (), options.only)
     table = f"\n{document['text']}\n" if document["rows"] else ""
     if document["stopped"]:
-        return document, f"{table}stopped; the same command continues {out}", 130
+        return document, f"{table}stopped; the same command continues {out}", document["exit code"]
     return document, f"{table}{where(out)}", 1 if document["lost"] else 0
