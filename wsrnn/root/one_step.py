@@ -5,7 +5,6 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
 
 from wsrnn.checks import check_positive
 from wsrnn.root import monomials
@@ -113,30 +112,10 @@ class OneStep(Root):
             D_0 = rows[after + d + 2 : after + d + 2 + d * K].reshape(C.shape)
             C = C - sum(D_0[:, i, None] * S[None, i] for i in range(K))
         unit = jax.lax.rsqrt(jnp.maximum(S[np.arange(K), np.arange(K)], TINY))
-        D = D_0 + unit[None] * solve(S * unit[:, None] * unit[None], C * unit[None], p)
+        S = S * unit[:, None] * unit[None] + p[None, None] * jnp.eye(K, dtype=p.dtype).reshape(
+            K, K, *[1] * p.ndim
+        )
+        first = (*range(2, S.ndim), 0, 1)
+        X = jnp.linalg.solve(S.transpose(first), (C * unit[None]).swapaxes(0, 1).transpose(first))
+        D = D_0 + unit[None] * jnp.moveaxis(X, (-1, -2), (0, 1))
         return jnp.moveaxis(jnp.concatenate([D.reshape(d * K, *rows.shape[1:]), last]), 0, -2)
-
-
-def solve(
-    S: Float[Array, "K K *N"], C: Float[Array, "d K *N"], p: Float[Array, "*N"]
-) -> Float[Array, "d K *N"]:
-    """X of X (S + p I) = C for symmetric S >= 0, vectorised over the last axes.
-
-    By elimination without pivots, which a positive matrix needs none of. Pivots are at least p, as
-    they would be without rounding, so that no sums give a division by 0.
-    """
-    K = len(S)
-    S = S + p[None, None] * jnp.eye(K, dtype=S.dtype).reshape(K, K, *[1] * p.ndim)
-    pivots, uppers, X = [], [], []
-    for i in range(K):  # S shrinks to what is not yet eliminated, C with it
-        pivots.append(jnp.maximum(S[0, 0], p))
-        uppers.append(S[0, 1:])
-        X.append(C[:, 0])
-        ratio = S[0, 1:] / pivots[i][None]
-        S = S[1:, 1:] - ratio[:, None] * S[None, 0, 1:]
-        C = C[:, 1:] - C[:, :1] * ratio[None]
-    found: list[jax.Array] = []
-    for i in reversed(range(K)):
-        known = sum((upper[None] * x for upper, x in zip(uppers[i], found, strict=True)), 0 * X[i])
-        found.insert(0, (X[i] - known) / pivots[i][None])
-    return jnp.stack(found, 1)
