@@ -147,13 +147,13 @@ def sweep(experiment: Experiment) -> dict[str, Experiment]:
         physics = Formula(Oscillator(speed=task.speed), warp.root, outputs=4)
         models |= {
             "warp, regression and oscillator": regression(
-                CarriedOscillator(task.length, task.speed), OneStep(2)
+                CarriedOscillator(task.length, task.speed), OneStep(2, 1e-7)
             ),
-            "warp, regression": regression(CarriedLinear(2, task.length), OneStep(2)),
+            "warp, regression": regression(CarriedLinear(2, task.length), OneStep(2, 1e-7)),
             "warp, oscillator": replace(warp, root=physics),
         }
     if isinstance(task, Spirals):
-        models["warp, regression"] = regression(CarriedLinear(2, task.length), OneStep(2))
+        models["warp, regression"] = regression(CarriedLinear(2, task.length), OneStep(2, 1e-7))
     if isinstance(task, LotkaVolterra):
         models["warp, places"] = places
     if isinstance(task, Lorenz) and not task.feeds_back:
