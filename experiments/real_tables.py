@@ -17,7 +17,7 @@ median over draws, then over tables, with 90 % intervals for which tables are dr
     over ridge, n = 50: autompg .77, autos .96, breastcancer .97, concreteslump .92, fertility .99,
     forest 1.01, machine .80, pol .94, servo .54, skillcraft 1.00, sml 1.02, solar .99, yacht 1.09
 
-Six tables that were looked at once, after all of this was written (birthwt and quakes of R, Caschool,
+Six tables looked at once, after all of this was written (birthwt and quakes of R, Caschool,
 Computers and Housing of the R package Ecdat, diabetes of scikit-learn; 50 rows, 200 draws): .976
 [.946, .999] of ridge, .818 [.746, .893] of boosted trees, .324 [.227, .631] of the mean; over ridge
 birthwt .98, caschool .97, computers .97, diabetes .99, housing 1.01, quakes .93.
