@@ -35,6 +35,11 @@ class MeshConfig:
                 f"got {self.data} and {self.model}"
             )
 
+    def sizes(self) -> tuple[int, int]:
+        """Devices along both axes, which may be more than are visible."""
+        left = max(1, len(jax.devices()) // self.model)
+        return left if self.data == -1 else self.data, self.model
+
     def devices(self) -> int:
         """How many devices the mesh takes; UserError where fewer are visible."""
         visible = len(jax.devices())
