@@ -35,7 +35,6 @@ def run(capsys):
 def split_all(monkeypatch):
     """Split small parameters too."""
     monkeypatch.setattr("wsrnn.sharding.WORTH_SPLITTING", 30)
-    monkeypatch.setattr("wsrnn.scaling.forecast.WORTH_SPLITTING", 30)
 
 
 def speed(*flags, N=8, T=24):
@@ -127,6 +126,7 @@ def test_what_is_measured_stands_beside_it(run):
         (("--mesh.data", "2"), "leave out --mesh.data"),
         (("--devices", "4", "--mesh.model", "3"), "4 device(s) do not divide by mesh.model 3"),
         (("--devices", "16", "--measure"), "JAX_NUM_CPU_DEVICES=16"),
+        (("--devices", "8", "--measure"), "--measure runs on what is here, cpu, which is no h100"),
     ],
 )
 def test_mistakes_get_one_line(run, words, line):

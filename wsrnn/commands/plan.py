@@ -44,7 +44,7 @@ def run(options: Options, file: str | None, flags: list[str]) -> Outcome:
     """Forecast each mesh, and measure it if wanted."""
     counts, device = _counts(options.devices), _device(options.device)
     if options.measure:
-        scaling.check_visible(max(counts))
+        scaling.check_visible(max(counts), options.device)
     experiment = read_recipe(file, options, flags).experiment()
     if experiment.mesh.data != -1:
         raise UserError("plan lays out --devices itself: leave out --mesh.data")

@@ -10,14 +10,14 @@ import jax
 from flax import nnx
 from jax.sharding import AbstractMesh, AxisType, Mesh
 
-from wsrnn import loop
+from wsrnn import loop, sharding
 from wsrnn.errors import UserError
 from wsrnn.experiment import Experiment
 from wsrnn.precision import in_float32
 from wsrnn.recurrence.plan import planned_for
 from wsrnn.scaling.devices import Device
 from wsrnn.scaling.traced import Collective, Tally, tally
-from wsrnn.sharding import AXES, WORTH_SPLITTING, Layout, MeshConfig, batch_sharding
+from wsrnn.sharding import AXES, Layout, MeshConfig
 from wsrnn.step import Program
 from wsrnn.tasks.check import check_examples
 
@@ -101,6 +101,7 @@ class Forecast:
         return min(device.link, device.network * max(1, device.group // stride))
 
 
+@in_float32
 def forecast(experiment: Experiment, data: int, model: int, backend: str | None = None) -> Forecast:
     """Trace a step on data x model devices of a backend (None: this machine's) and count it.
 
@@ -111,7 +112,7 @@ def forecast(experiment: Experiment, data: int, model: int, backend: str | None 
         experiment = on_mesh(experiment, data, model)
         program, batch = abstract(experiment, mesh)
         arguments = program.abstract, batch
-        traced = in_float32(program.train_step.trace)(*arguments)
+        traced = program.train_step.trace(*arguments)
         counted = tally(traced, arguments, mesh)
     size = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(batch)) // mesh.size
     return Forecast(data, model, leaves(program), size, counted)
@@ -137,13 +138,13 @@ def abstract(experiment: Experiment, mesh: Mesh | AbstractMesh) -> tuple[Program
         return program, None
     check_examples(experiment.task, "train", experiment.seed)
     example = experiment.task.dataset("train", experiment.seed)[0]._replace(latents={})
-    sharding = batch_sharding(mesh)
+    split = sharding.batch_sharding(mesh)
 
     def shape(x):
         dtype = jax.dtypes.canonicalize_dtype(x.dtype)
-        return jax.ShapeDtypeStruct((experiment.batch_size, *x.shape), dtype, sharding=sharding)
+        return jax.ShapeDtypeStruct((experiment.batch_size, *x.shape), dtype, sharding=split)
 
-    return program, in_float32(jax.tree.map)(shape, example)
+    return program, jax.tree.map(shape, example)
 
 
 def leaves(program: Program) -> list[Leaf]:
@@ -178,4 +179,4 @@ def shapes(experiment: Experiment, count: int) -> list[tuple[int, int]]:
 def splittable(experiment: Experiment) -> bool:
     """Whether a mesh can split any parameter of the model."""
     parameters = nnx.state(nnx.eval_shape(experiment.build_model))
-    return any(leaf.size >= WORTH_SPLITTING for leaf in jax.tree.leaves(parameters))
+    return any(leaf.size >= sharding.WORTH_SPLITTING for leaf in jax.tree.leaves(parameters))

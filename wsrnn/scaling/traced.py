@@ -37,13 +37,7 @@ WHOLE = (  # operations whose operands are arrays in memory, not fused into them
 REDUCTIONS = {"reduce_sum", "reduce_max", "reduce_min", "reduce_prod", "reduce_and", "reduce_or"}
 IN_PLACE = {"scatter", "scatter-add", "dynamic_update_slice"}  # touch no more than the update
 KERNELS = WHOLE | REDUCTIONS | IN_PLACE | {"contraction", "argmax", "argmin", "random_bits"}
-ALIASES = {
-    "view",
-    "reshape",
-    "squeeze",
-    "transpose",
-    "stop_gradient",
-}  # the operand, seen otherwise
+ALIASES = {"view", "reshape", "squeeze", "transpose", "stop_gradient"}  # the operand itself
 PARTIAL = {"slice", "dynamic_slice", "gather"}  # read no more than they return
 
 
