@@ -8,7 +8,7 @@ from typing import Any
 
 import jax
 from flax import nnx
-from jax.sharding import AbstractMesh, AxisType, Mesh
+from jax.sharding import AbstractMesh, AxisType
 
 from wsrnn import loop, sharding
 from wsrnn.errors import UserError
@@ -17,7 +17,7 @@ from wsrnn.precision import in_float32
 from wsrnn.recurrence.plan import planned_for
 from wsrnn.scaling.devices import Device
 from wsrnn.scaling.traced import Collective, Tally, tally
-from wsrnn.sharding import AXES, Layout, MeshConfig
+from wsrnn.sharding import AXES, AnyMesh, Layout, MeshConfig
 from wsrnn.step import Program
 from wsrnn.tasks.check import check_examples
 
@@ -128,7 +128,7 @@ def on_mesh(experiment: Experiment, data: int, model: int) -> Experiment:
     return experiment.resolve()
 
 
-def abstract(experiment: Experiment, mesh: Mesh | AbstractMesh) -> tuple[Program, Any]:
+def abstract(experiment: Experiment, mesh: AnyMesh) -> tuple[Program, Any]:
     """The program of a resolved experiment and the shapes of its batch; makes no arrays on devices.
 
     The batch is None where the step draws it.

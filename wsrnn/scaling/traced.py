@@ -157,18 +157,16 @@ class _Counter:
         last: dict[Value, int] = {}  # by which step each array is read for the last time
         for i, step in enumerate([*steps, Step("return", {}, [], results, [])]):
             last |= {source: i for value in step.ins for source in value.reads()}
-        total, held = Tally(), 0
+        total, held = Tally(), set[Value]()
         for i, step in enumerate(steps):
             inside = self._count(step, total)
-            made = sum(out.bytes for out in step.outs if out.sources is None)
-            freed = sum(
-                source.bytes for source in {s for value in step.ins for s in value.reads()}
-                if last[source] == i and source not in args
-            )  # fmt: skip
-            reused = 0 if step.name in WHOLE else min(made, freed)  # written over what was read
-            total.peak = max(total.peak, held + made - reused + inside)
-            unread = sum(out.bytes for out in step.outs if out.sources is None and out not in last)
-            held += made - freed - unread
+            made = {out for out in step.outs if out.sources is None}
+            read = {source for value in step.ins for source in value.reads()}
+            freed = {value for value in held & read if last[value] == i}
+            # Elementwise results are written over what is read for the last time.
+            reused = 0 if step.name in WHOLE else min(_bytes(made), _bytes(freed))
+            total.peak = max(total.peak, _bytes(held) + _bytes(made) - reused + inside)
+            held = {value for value in held - freed | made if value in last}
         return total
 
     def _written_out(self, jaxpr: Jaxpr, args: list[Value], steps: list[Step]) -> list[Value]:
@@ -181,33 +179,26 @@ class _Counter:
 
         for eqn in jaxpr.eqns:
             name, ins = eqn.primitive.name, list(map(value, eqn.invars))
-            avals = [atom.aval for atom in eqn.invars]
             called = None if name in LOOPS else self._called(eqn)
-            if called is None:
-                parts = max((v.parts for v in ins), default=1)
-                if name == "sharding_constraint":
-                    parts = _parts(eqn.params["sharding"], self.mesh)
+            if name == "shard_map":  # within it a part is an array of its own
+                parts = [_value(var.aval) for var in called.invars]
+                steps += map(_view, ins, parts)
+                results = self._written_out(called, parts, steps)
+                wholes = [_value(var.aval).bytes for var in eqn.outvars]
                 outs = [
-                    _value(out.aval, parts if name not in REDUCTIONS else 1) for out in eqn.outvars
+                    Value(part.bytes, whole // (part.bytes or whole))
+                    for whole, part in zip(wholes, results, strict=True)
                 ]
-                steps.append(Step(name, eqn.params, avals, ins, outs))
-            else:
-                if name == "shard_map":  # within it a part is an array of its own
-                    views = [_value(var.aval) for var in called.invars]
-                    steps += [
-                        Step("view", {}, [aval], [outer], [inner])
-                        for aval, outer, inner in zip(avals, ins, views, strict=True)
-                    ]
-                    ins = views
+                steps += map(_view, results, outs)
+            elif called is not None:
                 outs = self._written_out(called, ins, steps)
-                if name == "shard_map":
-                    views = [_value(o.aval, _value(o.aval).bytes // max(1, part.bytes))
-                             for o, part in zip(eqn.outvars, outs, strict=True)]  # fmt: skip
-                    steps += [
-                        Step("view", {}, [], [inner], [outer])
-                        for inner, outer in zip(outs, views, strict=True)
-                    ]
-                    outs = views
+            else:
+                split = 1 if name in REDUCTIONS else max((v.parts for v in ins), default=1)
+                if name == "sharding_constraint":
+                    split = _parts(eqn.params["sharding"], self.mesh)
+                outs = [_value(var.aval, split) for var in eqn.outvars]
+                avals = [atom.aval for atom in eqn.invars]
+                steps.append(Step(name, eqn.params, avals, ins, outs))
             values |= dict(zip(eqn.outvars, outs, strict=True))
         return list(map(value, jaxpr.outvars))
 
@@ -265,6 +256,15 @@ class _Counter:
         kind = COLLECTIVES[step.name]
         if devices > 1:
             total.collectives += [Collective(kind, devices, axes, v.bytes, 1) for v in whole]
+
+
+def _bytes(values: set[Value]) -> int:
+    return sum(value.bytes for value in values)
+
+
+def _view(of: Value, view: Value) -> Step:
+    """The same memory, seen otherwise."""
+    return Step("view", {}, [], [of], [view])
 
 
 def _arguments(closed: Any) -> list[Value]:
