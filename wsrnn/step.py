@@ -56,7 +56,7 @@ class Program(NamedTuple):
     abstract: TrainState  # shapes (padded where a layout is), dtypes and shardings of the state
     init: Callable[[], TrainState]
     gradients: jax.stages.Wrapped  # (params, batch) -> gradients, measures
-    train_step: Callable[[TrainState, Batch | None], tuple[TrainState, dict[str, Array]]]
+    train_step: jax.stages.Wrapped  # (state, batch or None) -> state, what is logged
     eval_step: Callable[[Any, Batch], Measures]
     # Not compiled, to be transformed: what `init` and `train_step` consist of.
     fresh: Callable[..., TrainState]

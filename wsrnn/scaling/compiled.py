@@ -2,7 +2,7 @@
 
 import math
 import re
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 
@@ -27,7 +27,7 @@ class Memory(NamedTuple):
 
 def memory(compiled: jax.stages.Compiled) -> Memory:
     """XLA's own analysis of a compiled step, whose state is donated."""
-    found = compiled.memory_analysis()
+    found: Any = compiled.memory_analysis()
     held = found.argument_size_in_bytes + found.output_size_in_bytes - found.alias_size_in_bytes
     return Memory(found.argument_size_in_bytes, found.temp_size_in_bytes,
                   held + found.temp_size_in_bytes)  # fmt: skip
@@ -39,7 +39,7 @@ def volume(compiled: jax.stages.Compiled) -> dict[tuple[str, int], int]:
     As `traced.Tally.volume` counts them: the whole array for a gather, a reduction or a scattered
     sum, and what one device holds for an exchange. Loops count as often as XLA knows that they run.
     """
-    bodies, entry = _computations(compiled.as_text())
+    bodies, entry = _computations(str(compiled.as_text()))
     total: dict[tuple[str, int], int] = {}
     _add(bodies, entry, 1, total)
     return total

@@ -180,7 +180,9 @@ class _Counter:
         for eqn in jaxpr.eqns:
             name, ins = eqn.primitive.name, list(map(value, eqn.invars))
             called = None if name in LOOPS else self._called(eqn)
-            if name == "shard_map":  # within it a part is an array of its own
+            if (
+                called is not None and name == "shard_map"
+            ):  # within it a part is an array of its own
                 parts = [_value(var.aval) for var in called.invars]
                 steps += map(_view, ins, parts)
                 results = self._written_out(called, parts, steps)
@@ -249,7 +251,7 @@ class _Counter:
 
     def _exchanged(self, step: Step, total: Tally) -> None:
         """Add a collective."""
-        axes = step.params.get("axes", step.params.get("axis_name"))
+        axes: Any = step.params.get("axes", step.params.get("axis_name"))
         axes = (axes,) if isinstance(axes, str) else tuple(axes)
         devices = math.prod(self.mesh.shape[axis] for axis in axes)
         whole = step.outs if step.name == "all_gather" else step.ins
