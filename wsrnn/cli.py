@@ -45,6 +45,7 @@ COMMANDS = {
     "watch": Command(RUNS, "follow runs in a terminal, those at work and those that ended", False),
     "report": Command(RUNS, "gather runs into one HTML page and a csv", fields=False),
     "show": Command(FILE, "show an experiment's config, sizes and counted costs"),
+    "plan": Command(FILE, "predict bytes, exchanges and time of a step on many devices"),
     "bench": Command(FILE, "time a training step in every mode, or compare how modes round"),
     "data": Command(("NAME",), "list known data sets, or bring one and check it", fields=False),
 }

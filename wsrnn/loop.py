@@ -38,7 +38,7 @@ from wsrnn.run import (
     prepare_run,
     refuse_trials,
 )
-from wsrnn.sharding import Layout, to_global
+from wsrnn.sharding import AnyMesh, Layout, to_global
 from wsrnn.tasks import SPLITS, Batch, Split
 from wsrnn.tasks.check import check_examples, fault, first_fault
 from wsrnn.tasks.drawn import Drawn
@@ -48,7 +48,7 @@ from wsrnn.tree import flatten
 log = logging.getLogger("wsrnn")
 
 
-def compose(experiment: Experiment, mesh: jax.sharding.Mesh) -> step.Program:
+def compose(experiment: Experiment, mesh: AnyMesh) -> step.Program:
     """The compiled steps of a resolved experiment."""
     task = experiment.task
     steps = {split: task.steps(split) for split in ("train", "valid")}

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array
 
 from wsrnn.errors import UserError
@@ -15,6 +15,7 @@ from wsrnn.recurrence.split import AXIS
 
 DATA, MODEL = AXES = ("data", AXIS)
 AnyArray = TypeVar("AnyArray", Array, np.ndarray)
+AnyMesh = Mesh | AbstractMesh  # of devices, or of their numbers alone
 WORTH_SPLITTING = 2**14  # entries: smaller arrays are replicated
 
 
@@ -34,6 +35,11 @@ class MeshConfig:
                 f"mesh.data must be at least 1 or -1 and mesh.model at least 1, "
                 f"got {self.data} and {self.model}"
             )
+
+    def sizes(self) -> tuple[int, int]:
+        """Devices along both axes, which may be more than are visible."""
+        left = max(1, len(jax.devices()) // self.model)
+        return left if self.data == -1 else self.data, self.model
 
     def devices(self) -> int:
         """How many devices the mesh takes; UserError where fewer are visible."""
@@ -80,12 +86,12 @@ def check_backend() -> None:
         ) from None
 
 
-def replicated(mesh: Mesh) -> NamedSharding:
+def replicated(mesh: AnyMesh) -> NamedSharding:
     """A whole copy on every device."""
     return NamedSharding(mesh, PartitionSpec())
 
 
-def batch_sharding(mesh: Mesh) -> NamedSharding:
+def batch_sharding(mesh: AnyMesh) -> NamedSharding:
     """The leading axis split over all devices."""
     return NamedSharding(mesh, PartitionSpec(AXES))
 
@@ -106,7 +112,7 @@ class Layout:
     """Devices along `model`."""
 
     @classmethod
-    def of(cls, shape: tuple[int, ...], mesh: Mesh) -> "Layout":
+    def of(cls, shape: tuple[int, ...], mesh: AnyMesh) -> "Layout":
         """Split large arrays along their longest axis, keep small ones whole."""
         parts = mesh.shape[MODEL]
         large = parts > 1 and math.prod(shape) >= WORTH_SPLITTING
@@ -152,7 +158,7 @@ class Layout:
         return jax.lax.psum(gradient, AXES if self.axis is None else DATA)
 
 
-def layouts(abstract: Any, mesh: Mesh) -> Any:
+def layouts(abstract: Any, mesh: AnyMesh) -> Any:
     """The layout of each leaf of a tree of shapes.
 
     Raises UserError for a mesh that would leave all of them whole: it keeps no promise.

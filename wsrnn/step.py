@@ -8,14 +8,14 @@ import jax
 import jax.numpy as jnp
 import optax
 from flax import nnx
-from jax.sharding import Mesh, NamedSharding
+from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, ArrayLike, Float, Int
 
 from wsrnn.metrics import Measures, last_valid, measures_of, visible
 from wsrnn.models import Model
 from wsrnn.optim import OptimConfig
-from wsrnn.sharding import AXES, Layout, layouts, replicated, specs
+from wsrnn.sharding import AXES, AnyMesh, Layout, layouts, replicated, specs
 from wsrnn.tasks import Batch
 
 Loss = str | Callable[..., Measures]
@@ -56,7 +56,7 @@ class Program(NamedTuple):
     abstract: TrainState  # shapes (padded where a layout is), dtypes and shardings of the state
     init: Callable[[], TrainState]
     gradients: jax.stages.Wrapped  # (params, batch) -> gradients, measures
-    train_step: Callable[[TrainState, Batch | None], tuple[TrainState, dict[str, Array]]]
+    train_step: jax.stages.Wrapped  # (state, batch or None) -> state, what is logged
     eval_step: Callable[[Any, Batch], Measures]
     # Not compiled, to be transformed: what `init` and `train_step` consist of.
     fresh: Callable[..., TrainState]
@@ -71,7 +71,7 @@ numbers, and under "grad_norms" that of each leaf (`leaf_names`), of which `grad
 def program(
     build: Callable[..., Model],
     optim: OptimConfig,
-    mesh: Mesh,
+    mesh: AnyMesh,
     loss: Loss,
     steps: dict[str, Literal["all", "last"]],
     drawn: Callable[[Array], Batch] | None = None,
@@ -230,7 +230,7 @@ def moved(average: Average, params: Any, decay: float) -> Average:
 
 
 def eval_step(
-    graphdef: Any, mesh: Mesh, placed: Any, loss: Loss, steps: Literal["all", "last"]
+    graphdef: Any, mesh: AnyMesh, placed: Any, loss: Loss, steps: Literal["all", "last"]
 ) -> Callable[[Any, Batch], Measures]:
     """Return the compiled step from (parameters, global batch) to the sums of its metrics.
 
@@ -244,7 +244,7 @@ def eval_step(
     return jax.jit(over_devices(sums, mesh, placed, P()))
 
 
-def over_devices(function: Callable, mesh: Mesh, placed: Any, out_specs: Any) -> Callable:
+def over_devices(function: Callable, mesh: AnyMesh, placed: Any, out_specs: Any) -> Callable:
     """Run function(parts of the parameters, part of the batch) on every device."""
     return jax.shard_map(
         function,

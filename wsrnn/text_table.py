@@ -23,3 +23,12 @@ def text_table(
         ).rstrip()
         for line in lines
     )
+
+
+def human_bytes(count: float) -> str:
+    """A number of bytes with three digits."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if count < 1000:
+            return f"{count:.3g} {unit}"
+        count /= 1024
+    return f"{count:,.3g} TiB"

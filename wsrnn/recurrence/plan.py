@@ -1,6 +1,8 @@
 """How a recurrence is executed: the method of least counted cost."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -21,6 +23,19 @@ from wsrnn.recurrence.transition import LinearMap
 Mode = Literal["auto", "scan", "conv", "parallel"]
 MODES: tuple[Mode, ...] = get_args(Mode)[1:]
 """The executions: `auto` chooses one of them."""
+
+
+_backend: ContextVar[str | None] = ContextVar("backend", default=None)
+
+
+@contextmanager
+def planned_for(backend: str | None) -> Iterator[None]:
+    """Plan for another backend than jax's own while programs are traced; None changes nothing."""
+    token = _backend.set(backend)
+    try:
+        yield
+    finally:
+        _backend.reset(token)
 
 
 @dataclass(frozen=True)
@@ -73,7 +88,7 @@ def plans(
             f"mode parallel takes products of A with itself, which {type(A.form).__name__} makes "
             "as costly as P steps: use auto, scan or conv"
         )
-    rates = RATES.get(backend or jax.default_backend(), RATES["cpu"])
+    rates = RATES.get(backend or _backend.get() or jax.default_backend(), RATES["cpu"])
     found = []
     for m, method in candidates(A, sizes, rates, one):
         if mode in ("auto", m):
