@@ -685,7 +685,7 @@ MISTAKES = {
     ),
     "too few devices": (["train", TINY, "--mesh.data", "9"], ["mesh.data 9", "8 visible"]),
     "more of an axis than devices": (
-        ["show", TINY, "--mesh.model", "16"],
+        ["train", TINY, "--mesh.model", "16"],
         ["mesh.model 16", "8 visible"],
     ),
     "a mesh that splits nothing": (

@@ -323,7 +323,7 @@ def test_a_constant_root_returns_its_weights():
         (lambda: MassSpringDamper(points=50), "within 1 and 49, got 100"),
         (lambda: Sine(trained=0), "trained 0"),
         (lambda: LotkaVolterra(fragment=(63, 32)), "rising numbers"),
-        (lambda: Network(OneStep(2), 1, 2), "outputs=7"),
+        (lambda: Network(OneStep(2), 1, 2), "= 7 numbers"),
         (lambda: OneStep(penalty=0.0), "penalty above 0"),
         (lambda: Network(Formula(physics.sine, Constant(), 1), 1, 2), "must return an array"),
         (lambda: WarpConfig(Formula(physics.sine, OneStep(), 7)), "drive value"),

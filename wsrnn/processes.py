@@ -17,6 +17,7 @@ import traceback
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from wsrnn.checks import check_fields
 from wsrnn.errors import RunError, UserError
 from wsrnn.liveness import Watch
 
@@ -47,6 +48,9 @@ class Options:
     """Seconds after which processes that have not all met end."""
     heartbeat: float = 20
     """Seconds of silence after which a process counts as lost, and the others end."""
+
+    def __post_init__(self):
+        check_fields(self)
 
 
 @dataclass(frozen=True)
