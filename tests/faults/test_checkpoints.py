@@ -27,7 +27,7 @@ from wsrnn.run import open_checkpoints
 from wsrnn.sharding import Layout
 
 TINY = Path(__file__).parents[1] / "tiny.py"
-KILLS = int(os.environ.get("WSRNN_KILLS", 5))  # of the campaign; each takes some seconds
+KILLS = int(os.environ.get("WSRNN_KILLS", 2))  # of the campaign; each takes some seconds
 
 
 def recipe(*flags, variant=None):
