@@ -56,3 +56,17 @@ def unchecked():
     jaxtyping.config.update("jaxtyping_disable", True)
     yield
     jaxtyping.config.update("jaxtyping_disable", False)
+
+
+@pytest.fixture
+def run(capsys):
+    """Call the command line; returns (exit code, stdout, stderr)."""
+    from wsrnn import cli
+
+    def call(*argv):
+        with pytest.raises(SystemExit) as stop:
+            cli.main([str(word) for word in argv])
+        out, err = capsys.readouterr()
+        return stop.value.code, out, err
+
+    return call

@@ -23,19 +23,6 @@ PARTS = Path(__file__).with_name("parts.py")
 SINES = Path(__file__).with_name("sines.py")
 
 
-@pytest.fixture
-def run(capsys):
-    """Call the command line; returns (exit code, stdout, stderr)."""
-
-    def call(*argv):
-        with pytest.raises(SystemExit) as stop:
-            cli.main([str(word) for word in argv])
-        out, err = capsys.readouterr()
-        return stop.value.code, out, err
-
-    return call
-
-
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     """A finished run."""

@@ -21,7 +21,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 import wsrnn
 from wsrnn import data, loop
-from wsrnn.checkpoint import Checkpoints, damage
+from wsrnn.checkpoint import Checkpoints
+from wsrnn.damaged import damage
 from wsrnn.errors import RunError, UserError
 from wsrnn.metrics_log import read_metrics, training_seconds
 from wsrnn.models.warp import WarpConfig

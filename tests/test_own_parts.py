@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 import wsrnn
-from wsrnn import cli
 from wsrnn.errors import UserError
 from wsrnn.recipe import Recipe
 
@@ -21,14 +20,12 @@ SMALL = (
 
 
 @pytest.fixture
-def run(capsys):
+def run(run):
     """Call the command line, which must succeed; returns (stdout, stderr)."""
 
     def call(*argv):
-        with pytest.raises(SystemExit) as stop:
-            cli.main([str(word) for word in argv])
-        out, err = capsys.readouterr()
-        assert stop.value.code == 0, err
+        code, out, err = run(*argv)
+        assert code == 0, err
         return out, err
 
     return call

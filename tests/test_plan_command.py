@@ -9,26 +9,13 @@ import pytest
 from jax.sharding import AbstractMesh, AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from wsrnn import cli, costs, scaling
+from wsrnn import costs, scaling
 from wsrnn.recipe import Recipe
 from wsrnn.scaling.traced import tally
 from wsrnn.sharding import AXES, MODEL
 
 TINY = Path(__file__).with_name("tiny.py")
 SPEED = Path(__file__).parents[1] / "experiments" / "speed.py"
-
-
-@pytest.fixture
-def run(capsys):
-    """Call the command line; returns (exit code, stdout, stderr)."""
-
-    def call(*argv):
-        with pytest.raises(SystemExit) as stop:
-            cli.main([str(word) for word in argv])
-        out, err = capsys.readouterr()
-        return stop.value.code, out, err
-
-    return call
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from experiment_files import FILES
 from tiny import experiment as tiny
 
 import wsrnn
-from wsrnn import cli, tree
+from wsrnn import tree
 from wsrnn.errors import UserError
 from wsrnn.recipe import Recipe
 from wsrnn.run import read_record, reopen
@@ -102,19 +102,6 @@ def trained(tmp_path_factory):
     out = tmp_path_factory.mktemp("runs") / "run"
     assert wsrnn.fit(SHORT, out)["step"] == 2
     return out
-
-
-@pytest.fixture
-def run(capsys):
-    """Call the command line; returns (exit code, stdout, stderr)."""
-
-    def call(*argv):
-        with pytest.raises(SystemExit) as stop:
-            cli.main([str(word) for word in argv])
-        out, err = capsys.readouterr()
-        return stop.value.code, out, err
-
-    return call
 
 
 @pytest.fixture

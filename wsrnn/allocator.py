@@ -2,11 +2,12 @@
 
 XLA allocates them on CPUs anew at every step. glibc returns large blocks to the system when they
 are freed, which then hands out zeroed pages again, one fault for each 4 KiB: a third of the time of
-a step, where they are many MB.
+a step, where they are many MB (experiments/speed.md).
 """
 
 import ctypes
 import os
+import sys
 
 TRIM_THRESHOLD, TOP_PAD, MMAP_MAX, ARENA_MAX = -1, -2, -4, -8  # of mallopt(3)
 MOST = 2**31 - 1
@@ -17,10 +18,9 @@ def keep_freed() -> None:
 
     One heap for all threads grows in steps of 64 MiB, and is never given back.
     """
-    if any(name.startswith("MALLOC_") for name in os.environ) or not hasattr(os, "confstr"):
+    if sys.platform != "linux" or any(name.startswith("MALLOC_") for name in os.environ):
         return
-    if "CS_GNU_LIBC_VERSION" not in os.confstr_names:
-        return
-    libc = ctypes.CDLL(None)
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # other C libraries have none
     for option, value in ((ARENA_MAX, 1), (MMAP_MAX, 0), (TRIM_THRESHOLD, MOST), (TOP_PAD, 2**26)):
-        libc.mallopt(option, value)
+        if mallopt:
+            mallopt(option, value)

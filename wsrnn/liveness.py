@@ -16,7 +16,7 @@ from typing import NoReturn
 AGAIN = "the same command in all processes continues from the last checkpoint"
 
 
-class Watch:
+class Liveness:
     """Says that this process lives, hears whether the others do, and ends it when one does not.
 
     All are connected to process 0, which passes on why one has ended. A line is empty, a sign of

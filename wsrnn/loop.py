@@ -19,9 +19,10 @@ from flax import nnx
 from jax.experimental import multihost_utils
 
 from wsrnn import data, step
-from wsrnn.checkpoint import Checkpoints, set_aside_damaged
+from wsrnn.checkpoint import Checkpoints
 from wsrnn.clock import Clock
 from wsrnn.costs import operations, peak
+from wsrnn.damaged import set_aside_damaged
 from wsrnn.errors import RunError, UserError
 from wsrnn.experiment import Experiment
 from wsrnn.metrics import Measures

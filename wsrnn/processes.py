@@ -19,7 +19,7 @@ from typing import Any, Literal
 
 from wsrnn.checks import check_fields
 from wsrnn.errors import RunError, UserError
-from wsrnn.liveness import Watch
+from wsrnn.liveness import Liveness
 
 log = logging.getLogger("wsrnn")
 
@@ -102,9 +102,9 @@ def start(options: Options) -> None:
             f"--coordinator {place.coordinator}: the port is in use already, perhaps by another "
             "run: choose another one"
         )
-    global _watch
+    global _liveness
     peers = _meet(place, options)
-    _watch = Watch(place.process, place.processes, peers, options.heartbeat)
+    _liveness = Liveness(place.process, place.processes, peers, options.heartbeat)
     if place.process:
         log.setLevel(logging.WARNING)  # process 0 speaks for all
     log.info("%d processes train together, coordinator %s", place.processes, place.coordinator)
@@ -274,34 +274,34 @@ def _connect(place: Place) -> dict[int, socket.socket]:
     return peers
 
 
-_watch: Watch | None = None
+_liveness: Liveness | None = None
 
 
 def is_lead() -> bool:
     """Whether this process speaks for the run: process 0, or the only one."""
-    return _watch is None or _watch.process == 0
+    return _liveness is None or _liveness.process == 0
 
 
 def end(why: str, code: int, patience: float = 0) -> None:
     """End all processes of the run, this one too, with one line; returns if this is the only one.
 
     A process that is lost shows up as an error of jax in the others: within `patience` seconds the
-    watch says so instead.
+    other says so instead.
     """
-    if _watch is not None:
+    if _liveness is not None:
         time.sleep(patience)
-        _watch.end(why, code)
+        _liveness.end(why, code)
 
 
 def fail(error: Exception) -> None:
     """End all processes of the run for an error that no line explains; returns if this is alone."""
-    if _watch is not None:
+    if _liveness is not None:
         time.sleep(2)  # as in `end`
         traceback.print_exception(error)
-        _watch.end(f"{type(error).__name__}: {error}".partition("\n")[0], 1)
+        _liveness.end(f"{type(error).__name__}: {error}".partition("\n")[0], 1)
 
 
 def leave() -> None:
     """The run is over: wait for the other processes, if there are any."""
-    if _watch is not None:
-        _watch.leave()
+    if _liveness is not None:
+        _liveness.leave()

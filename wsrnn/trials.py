@@ -22,9 +22,10 @@ from jaxtyping import Array, Float, Int
 
 from wsrnn import data
 from wsrnn.artifacts import write_json
-from wsrnn.checkpoint import Checkpoints, set_aside_damaged
+from wsrnn.checkpoint import Checkpoints
 from wsrnn.checks import nearest
 from wsrnn.clock import Clock
+from wsrnn.damaged import set_aside_damaged
 from wsrnn.errors import RunError, UserError
 from wsrnn.evaluations import Result
 from wsrnn.experiment import Experiment
@@ -85,9 +86,9 @@ def trials(
     experiment's own rate; `only` are the siblings to train, beside those that are finished. A copy
     whose loss is not finite stands still and the others go on: its steps leave no trace, are
     counted, and the table says so. Of the returned document `text` is the table, `missing` says why
-    siblings are not in it, `stopped` whether by a signal, with
-    the `exit code` for it. Raises UserError before anything is written
-    for what the user can mend, and RunError if all copies of every sibling are lost.
+    siblings are not in it, `stopped` whether by a signal, with the `exit code` for it. Raises
+    UserError before anything is written for what the user can mend, and RunError if all copies of
+    every sibling are lost.
     """
     if jax.process_count() > 1:
         raise UserError("trials are trained by one process: start wsrnn trials on one machine")

@@ -81,7 +81,8 @@ await() {
 is() { [ "$(field "$1" JobState)" = "$2" ]; }
 # Slurm lets a requeued job wait for some minutes.
 release() { scontrol update jobid="$1" StartTime=now; }
-submit() { sbatch --parsable --chdir="$folder" "$@"; }
+# From a folder without .venv, whose wsrnn would come before the one on the PATH.
+submit() { (cd "$folder" && sbatch --parsable "$@"); }
 script="$here/launch/slurm.sbatch"
 
 # A job of a higher tier takes both processors.

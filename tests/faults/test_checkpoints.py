@@ -17,8 +17,9 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import wsrnn
-from wsrnn import cli, data, loop
-from wsrnn.checkpoint import LATE, Checkpoints, Retention, damage, set_aside_damaged
+from wsrnn import data, loop
+from wsrnn.checkpoint import Checkpoints, Retention
+from wsrnn.damaged import LATE, damage, set_aside_damaged
 from wsrnn.errors import RunError, UserError
 from wsrnn.manifest import NAME
 from wsrnn.metrics_log import MetricsLog, read_metrics, validation_losses
@@ -27,7 +28,7 @@ from wsrnn.run import open_checkpoints
 from wsrnn.sharding import Layout
 
 TINY = Path(__file__).parents[1] / "tiny.py"
-KILLS = int(os.environ.get("WSRNN_KILLS", 2))  # of the campaign; each takes some seconds
+KILLS = int(os.environ.get("WSRNN_KILLS", 5))  # of the campaign; each takes some seconds
 
 
 def recipe(*flags, variant=None):
@@ -70,19 +71,6 @@ def trained(tmp_path_factory):
 @pytest.fixture
 def copy(trained, tmp_path):
     return Path(shutil.copytree(trained, tmp_path / "run"))
-
-
-@pytest.fixture
-def run(capsys):
-    """Call the command line; returns (exit code, stdout, stderr)."""
-
-    def call(*argv):
-        with pytest.raises(SystemExit) as stop:
-            cli.main([str(word) for word in argv])
-        out, err = capsys.readouterr()
-        return stop.value.code, out, err
-
-    return call
 
 
 @pytest.mark.parametrize("hurt", [truncate, Path.unlink, flip])

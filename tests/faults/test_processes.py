@@ -189,7 +189,7 @@ def test_processes_that_do_not_meet_end_in_one_line():
 
 WATCH = """
 import socket, sys, time
-from wsrnn.liveness import Watch
+from wsrnn.liveness import Liveness
 index, count = int(sys.argv[1]), int(sys.argv[2])
 if index:
     peers = {0: socket.create_connection(("localhost", int(sys.argv[3])))}
@@ -199,7 +199,7 @@ else:
     print(server.getsockname()[1], flush=True)
     found = [server.accept()[0] for _ in range(count - 1)]
     peers = {peer.recv(1)[0]: peer for peer in found}
-watch = Watch(index, count, peers, heartbeat=2)
+watch = Liveness(index, count, peers, heartbeat=2)
 print("ready", flush=True)
 if why := sys.stdin.readline().strip():
     watch.end(why, 3)
