@@ -16,10 +16,10 @@ MNIST, MSE on [0, 1], all 10,000 test images, one seed:
     mean image                          0.0769  0.0758  0.0396
 At L = 100 hardly any digit has begun: the MLP of that L alone, whose errors in training (0.0730)
 and test agree, shows how little can be known: 0.071 is below it. A rate of 1e-3 diverges.
-For the same time on one core at L = 300 (400 s; 4,000 steps of WARP: 0.0413 on validation images,
-0.0464 after 100 s) S5 has 0.0680 (412 steps) and a GRU 0.1001 (225 steps). Fashion-MNIST
-(`fashion --task.context 300 --steps 3000`): 0.0336, at L = 600 (1,500 steps) 0.0218; linear
-regression 0.0425, 0.0261.
+L = 300 by seconds of training, one shared core: WARP (on validation images) 0.0464 after 230,
+0.0441 after 341, 0.0409 after 693; S5 0.0680 after 251 (412 steps), GRU 0.1001 after 341 (225).
+Fashion-MNIST (`fashion --task.context 300 --steps 3000`): 0.0336, at L = 600 (1,500 steps) 0.0218;
+linear regression 0.0425, 0.0261.
 
 Not as published: the published WARP (`published`) has a dense A, is fed with its own predictions in
 training and after L, and scores every pixel against itself. `dense` is its A without feedback.

@@ -183,6 +183,10 @@ def test_names_are_escaped(runs, tmp_path, report):
     assert "&lt;s&gt; &amp; co" in shown.text
 
 
+def half(path):
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
 @pytest.mark.parametrize(
     ("file", "content", "note"),
     [
@@ -199,6 +203,7 @@ def test_names_are_escaped(runs, tmp_path, report):
         ("metrics.jsonl", '[]\n"loss"\n', "metrics.jsonl is damaged"),
         ("timing.jsonl", '{"step": 3}\n', "timing.jsonl is damaged"),
         ("figures/error.png", "no picture", "error.png is damaged"),
+        ("figures/error.png", half, "error.png is damaged"),
         ("trials.json", "{}", "it is not what trials write"),
     ],
 )
@@ -208,6 +213,8 @@ def test_a_damaged_run_is_shown_with_what_it_has_and_a_note(
     folder = copy(runs, tmp_path)
     if content is None:
         (folder / file).unlink()
+    elif callable(content):
+        content(folder / file)
     else:
         (folder / file).write_text(content)
     before = sorted(path.name for path in folder.iterdir())

@@ -2,11 +2,14 @@
 
 import base64
 import html
+import io
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
+
+from PIL import Image
 
 from wsrnn import __version__
 from wsrnn.page.curves import Style, learning_curves, styles
@@ -192,7 +195,10 @@ def _pictures(section: Section) -> dict[str, str]:
 
 
 def _image(path: Path, title: str) -> str:
-    encoded = base64.b64encode(path.read_bytes()).decode()
+    small = io.BytesIO()  # a quarter of the bytes: figures have few colours
+    with Image.open(path) as picture:
+        picture.convert("RGB").quantize(256).save(small, "PNG", optimize=True)
+    encoded = base64.b64encode(small.getvalue()).decode()
     return f'<img alt="{_escape(title)}" src="data:image/png;base64,{encoded}">'
 
 

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
+from PIL import Image
 
 from wsrnn.errors import UserError
 from wsrnn.metrics_log import (
@@ -27,7 +28,6 @@ from wsrnn.metrics_log import (
 from wsrnn.run import CONFIG, TRIALS, read_record
 
 RESULTS, BENCH = "results.json", "bench.json"
-PNG = b"\x89PNG\r\n\x1a\n"
 DAMAGE = (OSError, ValueError, LookupError, TypeError, AttributeError)  # of a file that was edited
 COUNTED = ("parameters", "state floats", "operations per token")  # costs in a results.json
 
@@ -281,11 +281,10 @@ def pictures(folder: Path, notes: list[str]) -> list[Path]:
     sound = []
     for path in sorted(folder.glob("*.png"), key=lambda path: _natural(path.name)):
         try:
-            with path.open("rb") as file:
-                if file.read(len(PNG)) != PNG:
-                    raise ValueError("it is no PNG")
+            with Image.open(path, formats=["PNG"]) as picture:
+                picture.verify()
             sound.append(path)
-        except (OSError, ValueError) as error:
+        except (OSError, SyntaxError, ValueError) as error:  # as Pillow says of a damaged file
             notes.append(f"{path} is damaged ({error})")
     return sound
 
