@@ -178,6 +178,9 @@ def test_forecasts_of_any_outputs_are_finite():
         (physics.CarriedOscillator(63), 7),
         (physics.CarriedLinear(), 7),
     )
+    for formula in (physics.CarriedPolynomial, physics.CarriedField):
+        wild = np.float32(np.random.default_rng(1).choice([-1e6, -50, 0, 3, 1e3], (500, 15)))
+        assert np.isfinite(jax.vmap(formula(2, 63, 2, intercept=True))(wild, z)).all()
     for formula, K in every:
         values = jax.vmap(formula)(o[:, :K], z)
         slopes = jax.vmap(jax.jacrev(formula))(o[:, :K], z)
@@ -276,6 +279,38 @@ def test_a_quadratic_map_is_identified_from_its_trajectory(x64, prior):
     np.testing.assert_allclose(D, [[1, -1, 1, -1.4, 0, 0], [0, 0.3, -1, 0, 0, 0]], atol=1e-6)
 
 
+def test_a_field_is_identified_by_the_trapezoidal_rule_and_carried_on_as_scipy_does(x64):
+    D = 0.005 * np.array([[-10.0, 10, 0, 0, 0, 0, 0, 0, 0], [28, -1, 0, 0, 0, -1, 0, 0, 0],
+                          [0, 0, -8 / 3, 0, 1, 0, 0, 0, 0]])  # fmt: skip
+
+    def slope(_, s):  # of Lorenz, by hand, 0.005 units of time in a step
+        x, y, z = s
+        return 0.005 * np.array([10 * (y - x), x * (28 - z) - y, x * y - 8 * z / 3])
+
+    start, t = np.array([1.0, 2.0, 20.0]), np.arange(801.0)
+    samples = solve_ivp(slope, (0, 800), start, "DOP853", t, rtol=1e-12, atol=1e-12).y.T
+    formula = physics.CarriedField(3, 40, 2, most=100.0)
+    o = np.concatenate([D.ravel(), samples[5], [6.0]])
+    y = formula.at_all(jnp.asarray(o), jnp.asarray(t[None, :41] / 40)).T
+    np.testing.assert_allclose(y[5:], samples[5:41], rtol=1e-6)
+    np.testing.assert_allclose(y[20], formula(jnp.asarray(o), jnp.asarray(t[20:21] / 40)))
+
+    e = np.diff(samples, axis=0, prepend=0 * samples[:1])
+    tokens = np.concatenate([samples, e, np.ones((801, 1))], 1)
+    sums = StepMoments(2, trapezoid=True).build(7, 3, rngs=nnx.Rngs(0))(jnp.asarray(tokens)).sum(0)
+    x, y, z = samples.T
+    m = np.stack([x, y, z, x * x, x * y, x * z, y * y, y * z, z * z], 1)
+    m = (m[:-1] + m[1:]) / 2
+    products = m.T @ m
+    expected = [products[np.triu_indices(9)], (e[1:].T @ m).ravel(), samples[-1], [801]]
+    np.testing.assert_allclose(sums, np.concatenate(expected), rtol=1e-9)
+    inner = OneStep(3, 1e-12, degree=2)
+    theta = jnp.concatenate([sums, jnp.full(1, 1e-14)])[:, None]
+    found = Network(inner, 1, inner.outputs).apply(theta, jnp.zeros((1, 1)))[:27, 0]
+    solved = np.linalg.lstsq(m, e[1:], rcond=None)[0].T
+    np.testing.assert_allclose(np.reshape(found, (3, 9)), solved, atol=1e-5)
+
+
 def test_changes_stand_between_samples_and_flag_within_the_context_alone():
     values, _ = whole(MassSpringDamper(**FEW), "test", 0)
     for unseen in ("zero", "last"):
@@ -325,6 +360,16 @@ def test_a_constant_root_returns_its_weights():
         (lambda: LotkaVolterra(fragment=(63, 32)), "rising numbers"),
         (lambda: Network(OneStep(2), 1, 2), "= 7 numbers"),
         (lambda: OneStep(penalty=0.0), "penalty above 0"),
+        (
+            lambda: WarpConfig(
+                Formula(physics.CarriedLinear(), OneStep(), 7),
+                Identity(),
+                StepMoments(2),
+                write=DirectWrite(),
+                drive="value",
+            ).build(5, 2, rngs=nnx.Rngs(0)),
+            "the lift has 28",
+        ),
         (lambda: Network(Formula(physics.sine, Constant(), 1), 1, 2), "must return an array"),
         (lambda: WarpConfig(Formula(physics.sine, OneStep(), 7)), "drive value"),
         (

@@ -19,7 +19,7 @@ class OneStep(Root):
 
     m [K] are the sample's coordinates, or its monomials up to a degree. Tokens (s_t, e_t, 1) with
     e_t = s_t - s_{t-1} and s_{-1} = 0 (`tasks.continuation.Direct` with `changes`), lifted to
-    `StepMoments` and added up by A = I, give theta = (S, C, s_L, L, log p, D_0):
+    `StepMoments` and added up by A = I, give theta = (S, C, s_L, L, p, D_0):
 
         S = sum m m^T                                   C = sum e_t m^T
         D = D_0 + (C - D_0 S) (S + p diag S)^-1         s_L = sum e_t        L = sum 1

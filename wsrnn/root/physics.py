@@ -190,7 +190,7 @@ class CarriedPolynomial:
     """The last sample, carried on by s <- s + D m(s) of `OneStep`, step by step: no physics.
 
     As many steps as lie between the last sample and the time z. Samples stay within +-`most`, so
-    that a map that is not stable is finite.
+    that a map that is not stable is finite; its gradient may not be, and training skips that step.
     """
 
     d: int = 3
@@ -213,7 +213,7 @@ class CarriedPolynomial:
         D, last = o[: -self.d - 1].reshape(self.d, -1), o[-self.d - 1 : -1]
 
         def step(y, _):
-            after = jnp.clip(self.after(D, y), -self.most, self.most)
+            after = self._bounded(self.after(D, y))
             return after, after
 
         _, later = jax.lax.scan(step, last, length=self.steps)
@@ -226,9 +226,12 @@ class CarriedPolynomial:
         return y + self.field(D, y)
 
     def field(self, D: Float[Array, "d K"], y: Float[Array, " d"]) -> Float[Array, " d"]:
-        """D m(y)."""
+        """D m(y), for y as far as samples may be: powers of what lies beyond would overflow."""
         one = jnp.ones((), y.dtype) if self.intercept else None
-        return (D * monomials(y, self.degree, one)[None]).sum(1)
+        return (D * monomials(self._bounded(y), self.degree, one)[None]).sum(1)
+
+    def _bounded(self, y: Float[Array, " d"]) -> Float[Array, " d"]:
+        return jnp.clip(y, -self.most, self.most)
 
 
 @dataclass(frozen=True)

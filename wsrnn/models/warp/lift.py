@@ -271,10 +271,6 @@ class StepMoments(Lift):
         K = monomials.count(d, self.degree, self.intercept)
         return K * (K + 1) // 2 + d * K + d + 1
 
-    def spare(self, d_in, d_out):
-        """Any: nothing is learned."""
-        return self.channels(d_in, d_out)
-
     def build(self, d_in, d_out, *, rngs):
         """For tokens of samples, changes and a flag."""
         if d_in % 2 == 0:
