@@ -27,7 +27,7 @@ from wsrnn.errors import RunError, UserError
 from wsrnn.metrics_log import read_metrics, training_seconds
 from wsrnn.models.warp import WarpConfig
 from wsrnn.recipe import Recipe
-from wsrnn.recurrence import Dense, Diagonal, LowRank
+from wsrnn.recurrence import Dense, LowRank
 from wsrnn.report import report
 from wsrnn.run import open_checkpoints
 
@@ -136,15 +136,14 @@ def uninterrupted(tmp_path_factory):
     return metrics(out)
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
-def test_killed_and_continued_equals_uninterrupted(tmp_path, number, uninterrupted):
+def test_interrupted_and_continued_equals_uninterrupted(tmp_path, uninterrupted):
+    """By Ctrl-C; SIGKILL, at random moments, is among the faults."""
     process = start(tmp_path / "run", *LONG)
     wait_for_lines(tmp_path / "run", 80)
-    process.send_signal(number)
+    process.send_signal(signal.SIGINT)
     _, errors = process.communicate()
-    assert process.returncode == (130 if number == signal.SIGINT else -number), errors
-    if number == signal.SIGINT:
-        assert "Traceback" not in errors
+    assert process.returncode == 130, errors
+    assert "Traceback" not in errors
     done = len(losses(tmp_path / "run"))
     assert 60 < done < 300
     again = start(tmp_path / "run", *LONG)
@@ -219,9 +218,7 @@ def test_a_clipped_run_with_the_mode_left_open_is_a_scan():
 
 
 @pytest.mark.parametrize("contract", [False, True])
-@pytest.mark.parametrize(
-    "transition", [Dense("orthogonal", radius=1.2), Diagonal(radius=1.2), LowRank(rank=3)], ids=str
-)
+@pytest.mark.parametrize("transition", [Dense("orthogonal", radius=1.2), LowRank(rank=3)], ids=str)
 def test_a_contracted_A_stays_within_radius_1_through_updates(transition, contract):
     transition = replace(transition, contract=contract)
     experiment = recipe("--optim.learning-rate", "0.1").experiment().resolve()

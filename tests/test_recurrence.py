@@ -37,11 +37,11 @@ STARTS = ["identity", "orthogonal", "decay", "delay"]
 SIZES = Sizes(4, 50, P, D, 1, D)
 
 
-@pytest.fixture(params=["float32", "float64"])
-def tolerances(request):
+@pytest.fixture
+def tolerances(dtype):
     """Of values and of gradients, relative to an array's largest value."""
-    with jax.enable_x64(request.param == "float64"):
-        yield (5e-5, 2e-4) if request.param == "float32" else (1e-9, 1e-9)
+    with jax.enable_x64(dtype == "float64"):
+        yield (5e-5, 2e-4) if dtype == "float32" else (1e-9, 1e-9)
 
 
 def normal(seed, *shape):
@@ -119,8 +119,13 @@ def test_without_a_matrix_inputs_are_added_to_the_first_weights(form, x64):
         close(unroll(A, Injection(P), u, theta0, mode), truth, 1e-9, mode)
 
 
-@pytest.mark.parametrize("T", LENGTHS)
-@pytest.mark.parametrize("form", FORM_NAMES)
+@pytest.mark.parametrize(
+    ("form", "T", "dtype"),
+    [
+        *product(FORM_NAMES, LENGTHS, ["float64"]),
+        *product(["Dense", "Rotation", "LowRank"], [300], ["float32"]),
+    ],
+)
 def test_every_mode_is_the_loop_and_has_its_gradients(form, T, tolerances):
     B, u, theta0 = normal(3, P, D), normal(4, T, D), normal(5, P)
     weights = normal(6, T, P), normal(7, T, P)

@@ -211,9 +211,7 @@ SHOWN = Direct(changes=True)
     ("task", "formula"),
     [
         (MassSpringDamper(SHOWN, **FEW), physics.CarriedOscillator(255, 28.0)),
-        (MassSpringDamper(SHOWN, start=0.5, **FEW), physics.CarriedOscillator(255, 28.0)),
         (MassSpringDamper(SHOWN, (25,), points=64, **FEW), physics.CarriedOscillator(63, 28.0)),
-        (MassSpringDamper(SHOWN, **FEW), physics.CarriedLinear(2, 255)),
         (Spirals(SHOWN, **FEW), physics.CarriedLinear(2, 99)),
         (Spirals(SHOWN, **FEW), physics.CarriedPolynomial(2, 99, degree=1)),
     ],
@@ -222,14 +220,18 @@ def test_the_regression_inside_a_warp_forecasts_to_rounding_before_any_training(
     model = carried(task, formula)
     batch = data.examples(task, "test", 0, 40)
     scored = batch.mask > 0
+    call = nnx.jit(
+        lambda model, mode: model(batch.inputs, batch.times, mode=mode), static_argnums=1
+    )
     for mode in ("scan", "conv"):
-        y = np.asarray(model(batch.inputs, batch.times, mode=mode))
+        y = np.asarray(call(model, mode))
         assert np.isfinite(y).all()
         assert np.square(y - batch.targets)[scored].mean() < 1e-6
     assert model.holds
-    held = np.asarray(model.held(batch.inputs, batch.times, batch.last))
+    hold = nnx.jit(lambda model: model.held(batch.inputs, batch.times, batch.last))
+    held = np.asarray(hold(model))
     assert np.square(held - batch.targets)[scored].mean() < 1e-6
-    loss = nnx.grad(lambda m: (m(batch.inputs, batch.times) ** 2).sum())(model)
+    loss = nnx.jit(nnx.grad(lambda m: (m(batch.inputs, batch.times) ** 2).sum()))(model)
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(loss))
 
 
