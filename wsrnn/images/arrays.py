@@ -115,8 +115,8 @@ def _arrays(
 ) -> tuple[UInt8[np.ndarray, "N H W *C"] | Rows, Integer[np.ndarray, " N"] | None]:
     """Images and labels of one npz or two idx files, the images in memory or where they lie."""
     if files[0].suffix == ".npz":
-        images = _member(files[0], "images")
-        labels = _member(files[0], "labels", whole=True)
+        images, labels = _member(files[0], "images"), _member(files[0], "labels", whole=True)
+        assert not isinstance(labels, Rows)
         if images is None:
             raise UserError(
                 f"{files[0]} has no array named images: uint8 [N, H, W] or [N, H, W, C]"
