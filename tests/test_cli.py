@@ -758,34 +758,6 @@ def test_checkpoints_that_are_not_there_or_do_not_fit(run, trained, tmp_path):
     refused(run("eval", copy), "no checkpoint yet")
 
 
-def test_bad_files_for_predict(run, trained, tmp_path):
-    inputs = np.zeros((2, 4, 3), np.float32)
-    holed = inputs.copy()
-    holed[1, 2, 0] = np.nan
-    for path, parts in [
-        (tmp_path / "none.npz", ["does not exist"]),
-        (text(tmp_path / "a.txt", "x"), [".npz and .csv"]),
-        (text(tmp_path / "a.npz", "x"), ["cannot be read"]),
-        (npz(tmp_path / "b.npz", x=inputs), ["no array `inputs`"]),
-        (npz(tmp_path / "c.npz", inputs=inputs[0]), ["[N, T, D]", "[4, 3]"]),
-        (npz(tmp_path / "d.npz", inputs=inputs[..., :2]), ["2 input channel(s)", "takes 3"]),
-        (npz(tmp_path / "e.npz", inputs=holed), ["inputs[1, 2, 0] is not a finite number"]),
-        (npz(tmp_path / "f.npz", inputs=inputs, times=inputs), ["`times` must be numbers [2, 4]"]),
-        (text(tmp_path / "a.csv", "id,x,y,z\n1,2,3,4\n"), ["no column t", "id, x, y, z"]),
-        (text(tmp_path / "b.csv", "id,t,x,y,z\na,0,1,2,3\na,1,1,,3\n"), ["line 3", "column y"]),
-        (text(tmp_path / "c.csv", "id,t,x,y,z\na,0,1,2\n"), ["line 2 has 4 cells"]),
-        (text(tmp_path / "f.csv", "id,t,x,y,z\na,0,1,2,1e39\n"), ["line 2", "column z: '1e39'"]),
-        (text(tmp_path / "g.csv", "id;t;x;y;z\na;0;1,5;2;3\n"), ["by ';' and has decimal commas"]),
-        (
-            text(tmp_path / "e.csv", "id,t,x,y,z\na,0,1,2,3\na,0,1,2,3\n\n"),
-            ["line 3: id 'a' has several rows at t = 0, another on line 2"],
-        ),
-        (npz(tmp_path / "g.npz", inputs=np.full((1, 4, 3), 1e300)), ["inputs[0, 0, 0] is not"]),
-        (text(tmp_path / "d.csv", "id,t,x\na,0,1\n"), ["1 input channel(s)"]),
-    ]:
-        refused(run("predict", trained, path), *parts)
-
-
 def test_predictions_never_overwrite_the_data(run, trained, tmp_path):
     path = npz(tmp_path / "a.npz", inputs=np.zeros((1, 4, 3), np.float32))
     before = path.read_bytes()
@@ -854,15 +826,3 @@ def test_two_processes_do_not_train_in_one_folder(run, tmp_path):
         refused(run("train", TINY, "--out", tmp_path / "r"), "another process is training there")
     code, _, _ = run("train", TINY, "--out", tmp_path / "r", "--steps", "1")
     assert code == 0
-
-
-def test_mistakes_in_an_experiment_file(run, tmp_path):
-    source = TINY.read_text()
-    broken = text(tmp_path / "broken.py", source.replace("root=Mlp(width=4,", "root=Mlp(width=-4,"))
-    line = 1 + source[: source.index("root=Mlp(width=4,")].count("\n")
-    refused(run("train", broken), f"broken.py line {line}", "-4")
-    refused(run("train", text(tmp_path / "empty.py", "x = 1\n")), "defines no `experiment")
-    leaves = text(tmp_path / "leaves.py", "import sys\nsys.exit(0)\n")
-    refused(run("train", leaves), "leaves.py line 2: SystemExit")
-    refused(run("train", text(tmp_path / "syntax.py", "x = (\n")), "syntax.py line 1: SyntaxError")
-    refused(run("train", text(tmp_path / "name.py", "\nimport nothing_here\n")), "name.py line 2")

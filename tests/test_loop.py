@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
@@ -24,12 +24,14 @@ from wsrnn import data, loop
 from wsrnn.checkpoint import Checkpoints
 from wsrnn.damaged import damage
 from wsrnn.errors import RunError, UserError
+from wsrnn.metrics import LOSSES
 from wsrnn.metrics_log import read_metrics, training_seconds
 from wsrnn.models.warp import WarpConfig
 from wsrnn.recipe import Recipe
 from wsrnn.recurrence import Dense, LowRank
 from wsrnn.report import report
 from wsrnn.run import open_checkpoints
+from wsrnn.tasks.regression import LinearRegression
 
 TINY = Path(__file__).with_name("tiny.py")
 
@@ -272,6 +274,26 @@ def test_bad_steps_are_skipped_and_counted_and_too_many_stop_the_run(tmp_path, c
             restored[number] = saved.restore(number, program.abstract)
     for a, b in zip(*(jax.tree.leaves(s._replace(step=0)) for s in restored.values()), strict=True):
         np.testing.assert_array_equal(a, b)  # skipped steps leave no trace, in the moments neither
+
+
+@dataclass(frozen=True)
+class Steep(LinearRegression):
+    """A loss of finite value and infinite slope."""
+
+    def loss(self, outputs, targets, mask):
+        measures = LOSSES["mse"](outputs, targets, mask)
+        root = jnp.sqrt(outputs - jax.lax.stop_gradient(outputs))  # 0, of slope 1 / 0
+        total = measures["loss"].total + root.sum()
+        return measures | {"loss": measures["loss"]._replace(total=total)}
+
+
+def test_an_infinite_gradient_of_a_finite_loss_is_skipped_and_counted(tmp_path):
+    experiment = replace(recipe().experiment(), task=Steep(d=2, examples=3), max_skipped=3)
+    with pytest.raises(RunError, match=r"at step 3: 3 steps in a row .*; the data are finite"):
+        loop.fit(experiment, tmp_path / "run")
+    rows = read_metrics(tmp_path / "run")
+    assert [row["skipped"] for row in rows] == [1, 1, 1]
+    assert all(row["loss"] > 0 and row["grad_norm"] is None for row in rows)
 
 
 def test_a_changed_config_is_refused_with_the_difference(whole):

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from edits import at
 from experiment_files import FILES
 from tiny import experiment as tiny
 
@@ -168,59 +169,6 @@ def test_a_text_is_executed_for_its_classes_and_a_line_says_so(edited, run, tmp_
     _, experiment = wsrnn.load(folder)
     assert type(experiment.task).__name__ == "Poisoned" and experiment.task.sound == 10**9
     assert not (tmp_path / "mark").exists()  # this process has executed it
-
-
-def at(path, value):
-    """A change of the tree: at a dotted path, a value."""
-
-    def change(content):
-        *most, last = path.split(".")
-        part = functools.reduce(lambda part, key: part[key], most, content)
-        part[last] = value
-
-    return change
-
-
-def text_of_an_older_run(content):
-    return {"source": "", "name": "tiny", "variant": None, "member": None, "flags": [],
-            "config": {"init_from": None}, "earlier sources": []}  # fmt: skip
-
-
-@pytest.mark.parametrize(
-    ("change", "words"),
-    [
-        (lambda content: "{", ["config.json is damaged", "not JSON"]),
-        (lambda content: "[1]", ["config.json is damaged"]),
-        (text_of_an_older_run, ["written before", "wsrnn of commit 1ea37aa"]),
-        (at("recipe", {"source": 3}), ["config.json is damaged"]),
-        (at("written by", []), ["config.json is damaged"]),
-        (at("init_from", 3), ["config.json is damaged"]),
-        (at("earlier recipes", None), ["config.json is damaged"]),
-        (at("experiment", {}), ["config.json is damaged"]),
-        (at("experiment", 3), ["not an Experiment"]),
-        (at("experiment.class", "wsrnn.experiment:Experimnet"), ["no class or function Experim"]),
-        (at("experiment.class", "wsrnn.optim:OptimConfig"), ["OptimConfig has no field"]),
-        (at("experiment.steps", 0), ["steps must be at least 1", "written by wsrnn 0.1.0"]),
-        (at("experiment.steps", "many"), ["cannot be rebuilt"]),
-        (at("experiment.stpes", 3), ["Experiment has no field stpes"]),
-        (
-            at("experiment.task.cumsum", "none"),
-            [
-                "LinearRegression has no field cumsum",
-                "older run opens with wsrnn of commit 393cd70",
-            ],
-        ),
-        (at("experiment.model.root.width", [4]), ["config.json"]),
-        (at("experiment.model.drive", {"what": 1}), ["model.drive", "an object with the keys"]),
-        (at("experiment.model.drive", {"float": "x"}), ["float 'x' is damaged"]),
-        (at("experiment.model.class", "no_such_package.x:A"), ["no_such_package", "not installed"]),
-        (at("experiment.model.class", 3), ["3 is no module:name"]),
-    ],
-)
-def test_a_config_that_was_damaged_or_edited_is_one_line(unchecked, edited, run, change, words):
-    code, out, err = run("eval", edited(change))
-    assert code == 2 and out == "" and len(err.splitlines()) == 1 and err.startswith("wsrnn: ")
-    assert all(word in err for word in words), err
 
 
 @pytest.mark.parametrize(

@@ -186,6 +186,7 @@ def _train(
         )  # fmt: skip
         batches = (to_devices(batch, mesh) for batch in stream)
     pending = None  # the step before, whose numbers are still on their way
+    saved = start
     leaves = step.leaf_names(program.abstract.params)
     with StopFlag() as stopping, Progress(experiment.steps, start) as show:
 
@@ -234,6 +235,15 @@ def _train(
             """Whether the device is still busy with the step before."""
             return pending is not None and not pending[1]["loss"].is_ready()
 
+        def save(number: int) -> None:
+            """Begin to write what is learned until a step, unless it is written."""
+            nonlocal saved
+            if number != saved:
+                settle()
+                with clock.phase("checkpoint"):
+                    checkpoints.save(number, state, program.layouts)
+                saved = number
+
         clock.enter("step")
         for number in range(start, experiment.steps + 1):
             profiler.after(number, state)
@@ -242,10 +252,8 @@ def _train(
             due = due and number not in record.validations  # as of the step a run continues from
             stop = stopping.agreed(mesh)
             every = number % experiment.save_every == 0 or checkpoints.retention.log_spaced(number)
-            if number > start and (due or stop or every):
-                settle()
-                with clock.phase("checkpoint"):
-                    checkpoints.save(number, state, program.layouts)
+            if due or stop or every:
+                save(number)
             if due and not stop:
                 settle()
                 with clock.phase("evaluation"):
@@ -261,8 +269,13 @@ def _train(
                         + cause(number, min(number, experiment.max_skipped))
                     )
                 break
-            with clock.phase("data", hidden):
-                batch = next(batches)
+            try:
+                with clock.phase("data", hidden):
+                    batch = next(batches)
+            except (UserError, OSError) as error:  # of a file that was cut while it is read
+                if process[1] == 1:  # it takes all of them to save
+                    save(number)
+                raise RunError(f"{error}; the same command continues from step {saved}") from error
             profiler.before(number)
             state, measures = program.train_step(state, batch)
             settle()

@@ -12,7 +12,7 @@ import json
 import math
 from collections.abc import Iterable
 from contextlib import ExitStack
-from itertools import groupby
+from itertools import pairwise
 from pathlib import Path
 from types import NoneType
 from typing import Any
@@ -105,12 +105,9 @@ def validation_losses(rows: Iterable[dict[str, Any]]) -> dict[int, float]:
 
 def missing_steps(rows: Iterable[dict[str, Any]], last: int) -> str:
     """Which of the training steps up to the last have no row, in words: 1 to 4, 7; "" if none."""
-    steps = sorted(set(range(1, last + 1)) - {row["step"] for row in rows if "loss" in row})
-    runs = [
-        [step for _, step in run]
-        for _, run in groupby(enumerate(steps), lambda pair: pair[1] - pair[0])
-    ]
-    return ", ".join(f"{run[0]} to {run[-1]}" if len(run) > 1 else str(run[0]) for run in runs)
+    steps = sorted({row["step"] for row in rows if "loss" in row and 0 < row["step"] <= last})
+    holes = [(a + 1, b - 1) for a, b in pairwise([0, *steps, last + 1]) if b - a > 1]
+    return ", ".join(f"{a} to {b}" if a < b else str(a) for a, b in holes)
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
@@ -159,12 +156,16 @@ def _read(path: Path) -> list[dict[str, Any]]:
     """The rows of a file; lines that were cut short or damaged are left out."""
     if not path.is_file():
         return []
-    rows = []
-    for line in path.read_text("utf-8", "replace").splitlines():
-        try:
-            row = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(row, dict) and all(type(v) in (int, float, NoneType) for v in row.values()):
-            rows.append(row)
-    return [row for row in rows if type(row.get("step")) is int]
+    lines = path.read_text("utf-8", "replace").splitlines()
+    return [row for row in map(read_row, lines) if row]
+
+
+def read_row(line: str | bytes) -> dict[str, Any] | None:
+    """The row of a line of a log; None of one that was cut short or damaged."""
+    try:
+        row = json.loads(line)
+    except ValueError:
+        return None
+    if not isinstance(row, dict) or type(row.get("step")) is not int:
+        return None
+    return row if all(type(v) in (int, float, NoneType) for v in row.values()) else None

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import cloudpickle
 from flax import nnx
@@ -65,9 +66,17 @@ class Recipe:
         module = self.module()
         if self.member or not hasattr(module, "sweep"):
             return [self]
-        siblings = module.sweep(self.variant_of(module))
-        if not isinstance(siblings, dict):
-            raise UserError(f"{self.name}.py: sweep(experiment) must return a dict of experiments")
+        variant = self.variant_of(module)
+        try:
+            siblings = module.sweep(variant)
+        except Exception as error:
+            where = _place(error, f"{self.name}.py") or f"{self.name}.py, sweep(experiment)"
+            raise UserError(f"{where}: {type(error).__name__}: {error}") from error
+        if not _are_experiments(siblings) or any(Path(name).name != name for name in siblings):
+            raise UserError(
+                f"{self.name}.py: sweep(experiment) must return a dict of experiments, by names "
+                "that folders can have"
+            )
         recipes = [replace(self, member=name) for name in siblings]
         distinct = {str(flatten(recipe.experiment())) for recipe in recipes}
         return recipes if len(distinct) > 1 else [self]
@@ -100,7 +109,16 @@ class Recipe:
         module = execute(self.source, self.name)
         if not isinstance(getattr(module, "experiment", None), Experiment):
             raise UserError(f"{self.name}.py defines no `experiment = Experiment(...)`")
+        if not _are_experiments(getattr(module, "variants", {})):
+            raise UserError(f"{self.name}.py: variants must be a dict of experiments, by name")
         return module
+
+
+def _are_experiments(found: Any) -> bool:
+    """Whether these are experiments by name."""
+    return isinstance(found, dict) and all(
+        isinstance(name, str) and isinstance(one, Experiment) for name, one in found.items()
+    )
 
 
 @functools.lru_cache(64)
@@ -168,7 +186,7 @@ def _run(source: str, file: str, module: ModuleType) -> None:
     except (Exception, SystemExit) as error:
         frames = traceback.extract_tb(error.__traceback__)
         lines = [frame.lineno for frame in frames if frame.filename == file]
-        line = lines[-1] if lines else getattr(error, "lineno", "?")
+        line = lines[-1] if lines else getattr(error, "lineno", None) or "?"
         raise UserError(f"{file} line {line}: {type(error).__name__}: {error}") from error
 
 

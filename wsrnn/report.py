@@ -109,7 +109,7 @@ def _training(run: Path, number: int) -> dict[str, float]:
     """The validation loss of a step, and the median time of a step, as far as logged."""
     rows = [row for row in read_metrics(run) if row["step"] == number]
     losses = [row["valid/loss"] for row in rows if row.get("valid/loss") is not None]
-    times = [row["step ms"] for row in read_timing(run)]
+    times = [row["step ms"] for row in read_timing(run) if "step ms" in row]
     known = {"valid/loss, best step": losses[-1:], "speed/step ms, median": times}
     return {name: float(np.median(values)) for name, values in known.items() if values}
 

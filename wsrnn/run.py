@@ -128,8 +128,8 @@ def prepare_run(folder: Path, source: Experiment | Recipe, init_from: Path | Non
         tree.to_tree(experiment)  # what cannot be recorded must not be trained
     else:
         recipe, experiment = script.recipe(tree.to_tree(source)), source
-    if folder.exists() and not folder.is_dir():
-        raise UserError(f"--out {folder} is a file: name a folder")
+    if file := next((place for place in (folder, *folder.parents) if place.is_file()), None):
+        raise UserError(f"--out {folder} cannot be written: {file} is a file; name a folder")
     if (folder / CHECKPOINTS).exists() and not (folder / CHECKPOINTS).is_dir():
         raise UserError(f"--out {folder}: {CHECKPOINTS} in it is a file; move it away")
     if not (folder / CONFIG).is_file():

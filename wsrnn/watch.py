@@ -5,21 +5,19 @@ whose accelerators are taken.
 """
 
 import fcntl
-import json
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from wsrnn.errors import UserError
-from wsrnn.metrics_log import METRICS, TIMING, goodput
+from wsrnn.metrics_log import METRICS, TIMING, goodput, read_row
 from wsrnn.run import CONFIG, LOCK, read_record
 from wsrnn.text_table import text_table
 
 COLUMNS = ("step", "loss", "valid", "ms/step", "goodput", "skipped", "last line", "state")
 KINDS = b'"valid/', b'"step ms"'  # names that tell one kind of row from another
 SKIPPED = b'"skipped": 1'  # in a line of metrics.jsonl
-DAMAGE = (ValueError, TypeError, AttributeError)  # of a line that was edited
 
 
 class Tail:
@@ -62,10 +60,7 @@ class Tail:
             latest.pop(kind, None)
             latest[kind] = line
         for line in latest.values():
-            try:
-                self.last |= json.loads(line)
-            except DAMAGE:
-                continue
+            self.last |= read_row(line) or {}
 
 
 @dataclass
@@ -90,6 +85,7 @@ class Seen:
             steps = read_record(self.folder)["config"].get("steps")
         except UserError:
             steps = None
+        steps = steps if isinstance(steps, int) else None  # as an edited config may say
         if locked(self.folder):
             state = "running"
         elif steps is None:

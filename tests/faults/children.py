@@ -4,6 +4,9 @@ import multiprocessing
 import os
 import resource
 import sys
+import time
+
+from wsrnn.metrics_log import read_metrics
 
 SERVER = multiprocessing.get_context("forkserver")
 SERVER.set_forkserver_preload(["wsrnn.cli", "wsrnn.commands.train"])
@@ -17,6 +20,14 @@ def start(log, *argv, limit=resource.RLIM_INFINITY):
     process = SERVER.Process(target=_run, args=(str(log), [str(word) for word in argv], limit))
     process.start()
     return process
+
+
+def wait_for_steps(process, run, count, patience=100):
+    """Wait until a run has logged `count` rows or its process has ended."""
+    deadline = time.monotonic() + patience
+    while process.is_alive() and len(read_metrics(run)) < count:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 def _run(log, argv, limit):

@@ -353,13 +353,6 @@ def test_a_state_is_the_same_on_8_devices_4x2_2_and_1(tmp_path, monkeypatch):
 LONG = ("--steps", str(30 * KILLS), "--eval-every", "25", "--mesh.data", "1")
 
 
-def wait_for_steps(process, run, count):
-    deadline = time.monotonic() + 100
-    while process.is_alive() and len(read_metrics(run)) < count:
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-
-
 def test_a_full_disk_for_checkpoints_costs_no_earlier_step(tmp_path, trained):
     """In a process of its own: what its threads print is seen, and how it ends."""
     run, flags = tmp_path / "run", ("--log-every", "100")
@@ -385,7 +378,7 @@ def test_killed_at_random_moments_of_saves_and_steps(tmp_path):
     for _ in range(KILLS):
         done = len(read_metrics(run))
         process = children.start(tmp_path / "log", *words)
-        wait_for_steps(process, run, done + rng.randrange(1, 20))
+        children.wait_for_steps(process, run, done + rng.randrange(1, 20))
         time.sleep(rng.uniform(0, 0.1))
         assert process.is_alive()
         process.kill()

@@ -7,16 +7,19 @@ import socket
 import subprocess
 import sys
 import time
+from itertools import islice
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
-from wsrnn import loop, processes
+from wsrnn import data, loop, processes
 from wsrnn.errors import UserError
 from wsrnn.metrics_log import read_metrics
 from wsrnn.progress import StopFlag
 from wsrnn.recipe import Recipe
+from wsrnn.run import open_checkpoints
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY = ROOT / "tests" / "tiny.py"
@@ -110,12 +113,60 @@ def local(tmp_path_factory):
     return start
 
 
+HELD = (
+    TINY.read_text()
+    + """
+import jax
+from wsrnn import checkpoint, sharding
+
+sharding.WORTH_SPLITTING = 30  # A and its moments are split between two processes, and padded
+before = checkpoint.Checkpoints.save
+
+def save(self, step, state, layouts=None):
+    parts = [leaf.addressable_data(0) for leaf in jax.tree.leaves(state)]
+    np.savez(self.folder.parent / f"held-{step}-{jax.process_index()}.npz", *parts)
+    before(self, step, state, layouts)
+
+checkpoint.Checkpoints.save = save
+"""
+)
+
+
+def restored(out, recipe, step, count):
+    """Restore what two processes saved in this one alone, bit for bit; the next losses."""
+    experiment = recipe.experiment().resolve()
+    mesh = experiment.mesh.build(8)
+    program = loop.compose(experiment, mesh)
+    with open_checkpoints(out) as checkpoints:
+        state = checkpoints.restore(step, program.abstract, program.layouts)
+    held = [np.load(out / f"held-{step}-{process}.npz").values() for process in (0, 1)]
+    split = 0
+    for leaf, *parts in zip(jax.tree.leaves(state), *held, strict=True):
+        if parts[0].shape != leaf.shape:
+            axis = leaf.shape.index(max(leaf.shape))
+            whole = np.concatenate(parts, axis)
+            assert not np.delete(whole, range(leaf.shape[axis]), axis).any()  # the padding
+            parts, split = [whole[tuple(map(slice, leaf.shape))]], split + 1
+        for part in parts:
+            np.testing.assert_array_equal(leaf, part)
+    stream, found = data.train_stream(experiment.task, 8, 0, start=step), []
+    for batch in islice(stream, count):
+        state, log = program.train_step(state, loop.to_devices(batch, mesh))
+        found.append(float(log["loss"]))
+    print(
+        f"step {step}: {len(jax.tree.leaves(state))} arrays bit-equal, {split} of them were split"
+    )
+    assert split >= 3  # A and its two moments
+    return found
+
+
 def test_two_processes_stop_resume_and_end_as_one(local, tmp_path):
     """SIGTERM to one of them, a second run in the folder, SIGKILL of one, SIGTERM to the script."""
     out = tmp_path / "run"
     flags = ("--optim.schedule.steps", "100000", "--eval-every", "200", "--save-every", "100")
-    words = ("--processes", "2", "--devices", "1", "train", TINY, "--out", out, *flags)
-    words += ("--steps", "100000")
+    (tmp_path / "tiny.py").write_text(HELD)
+    words = ("--processes", "2", "--devices", "1", "train", tmp_path / "tiny.py", "--out", out)
+    words += (*flags, "--steps", "100000", "--mesh.data", "1", "--mesh.model", "2")
 
     def member(run, index):
         """The process of a number: its variables say it."""
@@ -138,6 +189,7 @@ def test_two_processes_stop_resume_and_end_as_one(local, tmp_path):
     assert saved(out)[-1] == len(losses(out))
 
     begun = saved(out)[-1]
+    alone = restored(out, Recipe.read(TINY, None, (*flags, "--mesh.data", "1")), begun, 20)
     killed = local(*words)
     until(lambda: len(read_metrics(out)) > begun + 120)
     second = local(*words)
@@ -164,6 +216,10 @@ def test_two_processes_stop_resume_and_end_as_one(local, tmp_path):
         Recipe.read(TINY, None, (*flags, "--steps", "300", "--mesh.data", "2")), tmp_path / "one"
     )
     np.testing.assert_allclose(both[:300], losses(tmp_path / "one")[: len(both)], rtol=1e-5)
+    np.testing.assert_allclose(alone, both[begun : begun + len(alone)], rtol=1e-6)
+    print(
+        f"largest difference of a loss: {np.max(np.abs(np.divide(alone, both[begun:][:20]) - 1))}"
+    )
 
 
 MEET = """
@@ -313,6 +369,41 @@ def test_a_killed_worker_ends_the_run_with_what_it_has_learned(tmp_path):
     assert f"saved step {saved(out)[-1]}" in line
     assert saved(out)[-1] == len(read_metrics(out))
     assert not any(map(lives, workers))
+
+
+IMAGES = (
+    TINY.read_text()
+    + """
+from wsrnn.evaluations import LossOnly
+from wsrnn.models.peers.rnn import RnnConfig
+from wsrnn.tasks.images import ImageClasses
+
+experiment = replace(
+    experiment, task=ImageClasses("IMAGES", side=4, classes=2), model=RnnConfig(width=4),
+    evaluation=LossOnly(), workers=1, steps=100_000, save_every=100_000, eval_every=100_000,
+)
+"""
+)
+
+
+def test_a_data_file_that_is_cut_ends_the_run_with_what_it_has_learned(tmp_path):
+    """One that is not whole in memory: a worker reads each image when it is wanted."""
+    out, train = tmp_path / "run", tmp_path / "train.npz"
+    for name in ("train", "test"):
+        images, labels = np.zeros((9000, 4, 4), np.uint8), np.arange(9000) % 2
+        np.savez(tmp_path / f"{name}.npz", labels=labels, images=images)
+    (tmp_path / "images.py").write_text(IMAGES.replace("IMAGES", str(tmp_path)))
+    process = python("-m", "wsrnn", "train", tmp_path / "images.py", "--out", out)
+    until(lambda: len(read_metrics(out)) > 5)
+    workers = [pid for pid in children(process.pid) if worker(pid)]
+    os.truncate(train, train.stat().st_size // 2)
+    code, errors = ended(process)
+    assert code == 1 and "Traceback" not in errors, errors
+    [line] = ours(errors)
+    step = len(read_metrics(out))
+    assert "train.npz ends before its row" in line and f"continues from step {step}" in line
+    assert saved(out)[-1] == step > 5
+    assert workers and not any(map(lives, workers))
 
 
 def worker(pid):

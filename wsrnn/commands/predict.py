@@ -11,7 +11,7 @@ from wsrnn.commands.recipes import checkpoint
 from wsrnn.errors import UserError
 from wsrnn.predict import check_task, draw_predictions, read_sequences
 from wsrnn.predict import predict as predict_on
-from wsrnn.run import load_step
+from wsrnn.run import load_step, reopen
 
 
 @dataclass(frozen=True)
@@ -31,10 +31,10 @@ class Options:
 
 def run(options: Options, folder: str, data: str, flags: list[str]) -> Outcome:
     """Predict on a file of the user's."""
-    model, experiment, number = load_step(folder, checkpoint(options.step), flags)
-    task = experiment.task
+    step, task = checkpoint(options.step), reopen(folder, flags).task
     check_task(task)
-    sequences = read_sequences(Path(data), task.d_in, task.times)
+    sequences = read_sequences(Path(data), task.d_in, task.times)  # before much is loaded
+    model, _, number = load_step(folder, step, flags)
     outputs = predict_on(model, sequences)
     path = _output(options.out, Path(folder), Path(data), slug(number, flags))
     title = f"{folder} step {number} on {Path(data).name}"

@@ -1,5 +1,6 @@
 """watch: the essentials of one or many runs in a terminal; what they compute is left alone."""
 
+import math
 import signal
 import sys
 import time
@@ -29,8 +30,8 @@ class Options:
 
     def __post_init__(self):
         check_fields(self)
-        if self.every <= 0:
-            raise ValueError(f"every must be above 0, got {self.every:g}")
+        if not 0 < self.every < math.inf:
+            raise ValueError(f"every must be above 0 and finite, got {self.every:g}")
 
 
 def run(options: Options, runs: list[str], flags: list[str]) -> Outcome:

@@ -1,5 +1,6 @@
 """Image sets that are arrays: idx files, as MNIST's, and npz files."""
 
+import math
 import struct
 import zipfile
 from dataclasses import dataclass
@@ -7,7 +8,7 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Integer, UInt8
+from jaxtyping import Integer, Shaped, UInt8
 from PIL import Image
 
 from wsrnn.datasets import SETS
@@ -75,13 +76,47 @@ def _sizes(files: tuple[Path, ...], side: int | None) -> tuple[int, tuple[int, i
     return count, (side or height, side or width, channels[0] if channels else 1)
 
 
+@dataclass(frozen=True)
+class Rows:
+    """An array in a file, of which one row is read at a time.
+
+    It is not mapped to memory: a file that is cut while it is mapped ends the process by SIGBUS.
+    """
+
+    path: Path
+    start: int
+    """The byte at which the array begins."""
+    shape: tuple[int, ...]
+    dtype: np.dtype
+
+    @property
+    def ndim(self) -> int:
+        """As of an array."""
+        return len(self.shape)
+
+    def __len__(self):
+        return self.shape[0]
+
+    def __getitem__(self, i: int) -> Shaped[np.ndarray, "..."]:
+        count = math.prod(self.shape[1:])
+        begin = self.start + i * count * self.dtype.itemsize
+        try:
+            row = np.fromfile(self.path, self.dtype, count, offset=begin)
+        except OSError as error:
+            raise UserError(f"{self.path} cannot be read: {error.strerror}") from None
+        if len(row) < count:
+            raise UserError(f"{self.path} ends before its row {i}: it was cut, fetch it again")
+        return row.reshape(self.shape[1:])
+
+
 @cache
 def _arrays(
     files: tuple[Path, ...],
-) -> tuple[UInt8[np.ndarray, "N H W *C"], Integer[np.ndarray, " N"] | None]:
-    """Images and labels of one npz or two idx files, whole in memory or mapped to it."""
+) -> tuple[UInt8[np.ndarray, "N H W *C"] | Rows, Integer[np.ndarray, " N"] | None]:
+    """Images and labels of one npz or two idx files, the images in memory or where they lie."""
     if files[0].suffix == ".npz":
-        images, labels = (_member(files[0], name) for name in ("images", "labels"))
+        images, labels = _member(files[0], "images"), _member(files[0], "labels", whole=True)
+        assert not isinstance(labels, Rows)
         if images is None:
             raise UserError(
                 f"{files[0]} has no array named images: uint8 [N, H, W] or [N, H, W, C]"
@@ -103,23 +138,24 @@ def _arrays(
     return images, labels
 
 
-def _member(path: Path, name: str) -> np.ndarray | None:
-    """An array of a npz file, mapped from the file where it is not compressed; None if missing."""
+def _member(path: Path, name: str, whole: bool = False) -> np.ndarray | Rows | None:
+    """An array of a npz file, left there if its rows lie in it as they are; None if missing."""
     try:
         with zipfile.ZipFile(path) as npz:
             if f"{name}.npy" not in npz.namelist():
                 return None
             info = npz.getinfo(f"{name}.npy")
             with npz.open(info) as file:
-                if info.compress_type != zipfile.ZIP_STORED:
-                    return np.lib.format.read_array(file)
                 if np.lib.format.read_magic(file) != (1, 0):
                     raise ValueError(f"{name} is in an unusual npy format")
                 shape, fortran, dtype = np.lib.format.read_array_header_1_0(file)
                 header = file.tell()
+                if whole or fortran or info.compress_type != zipfile.ZIP_STORED:
+                    file.seek(0)
+                    return np.lib.format.read_array(file)
         with path.open("rb") as raw:  # the member follows its own header in the zip, of two names
             raw.seek(info.header_offset + 26)
             start = info.header_offset + 30 + sum(struct.unpack("<HH", raw.read(4))) + header
-        return np.memmap(path, dtype, "r", start, shape, order="F" if fortran else "C")
+        return Rows(path, start, shape, dtype)
     except BROKEN as error:
         raise UserError(f"{path} cannot be read ({error}): it is damaged, fetch it again") from None
