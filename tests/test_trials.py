@@ -96,12 +96,13 @@ def test_continued_equals_uninterrupted(tmp_path, monkeypatch):
 
         def __bool__(self):
             Stop.asked += 1
-            return Stop.asked == 7
+            return Stop.asked == 7  # within the validation of step 4
 
     with monkeypatch.context() as patched:
         patched.setattr(trials, "StopFlag", Stop)
         assert run(*words, "--out", tmp_path / "stopped") == 75
-    assert not (tmp_path / "stopped" / "tiny" / "results.json").exists()
+    stopped = tmp_path / "stopped" / "tiny"
+    assert not validations(stopped) and (stopped / "checkpoints" / "4").is_dir()
     assert run(*words, "--out", tmp_path / "stopped") == 0
     assert validations(tmp_path / "stopped" / "tiny") == validations(tmp_path / "whole" / "tiny")
     before = (tmp_path / "stopped" / "results.json").read_text()

@@ -16,7 +16,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any, NamedTuple, NoReturn
 
-from wsrnn import __version__, allocator, processes
+from wsrnn import __version__, allocator, processes, signals
 from wsrnn.checks import nearest
 from wsrnn.errors import STOPPED, RunError, UserError
 
@@ -95,11 +95,13 @@ def entry() -> NoReturn:
 
     def leave(number, _):
         name, code = signal.Signals(number).name, STOPPED[number]
-        processes.end(f"{name}: {INTERRUPTED}", code)
-        os._exit(_complain(f"{name}: {INTERRUPTED}", code))
+        try:
+            processes.end(f"{name}: {INTERRUPTED}", code)
+            _complain(f"{name}: {INTERRUPTED}", code)
+        finally:  # also where nobody reads stderr any more
+            os._exit(code)
 
-    for number in STOPPED:
-        signal.signal(number, leave)  # until training begins, which saves first, and after it
+    signals.listen(leave)  # until training begins, which saves first, and after it
     allocator.keep_freed()
     try:
         main()

@@ -82,11 +82,11 @@ def _survive(
 
 
 def batches_again(
-    task: Task, batch_size: int, seed: int, steps: range, draw: str, process: tuple[int, int]
+    task: Task, batch_size: int, seed: int, steps: range, draw: str
 ) -> Iterator[Batch]:
-    """This process's part of the training batches of some steps, made again to be looked at."""
+    """The global training batches of some steps, made again to be looked at."""
     if draw == "host":
-        stream = train_stream(task, batch_size, seed, start=steps.start, process=process)
+        stream = train_stream(task, batch_size, seed, start=steps.start)
         yield from islice(stream, len(steps))
         return
     assert isinstance(task, Drawn)  # nothing else is drawn inside the step

@@ -29,7 +29,7 @@ from wsrnn.metrics import Measures
 from wsrnn.metrics_log import METRICS, MetricsLog, missing_steps, read_metrics
 from wsrnn.precision import in_float32
 from wsrnn.profiler import Profiler
-from wsrnn.progress import Progress, StopFlag
+from wsrnn.progress import Progress, StopFlag, Stopped
 from wsrnn.recipe import Recipe
 from wsrnn.run import (
     CHECKPOINTS,
@@ -195,7 +195,7 @@ def _train(
             steps = range(number - skipped, number)
             again = data.batches_again(
                 experiment.task, experiment.batch_size, experiment.seed,
-                steps, experiment.draw, process,
+                steps, experiment.draw,
             )  # fmt: skip
             for k, batch in zip(steps, again, strict=True):
                 if wrong := fault(experiment.task, "train", batch):
@@ -256,12 +256,17 @@ def _train(
                 save(number)
             if due and not stop:
                 settle()
-                with clock.phase("evaluation"):
-                    validation = _validate(experiment, program, mesh, state.evaluated, process)
-                    if monitor:
-                        _look(experiment, program, state.evaluated, monitor, number, validation)
-                    record.valid(number, validation)  # last: it marks the step as validated
-                show.note(f"step {number}  validation " + _numbers(validation))
+                try:
+                    with clock.phase("evaluation"):
+                        validation = _validate(
+                            experiment, program, mesh, state.evaluated, process, stopping
+                        )
+                        if monitor:
+                            _look(experiment, program, state.evaluated, monitor, number, validation)
+                        record.valid(number, validation)  # last: it marks the step as validated
+                    show.note(f"step {number}  validation " + _numbers(validation))
+                except Stopped:  # the run that continues validates this step
+                    stop = True
             if stop or final:
                 if final and record.skipped_in_a_row == number:
                     raise RunError(
@@ -286,19 +291,20 @@ def _train(
             "%d of %d steps had no finite loss or gradient and changed nothing",
             record.skipped_total, number,
         )  # fmt: skip
-    stopped = stop and (due or not final)
-    if stopped and stopping.exit_code == 1:
+    code, done = stopping.exit_code, number == experiment.steps and number in record.validations
+    if code == 1 and not done:
         raise RunError(f"{stopping.loss}: saved step {number}; the same command continues")
-    return {"step": number, "stopped": stopped, "exit code": stopping.exit_code,
+    stopped = code > 1
+    return {"step": number, "stopped": stopped, "exit code": code if stopped else 0,
             "validation loss": record.validation_loss}  # fmt: skip
 
 
-def _validate(experiment, program, mesh, params, process) -> dict[str, float]:
+def _validate(experiment, program, mesh, params, process, stopping) -> dict[str, float]:
     stream = data.eval_stream(
         experiment.task, "valid", experiment.batch_size, experiment.seed,
         batches=experiment.eval_batches, process=process,
     )  # fmt: skip
-    values = evaluate(program.eval_step, mesh, params, stream)
+    values = evaluate(program.eval_step, mesh, params, stopping.heeded(stream, mesh))
     if not np.isfinite(values["loss"]):
         refuse_bad_data(experiment, "valid", experiment.eval_batches)
     return values
@@ -325,6 +331,7 @@ def summed(eval_step: Callable, mesh, params: Any, stream: Iterator[Batch]) -> M
     sums: Measures | None = None
     for batch in stream:
         part = eval_step(params, to_devices(batch, mesh))
+        jax.block_until_ready(sums)  # not to be many batches ahead, where a stop would be late
         sums = part if sums is None else jax.tree.map(jnp.add, sums, part)
     assert sums is not None  # a split has examples, see `check_examples`
     return sums
@@ -333,8 +340,9 @@ def summed(eval_step: Callable, mesh, params: Any, stream: Iterator[Batch]) -> M
 def _look(experiment, program, params, monitor, number, validation) -> None:
     """Write the validation and the model's own diagnostics to TensorBoard."""
     monitor.scalars(number, {f"{VALIDATION}{name}": value for name, value in validation.items()})
-    if jax.process_count() > 1:
-        return  # diagnostics would need the parameters of the other processes
+    leaves = jax.tree.leaves(params)
+    if not all(leaf.is_fully_addressable or leaf.is_fully_replicated for leaf in leaves):
+        return  # other processes hold parts of the parameters
     trimmed = jax.tree.map(Layout.trim, program.layouts.params, jax.device_get(params))
     here = jax.device_put(trimmed, jax.local_devices()[0])
     model = nnx.merge(program.graphdef, here)

@@ -8,6 +8,8 @@ import logging
 import signal
 import sys
 import time
+from collections.abc import Iterator
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -15,10 +17,15 @@ import numpy as np
 from jax.sharding import Mesh
 from tqdm import tqdm
 
+from wsrnn import signals
 from wsrnn.errors import STOPPED
 from wsrnn.sharding import to_global
 
 log = logging.getLogger("wsrnn")
+
+
+class Stopped(Exception):
+    """Raised within what can be left half done: all processes have agreed to stop."""
 
 
 class StopFlag:
@@ -34,12 +41,12 @@ class StopFlag:
         self._vote: jax.Array | None = None  # of all processes, on its way
         self._largest = jax.jit(jnp.max)
         self.loss = "another process has lost what it needs"
-        self._before = {number: signal.signal(number, self._handle) for number in STOPPED}
+        self._before = {number: signals.handle(number, self._handle) for number in STOPPED}
         return self
 
     def _handle(self, number, _):
         self._asked = max(self._asked, number)
-        signal.signal(number, self._before[number])
+        signals.handle(number, self._before[number])
         log.warning(
             "%s: saving after this step, then stopping; again to stop at once",
             signal.Signals(number).name,
@@ -72,9 +79,16 @@ class StopFlag:
         self._asked = max(self._asked, agreed)
         return bool(agreed)
 
+    def heeded(self, stream: Iterator[Any], mesh: Mesh) -> Iterator[Any]:
+        """The elements of a stream; raises Stopped before the next where it is `agreed`."""
+        for element in stream:
+            if self.agreed(mesh):
+                raise Stopped
+            yield element
+
     def __exit__(self, *_):
         for number, handler in self._before.items():
-            signal.signal(number, handler)
+            signals.handle(number, handler)
 
 
 class Progress:

@@ -31,7 +31,7 @@ from wsrnn.evaluations import Result
 from wsrnn.experiment import Experiment
 from wsrnn.loop import compose, refuse_bad_data, summed, to_devices
 from wsrnn.metrics_log import MetricsLog, read_metrics
-from wsrnn.progress import Progress, StopFlag
+from wsrnn.progress import Progress, StopFlag, Stopped
 from wsrnn.recipe import Recipe
 from wsrnn.run import CHECKPOINTS, CONFIG, TRIALS, Run, kept, prepare_run
 from wsrnn.sharding import MeshConfig
@@ -257,11 +257,13 @@ def _train(experiment: Experiment, copies: Copies, folder: Path, stopping: StopF
         abstract = jax.tree.map(
             lambda s: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=here), jax.eval_shape(init)
         )
+        checkpoints.check_room(abstract)
         training = checkpoints.restore(start, abstract) if start else init()
         if start:
             log.info("continuing %s from step %d", folder, start)
         record = stack.enter_context(MetricsLog(folder, start, True))
-        monitor = TensorBoard(folder, step=start + 1 if start else 0)
+        unvalidated = start not in record.validations
+        monitor = TensorBoard(folder, step=start + 1 if start else 0, unvalidated=unvalidated)
         stack.callback(monitor.close)
         show = stack.enter_context(Progress(experiment.steps, start))
         batches: Iterator[Batch | None] = repeat(None)
@@ -276,12 +278,22 @@ def _train(experiment: Experiment, copies: Copies, folder: Path, stopping: StopF
         loss: Any = None
         for number in range(start, experiment.steps + 1):
             final = number == experiment.steps
-            if number > start and (final or number % experiment.eval_every == 0):
+            due = number > 0 and (final or number % experiment.eval_every == 0)
+            due = due and number not in record.validations  # as of the step a run continues from
+            stop = bool(stopping)
+            if number > start and (due or stop or number % experiment.save_every == 0):
+                with clock.phase("checkpoint"):
+                    checkpoints.save(number, training)
+            if due and not stop:
                 with clock.phase("evaluation"):
                     stream = data.eval_stream(
                         task, "valid", size, seed, batches=experiment.eval_batches
                     )
-                    sums = summed(eval_step, mesh, training.state.evaluated, stream)
+                    stream = stopping.heeded(stream, mesh)
+                    try:
+                        sums = summed(eval_step, mesh, training.state.evaluated, stream)
+                    except Stopped:  # the run that continues validates this step
+                        break
                     losses = np.asarray(jax.vmap(lambda mean: mean.value)(sums["loss"]), float)
                     if not np.isfinite(losses).any():
                         refuse_bad_data(experiment, "valid", experiment.eval_batches)
@@ -291,22 +303,17 @@ def _train(experiment: Experiment, copies: Copies, folder: Path, stopping: StopF
                         f"skipped, {name}": count
                         for name, count in zip(copies.names(), counts, strict=True)
                     }
-                    record.valid(number, {"loss": float(np.mean(losses)), **named, **left_out})
                     monitor.scalars(number, {f"valid/{k}": v for k, v in named.items()})
+                    record.valid(number, {"loss": float(np.mean(losses)), **named, **left_out})
                 rows = copies.as_rows(losses)
                 show.note(f"step {number}  validation " + "  ".join(
                     f"rate {rate:g}: {row.mean():.4g} [{row.min():.4g}, {row.max():.4g}]"
                     for rate, row in zip(copies.rates, rows, strict=True)
                 ))  # fmt: skip
-            stop = bool(stopping)
-            every = experiment.eval_every, experiment.save_every
-            if number > start and (final or stop or not all(number % k for k in every)):
-                with clock.phase("checkpoint"):
-                    checkpoints.save(number, training)
-            if stop and not final:
-                break
-            if final:
+            if final and number in record.validations:
                 return training.state.evaluated
+            if stop:
+                break
             training, now = train_step(training, next(batches))
             if number > start:  # the step before, which the device has finished by now
                 show(number, f"loss {float(np.mean(loss)):.4g}", clock.at(number))

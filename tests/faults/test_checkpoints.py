@@ -241,8 +241,25 @@ def test_a_validation_that_fails_costs_no_step(trained, tmp_path, monkeypatch, w
         assert found == (steps or list(range(2, 13, 2))), tag
 
 
-def test_sigterm_saves_at_once_and_leaves_the_validation_for_later(trained, tmp_path, monkeypatch):
-    hooked(monkeypatch, 7, lambda: os.kill(os.getpid(), signal.SIGTERM))
+@pytest.mark.parametrize("place", ["training", "validation"])
+def test_sigterm_saves_at_once_and_leaves_the_validation_for_later(
+    trained, tmp_path, monkeypatch, place
+):
+    original = data.eval_stream
+
+    def terminate():
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    def stream(*args, **kwargs):
+        for i, batch in enumerate(original(*args, **kwargs)):
+            if i == 1 and (tmp_path / "run" / "checkpoints" / "6").exists():
+                terminate()
+            yield batch
+
+    if place == "training":
+        hooked(monkeypatch, 7, terminate)
+    else:
+        monkeypatch.setattr(data, "eval_stream", stream)
     assert loop.fit(recipe("--keep", "3"), tmp_path / "run")["stopped"]
     monkeypatch.undo()
     with open_checkpoints(tmp_path / "run") as saved:

@@ -352,6 +352,27 @@ def test_the_second_signal_is_the_one_that_ends_at_once(caplog):
         signal.signal(signal.SIGTERM, before)
 
 
+BUSY = """
+import hashlib, os, threading
+from wsrnn import signals
+from wsrnn.progress import StopFlag
+signals.listen(lambda *_: os._exit(75))
+with StopFlag():
+    print("ready", flush=True)
+    hashlib.pbkdf2_hmac("sha256", b"", b"", 2**31 - 1)
+"""
+
+
+def test_a_signal_is_answered_while_the_main_thread_is_in_c():
+    """As it is while jax compiles: Python's own handlers would be called an hour later."""
+    process = python("-c", BUSY)
+    assert process.stdout.readline() == "ready\n"
+    process.terminate()
+    assert process.stderr.readline().startswith("SIGTERM: saving after this step")
+    process.terminate()
+    assert process.wait(PATIENCE) == 75
+
+
 # -- workers ---------------------------------------------------------------------------------------
 
 

@@ -3,10 +3,11 @@
 import math
 import signal
 import sys
-import time
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 
+from wsrnn import signals
 from wsrnn.checks import check_fields
 from wsrnn.commands import Outcome
 from wsrnn.page import find
@@ -47,11 +48,10 @@ def run(options: Options, runs: list[str], flags: list[str]) -> Outcome:
     rows = look()
     if options.once or options.json or not sys.stdout.isatty():
         return {"runs": rows}, table(rows), 0
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        while True:
-            print(f"\x1b[H\x1b[J{table(rows)}\n\nCtrl-C ends this, not the runs", flush=True)
-            time.sleep(options.every)
-            rows = look()
-    except KeyboardInterrupt:
-        return {"runs": rows}, "", 0
+    ended = threading.Event()
+    signals.handle(signal.SIGINT, lambda *_: ended.set())
+    while not ended.is_set():
+        print(f"\x1b[H\x1b[J{table(rows)}\n\nCtrl-C ends this, not the runs", flush=True)
+        ended.wait(options.every)
+        rows = look()
+    return {"runs": rows}, "", 0
