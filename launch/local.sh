@@ -72,7 +72,7 @@ while [[ "${1:-}" == --* ]]; do
   esac
   shift 2
 done
-[ $# -gt 0 ] || fail "say what to run: train, trials, eval, icl, predict, show, bench, report, data or test"
+[ $# -gt 0 ] || fail "say what to run: test, or a command of wsrnn, such as train (--help lists them)"
 command="$1"
 shift
 # What is there already stays: a user's train must not undo the tester's extras.

@@ -29,7 +29,7 @@ state() { tpu describe --format='value(state)' 2> /dev/null || true; }
 on_all() { tpu ssh --worker=all --command="$1"; }
 make() {
   say "creating $name: $type in $zone"
-  tpu create --accelerator-type="$type" --version="${TPU_VERSION:-$version}" "${create[@]}"
+  tpu create --accelerator-type="$type" --version="${TPU_VERSION:-$version}" ${create[@]+"${create[@]}"}
 }
 
 # Returns when the slice is ready. A first creation that fails is a mistake in its arguments; one

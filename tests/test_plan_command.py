@@ -95,6 +95,15 @@ def test_the_command_prints_each_mesh_and_says_what_cannot_be(run):
     assert "no parameter is large enough" in unsplit
 
 
+def test_a_count_that_does_not_divide_by_the_mesh_is_left_out(run, split_all):
+    words = ("--devices", "1,2", "--mesh.model", "2", "--device", "cpu", "--json")
+    code, out, err = run("plan", TINY, *words)
+    document = json.loads(out)
+    assert code == 0, err
+    assert [(row["data"], row["model"]) for row in document["rows"]] == [(1, 2)]
+    assert document["notes"] == ["1 device(s) do not divide by mesh.model 2: change one of them"]
+
+
 def test_what_is_measured_stands_beside_it(run):
     code, out, _ = run("plan", TINY, "--device", "cpu", "--devices", "1", "--measure", "--json")
     row = json.loads(out)["rows"][0]

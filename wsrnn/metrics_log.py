@@ -2,8 +2,7 @@
 
 metrics.jsonl is the same bit for bit however often the run was interrupted, so nothing that depends
 on the machine's speed may be written there; timing.jsonl holds that, and the seconds that the run
-has spent in each phase so far. Both are cut back to the
-checkpoint where a run continues.
+has spent in each phase so far. Both are cut back to the checkpoint where a run continues.
 
 What is lost of a log is named and the run goes on: the parameters do not depend on it.
 """

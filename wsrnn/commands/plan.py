@@ -99,7 +99,13 @@ def _rows(
                 f"set --batch-size {per}"
             )
             continue
-        for data, model in scaling.shapes(experiment, count):
+        meshes = scaling.shapes(experiment, count)
+        if not meshes:
+            notes.append(
+                f"{count} device(s) do not divide by mesh.model {experiment.mesh.model}: change "
+                "one of them"
+            )
+        for data, model in meshes:
             rows.append(scaling.forecast(experiment, data, model, device.backend))
     if not scaling.splittable(experiment):
         notes.append(

@@ -11,7 +11,6 @@ from flax import nnx
 from jax.sharding import AbstractMesh, AxisType
 
 from wsrnn import loop, sharding
-from wsrnn.errors import UserError
 from wsrnn.experiment import Experiment
 from wsrnn.precision import in_float32
 from wsrnn.recurrence.plan import planned_for
@@ -163,17 +162,12 @@ def leaves(program: Program) -> list[Leaf]:
 def shapes(experiment: Experiment, count: int) -> list[tuple[int, int]]:
     """The meshes data x model of so many devices to look at: that of --mesh.model, or a few.
 
-    Parameters are split within a server, over 2 and over 8 devices, if any is large enough.
+    None where the devices do not divide by --mesh.model. Parameters are split within a server, over
+    2 and over 8 devices, if any is large enough.
     """
-    model = experiment.mesh.model
-    if model > 1:
-        if count % model:
-            raise UserError(
-                f"{count} device(s) do not divide by mesh.model {model}: change one of them"
-            )
-        return [(count // model, model)]
-    splits = splittable(experiment)
-    return [(count // m, m) for m in (1, 2, 8) if m == 1 or (splits and count % m == 0)]
+    given = experiment.mesh.model
+    models = (given,) if given > 1 else (1, 2, 8) if splittable(experiment) else (1,)
+    return [(count // model, model) for model in models if count % model == 0]
 
 
 def splittable(experiment: Experiment) -> bool:
