@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
-from numerics import FORM, OWN, close
+from numerics import FORM, close
 
 from wsrnn.models.warp import Matrix, WarpConfig
 from wsrnn.recurrence import Diagonal, LinearMap, linear_scan
@@ -13,8 +13,8 @@ from wsrnn.root import Gated, Linear, Mlp, Residual
 from wsrnn.root.base import contraction
 
 ROOTS = [Mlp(width=3, depth=2, activation="tanh"), Gated(3, 1, "tanh"), Residual(3, 2, "tanh")]
-FORMS = [FORM[name] for name in ("Dense", "Rotation", "LowRank", "BlockDiagonal", OWN)]
-CASES = [(ROOTS[0], form) for form in FORMS] + [(root, Diagonal()) for root in ROOTS[1:]]
+FORMS = [FORM[name] for name in ("Dense", "Rotation", "LowRank")]
+CASES = [*zip(ROOTS, FORMS, strict=True)]
 
 
 def like(tree, seed):
@@ -64,11 +64,12 @@ def test_contractions_in_batches_are_contractions_one_by_one(axis, x64):
     def derivatives(W, a):
         return jax.value_and_grad(lambda W, a: jnp.sin(contraction(W, a, axis)).sum(), (0, 1))(W, a)
 
+    one = jax.jit(derivatives)
     for axes in ((0, 0), (0, None), (None, 0)):
         rows = [x if axis_ == 0 else x[0] for x, axis_ in zip((W, a), axes, strict=True)]
-        batched = jax.vmap(derivatives, axes)(*rows)
+        batched = jax.jit(jax.vmap(derivatives, axes))(*rows)
         single = [
-            derivatives(*(x[i] if axis_ == 0 else x for x, axis_ in zip(rows, axes, strict=True)))
+            one(*(x[i] if axis_ == 0 else x for x, axis_ in zip(rows, axes, strict=True)))
             for i in range(4)
         ]
         close(batched, jax.tree.map(lambda *x: jnp.stack(x), *single), 1e-12)
@@ -87,11 +88,11 @@ def test_scans_in_batches_are_scans_one_by_one(reverse, x64):
     def loss(A, drive):
         return jnp.sin(linear_scan(A, drive, reverse)).sum()
 
-    batched = jax.vmap(jax.grad(loss, (0, 1)))(A, drive)
-    outside = jax.grad(lambda A, drive: jax.vmap(loss)(A, drive).sum(), (0, 1))(A, drive)
-    single = [
-        jax.grad(loss, (0, 1))(jax.tree.map(lambda x, i=i: x[i], A), drive[i]) for i in range(3)
-    ]
+    gradient = jax.grad(loss, (0, 1))
+    batched = jax.jit(jax.vmap(gradient))(A, drive)
+    outside = jax.jit(jax.grad(lambda *args: jax.vmap(loss)(*args).sum(), (0, 1)))(A, drive)
+    gradient = jax.jit(gradient)
+    single = [gradient(jax.tree.map(lambda x, i=i: x[i], A), drive[i]) for i in range(3)]
     single = jax.tree.map(lambda *x: jnp.stack(x), *single)
     close(batched, single, 1e-12)
     close(outside, single, 1e-12)

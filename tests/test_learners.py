@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
-from numerics import close
+from numerics import close, modes
 
 from wsrnn import bench, data, estimators
 from wsrnn.experiment import Experiment
@@ -27,7 +27,7 @@ from wsrnn.models.warp.selective import DeltaWarpConfig
 from wsrnn.models.warp.stack import StackConfig
 from wsrnn.models.warp.textbook import TextbookConfig
 from wsrnn.recurrence import Diagonal, Rotation
-from wsrnn.root import ConjugateGradients, Descent, Gated, Linear, Mlp, Network, Residual
+from wsrnn.root import ConjugateGradients, Descent, Gated, Mlp, Network, Residual
 from wsrnn.tasks.regression import LinearRegression
 
 MLP = Mlp(width=3, depth=1, activation="tanh")
@@ -36,7 +36,6 @@ BUILT_IN = summing(Descent(steps=3), Bilinear(), mode="auto")
 SMALL_B = Matrix(scale=0.2)
 LEARNERS = {
     "descent": BUILT_IN,
-    "conjugate gradients": replace(BUILT_IN, root=ConjugateGradients(steps=3)),
     "conjugate gradients, diagonal": replace(
         BUILT_IN, root=ConjugateGradients(steps=3), transition=Diagonal(start="decay")
     ),
@@ -149,15 +148,13 @@ def test_an_outer_product_is_written_whole(size):
         config.build(4, 1, rngs=nnx.Rngs(0))
 
 
-@pytest.mark.parametrize(
-    "root", [Residual(3), Descent(), Mlp(5, 1, "tanh"), Gated(5, 1, "tanh"), Linear()], ids=str
-)
+@pytest.mark.parametrize("root", [Residual(3), Descent(steps=2), Gated(5, 1, "tanh")], ids=str)
 def test_an_open_outer_product_fits_any_root(root):
     config = summing(root, Outer()).sized_for(4, 1, 0.0)
     model = config.build(4, 1, rngs=nnx.Rngs(0))
     assert model.channels == model.network.written <= config.lift.channels(4, 1)
     batch = data.examples(TASK, "test", 0, 3)
-    slope = nnx.grad(lambda model: jnp.sum(model(batch.inputs, batch.times) ** 2))(model)
+    slope = nnx.jit(nnx.grad(lambda model: jnp.sum(model(batch.inputs, batch.times) ** 2)))(model)
     for side in (slope.lift.left, slope.lift.right):  # every row and every column has a use
         assert np.all(side.bias[...] != 0)
 
@@ -174,7 +171,7 @@ def test_an_open_outer_product_is_refused_outside_an_experiment():
 def test_tokens_write_the_layers_of_a_residual_root_alone():
     model = LEARNERS["residual"].build(4, 1, rngs=nnx.Rngs(0))
     batch = data.examples(TASK, "test", 0, 3)
-    theta = np.asarray(model.states(batch.inputs, batch.times))
+    theta = np.asarray(jax.jit(model.states)(batch.inputs, batch.times))
     moved = np.ptp(theta, axis=(0, 1)) > 0
     assert moved[: model.network.written].all() and not moved[model.network.written :].any()
 
@@ -208,8 +205,11 @@ def build(config):
     return graph, moved
 
 
-@pytest.mark.parametrize("name", LEARNERS)
-def test_every_execution_of_every_learner_is_the_plainest_one(name, x64):
+@pytest.mark.parametrize(
+    ("name", "modes"),
+    [(name, modes("Identity") if name == "descent" else ["conv"]) for name in LEARNERS],
+)
+def test_every_execution_of_every_learner_is_the_plainest_one(name, modes, x64):
     config = LEARNERS[name]
     batch = data.examples(TASK, "test", 0, 4)
     inputs, times, targets = (jnp.asarray(a, jnp.float64) for a in batch[:3])
@@ -232,7 +232,7 @@ def test_every_execution_of_every_learner_is_the_plainest_one(name, x64):
     own = {f.name: getattr(config, f.name) for f in dataclasses.fields(WarpConfig)}
     expected = found(TextbookConfig(**own | {"mode": "scan"}))
     assert np.abs(expected[1]).max() > 1e-3
-    for mode in ("scan", "conv"):
+    for mode in modes:
         close(found(replace(config, mode=mode)), expected, 1e-9, mode)
 
 
@@ -240,10 +240,10 @@ def test_cg_is_ridge_for_every_prompt_and_scale():
     """Untrained, in float32, in convolution mode, from no example to 4 d of them."""
     for scale in ("none", "x / 3", "3 x"):
         task = LinearRegression(d=5, examples=20, noise=0.25, shift=scale)
-        batch = data.examples(task, "test", 0, 2000)
+        batch = data.examples(task, "test", 0, 500)
         config = replace(BUILT_IN, root=ConjugateGradients(steps=5), mode="conv")
         model = config.build(6, 1, rngs=nnx.Rngs(0))
-        outputs = np.asarray(model(batch.inputs, batch.times))[..., 0]
+        outputs = np.asarray(jax.jit(model)(batch.inputs, batch.times))[..., 0]
         x, y = batch.inputs[..., :-1].astype(float), batch.inputs[..., -1].astype(float)
         for n in range(21):
             best = estimators.ridge(x[:, :n], y[:, :n], x[:, n], 0.25)
@@ -256,7 +256,7 @@ def test_cg_is_ridge_for_every_prompt_and_scale():
 @pytest.mark.parametrize("lift", LIFTS)
 def test_every_lift_has_the_channels_that_it_names(lift):
     config = lift(size=3) if lift is Outer else lift()
-    lifted = config.build(5, 2, rngs=nnx.Rngs(0))(jnp.ones((3, 4, 5)))
+    lifted = jax.eval_shape(lambda: config.build(5, 2, rngs=nnx.Rngs(0))(jnp.ones((3, 4, 5))))
     assert lifted.shape == (3, 4, config.channels(5, 2))
 
 
