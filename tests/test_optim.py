@@ -32,6 +32,8 @@ from wsrnn.optim import (
 )
 from wsrnn.optim.groups import factors
 from wsrnn.recipe import Recipe
+from wsrnn.step import to_devices
+from wsrnn.validation import evaluate
 
 TINY = Path(__file__).with_name("tiny.py")
 # All at once: groups of rates, frozen and decayed parameters, accumulation, an average.
@@ -285,7 +287,7 @@ def train(experiment, mesh, steps=None, batches=None):
     state, logs = program.init(), []
     batches = batches or data.train_stream(experiment.task, 8, 0)
     for _ in range(steps or experiment.steps):
-        state, log = program.train_step(state, loop.to_devices(next(batches), mesh))
+        state, log = program.train_step(state, to_devices(next(batches), mesh))
         logs.append(log)
     return state, jax.tree.map(lambda *x: np.stack(x), *logs)
 
@@ -313,7 +315,7 @@ def test_the_average_is_that_of_the_parameters_after_each_update():
     stream = data.train_stream(experiment.task, 8, 0)
     same(state.evaluated, state.params)
     for n in range(1, 5):
-        state, _ = program.train_step(state, loop.to_devices(next(stream), mesh))
+        state, _ = program.train_step(state, to_devices(next(stream), mesh))
         seen.append(jax.device_get(state.params))
         weights = 0.7 ** np.arange(n)[::-1]
         wanted = jax.tree.map(lambda *p, w=weights: np.average(p, 0, w), *seen)
@@ -331,7 +333,7 @@ def test_validation_load_and_a_start_elsewhere_use_the_average(tmp_path):
     same(nnx.as_pure(nnx.state(model)), state.average.params)
     assert np.any(np.asarray(state.average.params["B"]) != np.asarray(state.params["B"]))
     stream = data.eval_stream(experiment.task, "valid", 8, 0, batches=2)
-    measured = loop.evaluate(program.eval_step, mesh, state.average.params, stream)
+    measured = evaluate(program.eval_step, mesh, state.average.params, stream)
     rows = [row for row in read_metrics(tmp_path / "run") if "valid/loss" in row]
     assert rows[-1]["valid/loss"] == measured["loss"]
     still = ("--steps", "1", "--optim.freeze", "*", "--optim.average", "0.5")
@@ -343,7 +345,7 @@ def test_validation_load_and_a_start_elsewhere_use_the_average(tmp_path):
 def test_a_skipped_step_leaves_no_trace_in_any_part():
     experiment = recipe(*ALL, "--mesh.data", "1").experiment().resolve()
     program = loop.compose(experiment, mesh := experiment.mesh.build(8))
-    batch = loop.to_devices(next(data.train_stream(experiment.task, 8, 0)), mesh)
+    batch = to_devices(next(data.train_stream(experiment.task, 8, 0)), mesh)
     # not a number in one example of one micro-batch
     poisoned = batch._replace(targets=batch.targets.at[5].set(jnp.nan))
     after, _ = program.train_step(program.init(), batch)

@@ -35,7 +35,7 @@ def test_counted_exchanges_and_arguments_are_those_of_the_compiled_step(mode, sp
     """Gradients over data, gathers and scattered sums over model, rows of A and their states."""
     experiment = speed("--model.mode", mode)
     found = scaling.forecast(experiment, 2, 2)
-    compiled, _ = scaling.compile_step(experiment, 2, 2)
+    compiled, *_ = scaling.compile_step(experiment, 2, 2)
     counted, made = found.counted.volume(), scaling.volume(compiled)
     assert counted.keys() == made.keys() >= {("all-reduce", 2), ("all-gather", 2)}
     assert (("all-to-all", 2) in counted) == (mode == "conv")

@@ -14,6 +14,7 @@ from wsrnn.metrics_log import read_metrics
 from wsrnn.recipe import Recipe
 from wsrnn.recurrence.plan import RATES
 from wsrnn.sharding import Layout
+from wsrnn.step import to_devices
 
 TINY = Path(__file__).with_name("tiny.py")
 SPEED = Path(__file__).parents[1] / "experiments" / "speed.py"
@@ -69,7 +70,7 @@ def speed(mesh, *flags, N=12, T=24):
     experiment = Recipe.read(SPEED, None, flags).experiment().resolve()
     mesh = experiment.mesh.build(N)
     batch = next(data.train_stream(experiment.task, N, 0))
-    return loop.compose(experiment, mesh), loop.to_devices(batch, mesh)
+    return loop.compose(experiment, mesh), to_devices(batch, mesh)
 
 
 @pytest.mark.parametrize("form", ["dense", "block-diagonal"])

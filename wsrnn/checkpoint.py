@@ -111,7 +111,7 @@ class Checkpoints:
 
     def __exit__(self, kind, *_):
         try:
-            self._finish()
+            self.finish()
             self._manager.close()
         except RunError:
             if kind is None:  # or else what is raised already says why
@@ -133,7 +133,7 @@ class Checkpoints:
 
     def save(self, step: int, state: Any, layouts: Any = None) -> None:
         """Begin to write `state` as `step`; `layouts` say how much of each array is padding."""
-        self._finish()
+        self.finish()
         with self._writing(step):
             self._saving = step
             begun = self._manager.save(
@@ -150,7 +150,7 @@ class Checkpoints:
         """List the checksums of what is written, in the background, just before it is committed."""
         manifest.add(next(self.folder.glob(f"{self._saving}.*")), leave_out=LATE)
 
-    def _finish(self) -> None:
+    def finish(self) -> None:
         """Wait for the save before, and list what its commit has written."""
         if self._saving is not None:
             with self._writing(self._saving):

@@ -6,14 +6,13 @@ it was not finished, the run that continues makes up for it.
 """
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from itertools import repeat
 from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jax.experimental import multihost_utils
@@ -25,7 +24,6 @@ from wsrnn.costs import operations, peak
 from wsrnn.damaged import set_aside_damaged
 from wsrnn.errors import RunError, UserError
 from wsrnn.experiment import Experiment
-from wsrnn.metrics import Measures
 from wsrnn.metrics_log import METRICS, MetricsLog, missing_steps, read_metrics
 from wsrnn.precision import in_float32
 from wsrnn.profiler import Profiler
@@ -39,12 +37,13 @@ from wsrnn.run import (
     prepare_run,
     refuse_trials,
 )
-from wsrnn.sharding import AnyMesh, Layout, to_global
-from wsrnn.tasks import SPLITS, Batch, Split
-from wsrnn.tasks.check import check_examples, fault, first_fault
+from wsrnn.sharding import AnyMesh, Layout
+from wsrnn.tasks import SPLITS, Batch
+from wsrnn.tasks.check import check_examples, fault
 from wsrnn.tasks.drawn import Drawn
 from wsrnn.tensorboard import UTILISATION, VALIDATION, TensorBoard
 from wsrnn.tree import flatten
+from wsrnn.validation import evaluate, refuse_bad_data
 
 log = logging.getLogger("wsrnn")
 
@@ -150,11 +149,6 @@ def fit(
         )
 
 
-def to_devices(batch: Batch, mesh: jax.sharding.Mesh) -> Batch:
-    """The global batch of which this process holds its part; latents stay on the host."""
-    return to_global(batch._replace(latents={}), mesh)
-
-
 def _meet(where: str) -> None:
     """Wait for the other processes, if there are any."""
     if jax.process_count() > 1:
@@ -184,7 +178,7 @@ def _train(
             start=start, process=process, workers=experiment.workers,
             on_loss=lambda why: stopping.lose(why),
         )  # fmt: skip
-        batches = (to_devices(batch, mesh) for batch in stream)
+        batches = (step.to_devices(batch, mesh) for batch in stream)
     pending = None  # the step before, whose numbers are still on their way
     saved = start
     leaves = step.leaf_names(program.abstract.params)
@@ -285,6 +279,8 @@ def _train(
             state, measures = program.train_step(state, batch)
             settle()
             pending = (number + 1, measures)
+        with clock.phase("checkpoint"):  # a signal from here on could cost the last one
+            checkpoints.finish()
     record.timing(number, {}, clock.spent())
     if record.skipped_total:
         log.warning(
@@ -308,33 +304,6 @@ def _validate(experiment, program, mesh, params, process, stopping) -> dict[str,
     if not np.isfinite(values["loss"]):
         refuse_bad_data(experiment, "valid", experiment.eval_batches)
     return values
-
-
-def refuse_bad_data(experiment: Experiment, split: Split, batches: int | None) -> None:
-    """Raise RunError if the data that made a loss infinite are themselves at fault."""
-    stream = data.eval_stream(
-        experiment.task, split, experiment.batch_size, experiment.seed, batches=batches
-    )
-    for number, batch in enumerate(stream):
-        if wrong := first_fault(experiment.task, split, batch, number * experiment.batch_size):
-            raise RunError(f"the {split} loss is not finite: {wrong}")
-
-
-def evaluate(eval_step: Callable, mesh, params: Any, stream: Iterator[Batch]) -> dict[str, float]:
-    """Return each metric over all batches of a stream: summed on the devices, divided once."""
-    sums = jax.device_get(summed(eval_step, mesh, params, stream))
-    return {name: float(mean.value) for name, mean in sums.items()}
-
-
-def summed(eval_step: Callable, mesh, params: Any, stream: Iterator[Batch]) -> Measures:
-    """Return the metrics' sums over all batches of a stream, still on the devices."""
-    sums: Measures | None = None
-    for batch in stream:
-        part = eval_step(params, to_devices(batch, mesh))
-        jax.block_until_ready(sums)  # not to be many batches ahead, where a stop would be late
-        sums = part if sums is None else jax.tree.map(jnp.add, sums, part)
-    assert sums is not None  # a split has examples, see `check_examples`
-    return sums
 
 
 def _look(experiment, program, params, monitor, number, validation) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Float
 
-from wsrnn import data, loop
+from wsrnn import data
 from wsrnn.artifacts import save_figures, slug, write_json
 from wsrnn.errors import RunError
 from wsrnn.evaluations import Result
@@ -26,6 +26,7 @@ from wsrnn.sharding import MeshConfig, layouts, replicated
 from wsrnn.step import eval_step
 from wsrnn.tensorboard import FINAL, TensorBoard
 from wsrnn.tree import flatten
+from wsrnn.validation import evaluate, refuse_bad_data
 
 log = logging.getLogger("wsrnn")
 
@@ -85,9 +86,9 @@ def test_loss(model: Model, experiment: Experiment) -> dict[str, float]:
     batches = experiment.eval_batches if task.endless else None
     stream = data.eval_stream(task, "test", experiment.batch_size, experiment.seed, batches=batches)
     step = eval_step(graphdef, mesh, layouts(params, mesh), task.loss, task.steps("test"))
-    values = loop.evaluate(step, mesh, params, stream)
+    values = evaluate(step, mesh, params, stream)
     if not math.isfinite(values["loss"]):
-        loop.refuse_bad_data(experiment, "test", batches)
+        refuse_bad_data(experiment, "test", batches)
     return values
 
 

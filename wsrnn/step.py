@@ -15,7 +15,7 @@ from jaxtyping import Array, ArrayLike, Float, Int
 from wsrnn.metrics import Measures, last_valid, measures_of, visible
 from wsrnn.models import Model
 from wsrnn.optim import OptimConfig
-from wsrnn.sharding import AXES, AnyMesh, Layout, layouts, replicated, specs
+from wsrnn.sharding import AXES, AnyMesh, Layout, layouts, replicated, specs, to_global
 from wsrnn.tasks import Batch
 
 Loss = str | Callable[..., Measures]
@@ -152,6 +152,11 @@ def program(
         fresh,
         update,
     )
+
+
+def to_devices(batch: Batch, mesh: jax.sharding.Mesh) -> Batch:
+    """The global batch of which this process holds its part; latents stay on the host."""
+    return to_global(batch._replace(latents={}), mesh)
 
 
 def update_of(

@@ -29,19 +29,20 @@ from wsrnn.damaged import set_aside_damaged
 from wsrnn.errors import RunError, UserError
 from wsrnn.evaluations import Result
 from wsrnn.experiment import Experiment
-from wsrnn.loop import compose, refuse_bad_data, summed, to_devices
+from wsrnn.loop import compose
 from wsrnn.metrics_log import MetricsLog, read_metrics
 from wsrnn.progress import Progress, StopFlag, Stopped
 from wsrnn.recipe import Recipe
 from wsrnn.run import CHECKPOINTS, CONFIG, TRIALS, Run, kept, prepare_run
 from wsrnn.sharding import MeshConfig
-from wsrnn.step import TrainState
+from wsrnn.step import TrainState, to_devices
 from wsrnn.tasks import SPLITS, Batch
 from wsrnn.tasks.check import check_examples
 from wsrnn.tasks.drawn import Drawn
 from wsrnn.tensorboard import TensorBoard
 from wsrnn.tree import flatten
 from wsrnn.trials_table import compare, enter_copies
+from wsrnn.validation import refuse_bad_data, summed
 
 log = logging.getLogger("wsrnn")
 

@@ -20,6 +20,7 @@ from wsrnn.metrics_log import read_metrics
 from wsrnn.progress import StopFlag
 from wsrnn.recipe import Recipe
 from wsrnn.run import open_checkpoints
+from wsrnn.step import to_devices
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY = ROOT / "tests" / "tiny.py"
@@ -151,7 +152,7 @@ def restored(out, recipe, step, count):
             np.testing.assert_array_equal(leaf, part)
     stream, found = data.train_stream(experiment.task, 8, 0, start=step), []
     for batch in islice(stream, count):
-        state, log = program.train_step(state, loop.to_devices(batch, mesh))
+        state, log = program.train_step(state, to_devices(batch, mesh))
         found.append(float(log["loss"]))
     print(
         f"step {step}: {len(jax.tree.leaves(state))} arrays bit-equal, {split} of them were split"

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from wsrnn import data, loop
 from wsrnn.costs import moved_bytes, operations
 from wsrnn.experiment import Experiment
+from wsrnn.step import to_devices
 
 
 @dataclass
@@ -72,7 +73,7 @@ def measure(
         mesh = experiment.mesh.build(experiment.batch_size)
         program = loop.compose(experiment, mesh)
         batch = next(data.train_stream(experiment.task, experiment.batch_size, experiment.seed))
-        batch = loop.to_devices(batch, mesh)
+        batch = to_devices(batch, mesh)
         params = program.init().params
         began = time.perf_counter()
         compiled = program.gradients.lower(params, batch).compile()

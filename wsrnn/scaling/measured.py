@@ -2,11 +2,11 @@
 
 import time
 from statistics import median
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
+from jax.sharding import Mesh
 
-from wsrnn import loop
 from wsrnn.data import train_stream
 from wsrnn.errors import UserError
 from wsrnn.experiment import Experiment
@@ -14,6 +14,7 @@ from wsrnn.precision import in_float32
 from wsrnn.scaling import compiled
 from wsrnn.scaling.devices import DEVICES
 from wsrnn.scaling.forecast import abstract, on_mesh
+from wsrnn.step import Program, to_devices
 
 SIMULATED = "for simulated ones set JAX_NUM_CPU_DEVICES={} and JAX_PLATFORMS=cpu before the command"
 
@@ -28,12 +29,14 @@ class Measured(NamedTuple):
 
 
 @in_float32
-def compile_step(experiment: Experiment, data: int, model: int) -> tuple[jax.stages.Compiled, Any]:
-    """The compiled training step on the devices that are there, and its mesh; makes no arrays."""
+def compile_step(
+    experiment: Experiment, data: int, model: int
+) -> tuple[jax.stages.Compiled, Program, Mesh]:
+    """The compiled training step on the devices that are there; makes no arrays."""
     experiment = on_mesh(experiment, data, model)
     mesh = experiment.mesh.build(experiment.batch_size)
     program, batch = abstract(experiment, mesh)
-    return program.train_step.lower(program.abstract, batch).compile(), mesh
+    return program.train_step.lower(program.abstract, batch).compile(), program, mesh
 
 
 def check_visible(count: int, device: str) -> None:
@@ -54,13 +57,12 @@ def check_visible(count: int, device: str) -> None:
 @in_float32
 def measure(experiment: Experiment, data: int, model: int, repeats: int = 5) -> Measured:
     """Compile a step, run it a few times, and read its memory and its exchanges."""
-    step, mesh = compile_step(experiment, data, model)
-    experiment = on_mesh(experiment, data, model)
+    step, program, mesh = compile_step(experiment, data, model)
     batch = None
     if experiment.draw != "step":
         stream = train_stream(experiment.task, experiment.batch_size, experiment.seed)
-        batch = loop.to_devices(next(stream), mesh)
-    state = jax.block_until_ready(loop.compose(experiment, mesh).init())
+        batch = to_devices(next(stream), mesh)
+    state = jax.block_until_ready(program.init())
     seconds = []
     for _ in range(repeats + 1):  # the first one warms up
         began = time.perf_counter()
