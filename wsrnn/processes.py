@@ -268,8 +268,9 @@ def _connect(place: Place) -> dict[int, socket.socket]:
             peer, _ = server.accept()
             peer.settimeout(5)
             with contextlib.suppress(OSError, ValueError):  # a stranger has no token
-                said, index = peer.makefile().readline().split()
-                if said == token:
+                # unbuffered: what follows is for `Liveness`
+                said, index = peer.makefile("rb", buffering=0).readline().split()
+                if said == token.encode():
                     peers[int(index)] = peer
     return peers
 

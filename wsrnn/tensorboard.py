@@ -81,14 +81,15 @@ class TensorBoard:
         validation of the step before has left is gone too if that is `unvalidated`, as when it was
         interrupted. Raises RunError where the files cannot be written.
         """
-        folder.mkdir(parents=True, exist_ok=True)
-        before = sorted(folder.glob(f"{FILES}*"))
-        inner = folder.glob(f"{FINAL}/{FILES}*") if step is not None else ()
-        for path in (*before, *inner):
-            if step is not None:
-                _cut_back(path, step, unvalidated)
-            elif path.name.endswith(f".{part}"):
-                path.unlink(missing_ok=True)
+        with writing(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            before = sorted(folder.glob(f"{FILES}*"))
+            inner = folder.glob(f"{FINAL}/{FILES}*") if step is not None else ()
+            for path in (*before, *inner):
+                if step is not None:
+                    _cut_back(path, step, unvalidated)
+                elif path.name.endswith(f".{part}"):
+                    path.unlink(missing_ok=True)
         # Readers take files by name: later than the last, whatever this machine's clock says.
         numbers = [int(found[1]) for p in before if (found := re.match(rf"{FILES}(\d+)", p.name))]
         number = max([int(time.time()), *(n + 1 for n in numbers)])

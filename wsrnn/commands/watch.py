@@ -50,8 +50,9 @@ def run(options: Options, runs: list[str], flags: list[str]) -> Outcome:
         return {"runs": rows}, table(rows), 0
     ended = threading.Event()
     signals.handle(signal.SIGINT, lambda *_: ended.set())
-    while not ended.is_set():
+    while True:
         print(f"\x1b[H\x1b[J{table(rows)}\n\nCtrl-C ends this, not the runs", flush=True)
-        ended.wait(options.every)
+        if ended.wait(options.every):
+            break
         rows = look()
     return {"runs": rows}, "", 0
