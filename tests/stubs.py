@@ -26,7 +26,7 @@ class Stubs:
         """In a process group of its own."""
         path = f"{self.folder / 'bin'}:{os.environ['PATH']}"
         return subprocess.Popen(
-            [str(word) for word in command],
+            ["env", "--default-signal=INT", *map(str, command)],  # ignored in the background
             env=os.environ | {"PATH": path} | environment,
             cwd=self.folder,
             stdout=subprocess.PIPE,

@@ -133,7 +133,8 @@ MODELS = {
 }
 
 
-@pytest.mark.parametrize(("steps", "loss"), [("all", "mse"), ("last", "cross_entropy")])
+@pytest.mark.parametrize("loss", ["mse", "cross_entropy"])
+@pytest.mark.parametrize("steps", ["all", "last"])
 @pytest.mark.parametrize("name", MODELS)
 def test_what_is_masked_has_no_influence_whatever_it_is(name, steps, loss):
     examples = [example(i, loss == "cross_entropy") for i in range(3)]

@@ -193,7 +193,7 @@ def test_the_default_experiment_is_the_main_job(run):
 
 
 @pytest.mark.parametrize("path", FILES.values(), ids=FILES)
-def test_every_experiment_and_variant_can_be_shown(unchecked, run, path):
+def test_every_experiment_and_variant_can_be_shown(run, path):
     for variant in [None, *Recipe.read(path).variants()]:
         code, out, _ = run("show", path, "--json", *(["--variant", variant] if variant else []))
         shown = json.loads(out)

@@ -120,7 +120,7 @@ def test_a_strategy_that_feeds_what_it_says_it_does_not_is_found_out():
 def test_forced_training_feeds_the_true_samples_in_their_share():
     task = Waves(Recursive(forcing=0.3, sampled=True), (3,), loss="nll")
     stream = data.train_stream(task, 8, 0)
-    feedback = [next(stream).feedback for _ in range(60)]
+    feedback = [next(stream).feedback for _ in range(100)]
     given = np.stack([part.given for part in feedback])
     assert given[..., 0].all()
     assert abs(given[..., 1:].mean() - 0.3) < 0.02
@@ -169,6 +169,8 @@ def test_gradients_flow_through_what_is_fed_back():
     ("task", "config"),
     [
         (Waves(context=(2, 5)), MODEL),
+        (Waves(Recursive(), (3,)), MODEL),
+        (Waves(Recursive(forcing=0.5), (3,)), MODEL),
         (Waves(Recursive(forcing=0.5, sampled=True), (3,), loss="nll"), UNCERTAIN),
     ],
 )
@@ -254,13 +256,17 @@ def test_one_network_at_many_points_is_as_many_networks_of_the_same_weights(root
     np.testing.assert_allclose(network.apply(theta, z), each, atol=1e-12)
 
 
-def test_devices_and_accumulated_gradients_change_nothing(tmp_path):
-    task, losses = Waves(Recursive(forcing=0.5), (3,)), []
+@pytest.mark.parametrize(
+    ("task", "config"),
+    [(Waves(context=(2, 5)), HOLDING), (Waves(Recursive(forcing=0.5), (3,)), MODEL)],
+)
+def test_devices_and_accumulated_gradients_change_nothing(tmp_path, task, config):
+    losses = []
     for name, parts in (("one", {"mesh.data": 1}), ("many", {"mesh.data": 2, "accumulate": 2})):
         optim = OptimConfig(learning_rate=1e-2, accumulate=parts.get("accumulate", 1))
         mesh = MeshConfig(data=parts["mesh.data"])
         experiment = Experiment(
-            task, MODEL, optim=optim, mesh=mesh, steps=3, batch_size=8, eval_every=3,
+            task, config, optim=optim, mesh=mesh, steps=3, batch_size=8, eval_every=3,
             eval_batches=1,
         )  # fmt: skip
         fit(experiment, tmp_path / name)

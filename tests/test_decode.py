@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from numerics import FORM_NAMES, OWN, close, modes, transition
+from numerics import FORM_NAMES, close, modes, transition
 
 from wsrnn import decode
 from wsrnn.recurrence import MODES, InitialState, Injection, Projection, Recurrence
@@ -18,21 +18,8 @@ from wsrnn.root import Mlp, Network
 N, D, RANK = 5, 3, 2
 ROOT = Network(Mlp(width=3, depth=1, activation="tanh"), 2, 2)
 P = ROOT.size
+STARTS = ["shared", "affine"]
 STEPS = ["all", "last", "index"]
-READS = [
-    ("shared", "last", False), ("affine", "all", False), ("affine", "index", False),
-    ("affine", "all", True), ("shared", "index", True),
-]  # fmt: skip
-WHOLE = ["Dense", "LowRank"]
-"""Forms that meet every combination: states by a kernel, and by factors. Others meet two."""
-
-
-def reads():
-    """Each form with a start, the steps that are read, and whether it is without a matrix B."""
-    for i, form in enumerate(FORM_NAMES):
-        some = [("affine", "all", i % 2 == 0), ("shared", "index", i % 2 == 1)]
-        for start, steps, direct in READS if form in WHOLE else some:
-            yield form, start, steps, direct
 
 
 def normal(seed, *shape):
@@ -102,14 +89,23 @@ def check(form, start, steps, T, tolerances, direct=False):
         close(gradients, results["scan"][1], tolerances[1], f"gradients of {mode}")
 
 
-@pytest.mark.parametrize(("form", "start", "steps", "direct"), reads())
-def test_every_mode_reads_the_loop_and_has_its_gradients(form, start, steps, direct, x64):
-    """Without a matrix B channels are added to the first weights."""
-    check(form, start, steps, 11, (1e-9, 1e-9), direct)
+@pytest.mark.parametrize(
+    ("start", "steps"), [("shared", "last"), ("affine", "all"), ("affine", "index")]
+)
+@pytest.mark.parametrize("form", FORM_NAMES)
+def test_every_mode_reads_the_loop_and_has_its_gradients(form, start, steps, x64):
+    check(form, start, steps, 11, (1e-9, 1e-9))
 
 
-@pytest.mark.parametrize("form", WHOLE)
+@pytest.mark.parametrize(("start", "steps"), [("affine", "all"), ("shared", "index")])
+@pytest.mark.parametrize("form", FORM_NAMES)
+def test_without_a_matrix_channels_are_added_to_the_first_weights(form, start, steps, x64):
+    check(form, start, steps, 11, (1e-9, 1e-9), direct=True)
+
+
+@pytest.mark.parametrize("form", ["Dense", "Rotation", "LowRank"])
 def test_every_mode_reads_the_loop_in_float32(form):
+    """Every form's states in float32 are tested in test_recurrence."""
     check(form, "affine", "all", 64, (2e-5, 2e-3))
 
 
@@ -161,50 +157,34 @@ def plain(recurrence, z, target, scale):
 
 
 def derivatives(f, args):
-    return jax.jit(jax.value_and_grad(f, range(4), has_aux=True))(*args)
+    """Of all arguments; and of some of them only, scaled by what comes after."""
+    of_all = jax.jit(jax.value_and_grad(f, range(4), has_aux=True))
+    of_some = jax.jit(jax.grad(lambda *args: 3 * f(*args)[0], 0))
+    return of_all(*args), of_some(*args)
 
 
-@lru_cache
+@lru_cache(1)
 def by_reading(form, start):
     """The arguments of `fold`, and what reading and scoring makes of them."""
     args = (*case(form, start, 11), normal(20, N, 11, 2), jnp.asarray(0.7))
     return args, derivatives(plain, args)
 
 
-FOLDS = [
-    ("Dense", "scan", "shared"), ("Dense", "conv", "shared"), ("Shift", "parallel", "shared"),
-    ("LowRank", "scan", "affine"), ("LowRank", "conv", "affine"), ("LowRank", "parallel", "affine"),
-    (OWN, "conv", "affine"), ("Identity", "conv", "shared"), ("Scalar", "parallel", "shared"),
-    ("Rotation", "scan", "shared"), ("BlockDiagonal", "scan", "affine"),
-    ("Diagonal", "parallel", "affine"),
-]  # fmt: skip
-
-
 @pytest.mark.parametrize(
-    ("form", "mode", "start", "room"),
-    [(*fold, 1 if number < len(FOLDS) // 2 else 2**23) for number, fold in enumerate(FOLDS)],
+    ("form", "mode"), [(form, mode) for form in FORM_NAMES for mode in modes(form)]
 )
-def test_folding_is_reading_and_scoring_with_the_same_gradients(
-    form, mode, start, room, x64, monkeypatch
-):
-    """Every mode meets every start, in many pieces and in one; gradients are of all arguments, and
-    of some of them only, scaled by what comes after."""
+def test_folding_is_reading_and_scoring_with_the_same_gradients(form, mode, x64, monkeypatch):
+    number = FORM_NAMES.index(form)  # every mode meets every start, in one piece and in many
+    start, room = STARTS[number % 2], [1, 2**23][(number // 2 + MODES.index(mode)) % 2]
     monkeypatch.setitem(RATES, "cpu", RATES["cpu"]._replace(room=room))
     args, truth = by_reading(form, start)
-    f = folded(mode)
-    close(derivatives(f, args), truth, 1e-9)
-    of_some = jax.jit(jax.grad(lambda *args: 3 * f(*args)[0]))(*args)
-    close(of_some, jax.tree.map(lambda g: 3 * g, truth[1][0]), 1e-9)
-
-
-def test_every_form_is_folded():
-    assert {form for form, *_ in FOLDS} == {*FORM_NAMES}
+    close(derivatives(folded(mode), args), truth, 1e-9)
 
 
 @pytest.mark.parametrize("mode", modes("Diagonal"))
 def test_only_the_scalar_of_a_fold_has_gradients(mode):
     args = (*case("Diagonal", "shared", 11), normal(20, N, 11, 2), jnp.asarray(0.7))
-    gradients = jax.jit(jax.grad(lambda *a: folded(mode)(*a)[1]["worst"], range(4)))(*args)
+    gradients = jax.grad(lambda *a: folded(mode)(*a)[1]["worst"], range(4))(*args)
     assert not any(np.abs(leaf).max() for leaf in jax.tree.leaves(gradients))
 
 
@@ -212,12 +192,14 @@ def test_only_the_scalar_of_a_fold_has_gradients(mode):
 def test_float32_stays_where_float64_is_enabled(mode, x64):
     args = (*case("Diagonal", "affine", 11), normal(20, N, 11, 2), jnp.asarray(0.7))
     args = jax.tree.map(lambda x: x.astype(jnp.float32), args)
-    results = jax.eval_shape(jax.value_and_grad(folded(mode), range(4), has_aux=True), *args)
+    results = jax.value_and_grad(folded(mode), range(4), has_aux=True)(*args)
     del results[0][1]["numbers"]
     assert {leaf.dtype for leaf in jax.tree.leaves(results)} == {np.dtype("float32")}
 
 
-@pytest.mark.parametrize(("form", "mode"), [(form, mode) for form in WHOLE for mode in modes(form)])
+@pytest.mark.parametrize(
+    ("form", "mode"), [(f, m) for f in ("Dense", "Diagonal", "LowRank") for m in modes(f)]
+)
 def test_what_comes_after_the_step_that_is_read_may_be_anything(form, mode):
     recurrence, z = case(form, "shared", 11)
     at = jnp.asarray([4] * N)
@@ -260,9 +242,8 @@ def test_nothing_is_transformed_for_gradients_that_nobody_wants(method):
         assert operations((0,)) < 0.99 * operations((0, 1))
 
 
-@pytest.mark.parametrize(
-    ("start", "steps"), [("shared", "all"), ("affine", "last"), ("affine", "index")]
-)
+@pytest.mark.parametrize("steps", STEPS)
+@pytest.mark.parametrize("start", STARTS)
 def test_bound_clips_the_weights_after_every_step(start, steps, x64):
     recurrence, z = case("Dense", start, 8)
     steps, at = chosen(steps, 8)

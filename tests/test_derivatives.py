@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
-from numerics import FORM, close
+from numerics import FORM, OWN, close
 
 from wsrnn.models.warp import Matrix, WarpConfig
 from wsrnn.recurrence import Diagonal, LinearMap, linear_scan
@@ -13,8 +13,8 @@ from wsrnn.root import Gated, Linear, Mlp, Residual
 from wsrnn.root.base import contraction
 
 ROOTS = [Mlp(width=3, depth=2, activation="tanh"), Gated(3, 1, "tanh"), Residual(3, 2, "tanh")]
-FORMS = [FORM[name] for name in ("Dense", "Rotation", "LowRank")]
-CASES = [*zip(ROOTS, FORMS, strict=True)]
+FORMS = [FORM[name] for name in ("Dense", "Rotation", "LowRank", "BlockDiagonal", OWN)]
+CASES = [(ROOTS[0], form) for form in FORMS] + [(root, Diagonal()) for root in ROOTS[1:]]
 
 
 def like(tree, seed):

@@ -28,9 +28,10 @@ from wsrnn.metrics import LOSSES
 from wsrnn.metrics_log import read_metrics, training_seconds
 from wsrnn.models.warp import WarpConfig
 from wsrnn.recipe import Recipe
-from wsrnn.recurrence import Dense, LowRank
+from wsrnn.recurrence import Dense, Diagonal, LowRank
 from wsrnn.report import report
 from wsrnn.run import open_checkpoints
+from wsrnn.step import to_devices
 from wsrnn.tasks.regression import LinearRegression
 
 TINY = Path(__file__).with_name("tiny.py")
@@ -160,7 +161,7 @@ def test_one_compilation(whole):
     state = program.init()
     stream = data.train_stream(experiment.task, 8, 0)
     for _ in range(3):
-        batch = loop.to_devices(next(stream), mesh)
+        batch = to_devices(next(stream), mesh)
         state, _ = program.train_step(state, batch)
     assert program.train_step._cache_size() == 1
 
@@ -220,7 +221,9 @@ def test_a_clipped_run_with_the_mode_left_open_is_a_scan():
 
 
 @pytest.mark.parametrize("contract", [False, True])
-@pytest.mark.parametrize("transition", [Dense("orthogonal", radius=1.2), LowRank(rank=3)], ids=str)
+@pytest.mark.parametrize(
+    "transition", [Dense("orthogonal", radius=1.2), Diagonal(radius=1.2), LowRank(rank=3)], ids=str
+)
 def test_a_contracted_A_stays_within_radius_1_through_updates(transition, contract):
     transition = replace(transition, contract=contract)
     experiment = recipe("--optim.learning-rate", "0.1").experiment().resolve()
@@ -231,7 +234,7 @@ def test_a_contracted_A_stays_within_radius_1_through_updates(transition, contra
     if isinstance(transition, LowRank):  # which starts at a radius of 1 and no other
         state.params["A"]["U"] = 0.2 * state.params["A"]["V"]
     for batch in islice(data.train_stream(experiment.task, 8, 0), 4):
-        state, log = program.train_step(state, loop.to_devices(batch, mesh))
+        state, log = program.train_step(state, to_devices(batch, mesh))
         assert log["skipped"] == 0
         A = nnx.merge(program.graphdef, state.params).transition.dense(17)
         radii.append(np.abs(np.linalg.eigvals(np.asarray(A, np.float64))).max())
@@ -247,7 +250,7 @@ def test_a_frozen_A_is_not_contracted():
     state = program.init()
     before = np.asarray(state.params["A"]["matrix"])
     batch = next(data.train_stream(experiment.task, 8, 0))
-    state, _ = program.train_step(state, loop.to_devices(batch, mesh))
+    state, _ = program.train_step(state, to_devices(batch, mesh))
     np.testing.assert_array_equal(state.params["A"]["matrix"], before)
 
 

@@ -109,11 +109,8 @@ def test_the_activations(activation, x64):
     np.testing.assert_allclose(ACTIVATIONS[activation](x), FORMULAS[activation](x), atol=1e-12)
 
 
-@pytest.mark.parametrize(
-    ("sizes", "activation"),
-    [((3, 4, 2, 2), activation) for activation in ACTIVATIONS]
-    + [((1, 1, 0, 1), "tanh"), ((3, 5, 0, 2), "tanh"), ((2, 4, 1, 3), "tanh")],
-)
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("sizes", [(1, 1, 0, 1), (3, 5, 0, 2), (2, 4, 1, 3), (3, 4, 2, 2)])
 def test_the_network_is_an_mlp_read_from_a_flat_vector(sizes, activation, x64):
     d_in, width, depth, d_out = sizes
     network = Network(Mlp(width, depth, activation) if depth else Linear(), d_in, d_out)
@@ -123,11 +120,9 @@ def test_the_network_is_an_mlp_read_from_a_flat_vector(sizes, activation, x64):
     np.testing.assert_allclose(y, expected, rtol=1e-10, atol=1e-10)
 
 
-@pytest.mark.parametrize(
-    ("depth", "activation", "lead", "pad"),
-    [(2, activation, (2,), 0) for activation in ACTIVATIONS]
-    + [(2, "tanh", (), 3), (0, "identity", (2,), 0), (0, "identity", (), 3)],
-)
+@pytest.mark.parametrize(("pad", "lead"), [(0, (2,)), (3, ())])
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("depth", [0, 2])
 def test_gradients_are_those_of_plain_sums(depth, activation, lead, pad, x64):
     network, N = Network(Mlp(5, depth, activation) if depth else Linear(), 2, 3), 7
     theta, z = normal(1, *lead, network.size + pad, N), normal(2, *lead, 2, N)

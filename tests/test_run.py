@@ -41,7 +41,7 @@ def back(value):
 
 
 @pytest.mark.parametrize("path", FILES.values(), ids=FILES)
-def test_every_variant_of_every_experiment_survives_the_tree(path, unchecked):
+def test_every_variant_of_every_experiment_survives_the_tree(path):
     module = Recipe.read(path).module()
     sweep = getattr(module, "sweep", lambda experiment: {})
     for variant in (module.experiment, *getattr(module, "variants", {}).values()):

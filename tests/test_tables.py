@@ -199,7 +199,7 @@ def test_every_execution_of_the_learner_is_the_plainest_one(x64):
 
     fields = {name: getattr(LEARNER, name) for name in LEARNER.__dataclass_fields__}
     expected = found(TextbookConfig(**fields | {"mode": "scan"}))
-    for mode in ("scan", "conv"):
+    for mode in ("scan", "conv", "parallel"):
         close(found(replace(LEARNER, mode=mode)), expected, 1e-8, mode)
     # One token after another, as a stream gives them.
     model = nnx.merge(nnx.graphdef(LEARNER.build(2, 1, rngs=nnx.Rngs(0))), params)

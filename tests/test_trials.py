@@ -87,8 +87,9 @@ def test_the_best_rate_is_reported_from_every_seed(whole):
     assert {path.name for path in (whole / "tiny" / "final").iterdir()} == copies
 
 
-def test_continued_equals_uninterrupted(tmp_path, monkeypatch):
-    words = ("--seeds", 2, "--draw", "step")
+@pytest.mark.parametrize("draw", ["host", "step"])
+def test_continued_equals_uninterrupted(tmp_path, monkeypatch, draw):
+    words = ("--seeds", 2, "--draw", draw)
     assert run(*words, "--out", tmp_path / "whole") == 0
 
     class Stop(trials.StopFlag):

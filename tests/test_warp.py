@@ -49,7 +49,7 @@ STARTS = {
 LAYOUTS = ["standard", "read_before_write"]
 TRANSITIONS = FORM | {"LowRank": LowRank(rank=2)}
 # Every mode, with the paper's A where it can run.
-EXECUTIONS = [("Dense" if mode in modes("Dense") else "Diagonal", mode) for mode in MODES]
+EXECUTIONS = [("Dense" if mode in modes("Dense") else "Rotation", mode) for mode in MODES]
 executions = pytest.mark.parametrize(("form", "mode"), EXECUTIONS)
 
 
@@ -59,6 +59,18 @@ ROOT = Mlp(width=3, depth=1, activation="tanh")
 def small(**options):
     """A model of few weights whose B is not 0 and whose functions are smooth."""
     return WarpConfig(**{"root": ROOT, "write": Matrix(scale=0.2), **options})
+
+
+def combinations():
+    """Two of each form, one of each layout; every two choices but of forms meet with some form."""
+    for i, form in enumerate(TRANSITIONS):
+        drive, lift, start = DRIVES[i % 2], [*LIFTS][i // 2 % 2], [*STARTS][(i + i // 4) % 4]
+        other_drive, other_lift = DRIVES[(i + 1) % 2], [*LIFTS][(i // 2 + 1) % 2]
+        for names in [
+            (drive, lift, start, form, "standard"),
+            (other_drive, other_lift, "learned", form, "read_before_write"),
+        ]:
+            yield pytest.param(configured(*names), id="-".join(names))
 
 
 def configured(drive, lift, start, form, layout):
@@ -195,28 +207,7 @@ def reference(model, inputs, times):
 # One model, several executions
 
 
-STREAMED = [
-    pytest.param(
-        configured(drive, lift, start, form, layout), id=f"{form}-{drive}-{layout}-{start}"
-    )
-    for form, drive, layout, lift, start in [
-        ("Dense", "difference", "standard", "lift", "mlp"),
-        ("Dense", "difference", "read_before_write", "bare", "learned"),
-        ("Dense", "value", "standard", "bare", "impulse"),
-        ("Dense", "value", "read_before_write", "lift", "learned"),
-        ("Diagonal", "difference", "read_before_write", "lift", "learned"),
-        ("LowRank", "value", "standard", "bare", "paper"),
-    ]
-]
-IN_SOME_MODE = [
-    pytest.param(*case.values, mode, id=f"{case.id}-{mode}")
-    for case, mode in zip(
-        STREAMED, ["conv", "scan", "scan", "conv", "parallel", "conv"], strict=True
-    )
-]
-
-
-@pytest.mark.parametrize("config", STREAMED)
+@pytest.mark.parametrize("config", [*combinations()])
 def test_every_mode_is_the_reference_and_has_the_same_gradients(config):
     model = build(config)
     graph, params = nnx.split(model)
@@ -243,12 +234,24 @@ def test_every_mode_is_the_reference_and_has_the_same_gradients(config):
             close(gradients[path], e, 2e-4, f"gradient of {path}, {mode}")
 
 
-@pytest.mark.parametrize("form", TRANSITIONS)
-def test_every_form_is_the_reference(form):
-    """Gradients through every form are tested in test_decode."""
-    model = build(small(drive="value", transition=TRANSITIONS[form]))
-    inputs, times = batch()
-    close(call(model, inputs, times), reference(model, inputs, times)[1], 2e-5)
+STREAMED = [
+    pytest.param(
+        configured(drive, lift, start, form, layout), id=f"{form}-{drive}-{layout}-{start}"
+    )
+    for form, drive, layout, lift, start in [
+        ("Dense", "difference", "standard", "lift", "mlp"),
+        ("Dense", "difference", "read_before_write", "bare", "learned"),
+        ("Dense", "value", "standard", "bare", "impulse"),
+        ("Dense", "value", "read_before_write", "lift", "learned"),
+        ("Rotation", "difference", "read_before_write", "lift", "learned"),
+        ("LowRank", "value", "standard", "bare", "mlp"),
+    ]
+]
+STREAMED_IN_EVERY_MODE = [
+    pytest.param(*case.values, mode, id=f"{case.id}-{mode}")
+    for case in STREAMED
+    for mode in modes(form_of(case.values[0]))
+]
 
 
 @pytest.mark.parametrize("config", STREAMED)
@@ -257,10 +260,11 @@ def test_streaming_gives_the_outputs_of_the_full_call_one_by_one(config):
     inputs, times = batch(length=9)
     states, y = stream(model, inputs, times)
     assert len({str(jax.tree.map(jnp.shape, state)) for state in states}) == 1
-    close(y, call(model, inputs, times), 1e-5)
+    for mode in ("auto", *modes(form_of(config))):
+        close(y, call(model, inputs, times, mode=mode), 1e-5, mode)
 
 
-@pytest.mark.parametrize(("config", "mode"), [IN_SOME_MODE[0], IN_SOME_MODE[4]])
+@pytest.mark.parametrize(("config", "mode"), STREAMED_IN_EVERY_MODE)
 def test_reading_one_step_is_that_step_of_the_full_output(config, mode):
     model = build(config)
     inputs, times = batch()
@@ -269,7 +273,7 @@ def test_reading_one_step_is_that_step_of_the_full_output(config, mode):
     close(call(model, inputs, times, steps=at, mode=mode), expected, 1e-5)
 
 
-@pytest.mark.parametrize(("config", "mode"), IN_SOME_MODE)
+@pytest.mark.parametrize(("config", "mode"), STREAMED_IN_EVERY_MODE)
 def test_no_output_depends_on_the_future(config, mode):
     model = build(config)
     inputs, times = batch()
@@ -292,15 +296,8 @@ def test_no_output_depends_on_the_future(config, mode):
             assert (g[:, t, :-O] > 0).any()
 
 
-@pytest.mark.parametrize(
-    ("start", "form", "mode"),
-    [
-        ("learned", "Dense", "scan"),
-        ("mlp", "Dense", "conv"),
-        ("paper", "Rotation", "parallel"),
-        ("impulse", "Dense", "scan"),
-    ],
-)
+@executions
+@pytest.mark.parametrize("start", STARTS)
 def test_A_is_not_applied_before_the_first_output(start, form, mode):
     transition = dataclasses.replace(FORM[form], start="orthogonal", radius=3.0)
     model = build(small(start=STARTS[start], transition=transition))
@@ -315,7 +312,7 @@ def test_A_is_not_applied_before_the_first_output(start, form, mode):
             np.testing.assert_allclose(y[n], expected, rtol=1e-4)
 
 
-@executions
+@pytest.mark.parametrize(("form", "mode"), [*EXECUTIONS, ("Rotation", "auto")])
 def test_the_total_is_the_score_of_the_outputs_with_the_same_gradients(form, mode):
     config = small(
         drive="value",
@@ -363,11 +360,11 @@ def test_auto_is_the_cheapest_mode_that_the_form_can_run(form):
 
 
 def test_bfloat16_rounds_what_is_read_and_not_the_states():
-    config = small(lift=LIFTS["lift"], start=STARTS["mlp"])
+    config = small(transition=TRANSITIONS["Rotation"], lift=LIFTS["lift"], start=STARTS["mlp"])
     narrow = dataclasses.replace(config, root=dataclasses.replace(ROOT, bfloat16=True))
     inputs, times = batch()
     change = {}
-    for mode in modes("Dense"):
+    for mode in modes("Rotation"):
         full, rounded = (call(build(c), inputs, times, mode=mode) for c in (config, narrow))
         assert rounded.dtype == full.dtype == jnp.float32
         change[mode] = np.abs(rounded - full)
@@ -410,7 +407,7 @@ def test_with_A_the_identity_the_model_has_no_memory(form, mode):
         assert seen["A/spectral radius"] == pytest.approx(1)
 
 
-@pytest.mark.parametrize("config", STREAMED[::2])
+@pytest.mark.parametrize("config", STREAMED)
 def test_diagnostics_show_the_last_weights(config):
     model = build(config)
     inputs, times = batch()
@@ -555,16 +552,8 @@ PLAIN = {
 }
 
 
-@pytest.mark.parametrize(
-    ("case", "at"),
-    [
-        ("plain", np.arange(N) * 10),
-        ("clipped", None),
-        ("bfloat16", np.arange(N) * 10),
-        ("checkpointed", None),
-    ],
-)
-def test_the_textbook_is_the_same_model(case, at, x64):
+@pytest.mark.parametrize("case", PLAIN)
+def test_the_textbook_is_the_same_model(case, x64):
     model = build(small(drive="value", mode="scan", **PLAIN[case]))
     graph, params = nnx.split(jax.tree.map(lambda p: p.astype(jnp.float64), model))
     options = {f.name: getattr(model.config, f.name) for f in dataclasses.fields(WarpConfig)}
@@ -574,7 +563,7 @@ def test_the_textbook_is_the_same_model(case, at, x64):
     # numbers in bfloat16 have 8 bits, and the two add them up in different orders
     tolerance = 6e-2 if case == "bfloat16" else 1e-12
 
-    def values(graph):
+    def values(graph, at):
         def loss(params):
             y = nnx.merge(graph, params)(inputs, times, steps="all" if at is None else at)
             return jnp.sin(y).sum(), y
@@ -582,11 +571,12 @@ def test_the_textbook_is_the_same_model(case, at, x64):
         f = jax.value_and_grad(loss, has_aux=True)
         return jax.jit(f)(params)
 
-    (_, y), gradients = values(plain)
-    (_, expected), expected_gradients = values(graph)
-    assert y.dtype == jnp.float64
-    close(y, expected, tolerance)
-    close(nnx.as_pure(gradients), nnx.as_pure(expected_gradients), tolerance)
+    for at in (None, jnp.arange(N) * 10):
+        (_, y), gradients = values(plain, at)
+        (_, expected), expected_gradients = values(graph, at)
+        assert y.dtype == jnp.float64
+        close(y, expected, tolerance)
+        close(nnx.as_pure(gradients), nnx.as_pure(expected_gradients), tolerance)
     seen, expected = (nnx.merge(g, params).diagnostics(inputs, times) for g in (plain, graph))
     close(seen, expected, 1e-12)
     assert (np.abs(seen["theta"]).max() == 0.4) == (case == "clipped")
@@ -758,15 +748,9 @@ def test_a_layout_without_a_query_is_refused():
 # Sizes
 
 
+@pytest.mark.parametrize("form", TRANSITIONS)
 @pytest.mark.parametrize(
-    ("start", "form"),
-    [
-        *((STARTS["learned"], form) for form in TRANSITIONS),
-        *((start, "Rotation") for start in STARTS.values()),
-        (FromFirst(depth=0), "Dense"),
-        (FromFirst(depth=2, width=None), "LowRank"),
-    ],
-    ids=str,
+    "start", [*STARTS.values(), FromFirst(depth=0), FromFirst(depth=2, width=None)], ids=str
 )
 def test_sizes_are_those_of_the_arrays(start, form, monkeypatch):
     config = small(start=start, transition=TRANSITIONS[form], lift=LIFTS["lift"])
@@ -800,10 +784,10 @@ def test_the_floats_of_streaming(config):
     assert build(config).sizes(T)["state floats"] == carried
 
 
+@finals
 @pytest.mark.parametrize("config", STREAMED)
-def test_a_model_holds_parameters_and_nothing_else(config):
-    config = dataclasses.replace(config, head=Head(DynamicTanh()))
-    model = nnx.eval_shape(lambda: config.build(D, O, rngs=nnx.Rngs(0)))
+def test_a_model_holds_parameters_and_nothing_else(config, final):
+    model = dataclasses.replace(config, head=Head(final)).build(D, O, rngs=nnx.Rngs(0))
     variables = [variable for _, variable in nnx.to_flat_state(nnx.state(model))]
     assert variables
     assert all(type(variable) is nnx.Param for variable in variables)
@@ -826,7 +810,7 @@ COUNTS = {
 @pytest.mark.parametrize("form", TRANSITIONS)
 def test_the_parameters_are_those_of_the_equations(form):
     config = small(root=Mlp(2, 1), transition=TRANSITIONS[form])
-    model = nnx.eval_shape(lambda: config.build(4, 3, rngs=nnx.Rngs(0)))
+    model = config.build(4, 3, rngs=nnx.Rngs(0))
     P, count = 1 * 2 + 2 + 2 * 3 + 3, COUNTS[form]
     total = sum(p.size for p in jax.tree.leaves(nnx.state(model)))
     assert total == P + 4 * P + count
@@ -846,6 +830,13 @@ def test_residual_adds_the_current_input_in_every_execution():
         build(small(residual=True), D, O)
 
 
+def test_integers_are_read_as_floats():
+    model = build(small(query=Query(waves=Waves(4))))
+    inputs, times = batch()
+    whole = jnp.round(3 * inputs)
+    close(call(model, whole.astype(jnp.int32), times), call(model, whole, times), 1e-6)
+
+
 @pytest.mark.parametrize("drive", DRIVES)
 def test_every_example_is_written_before_the_next_is_read(drive):
     model = build(small(drive=drive, layout="read_before_write", query=Query(inputs=True)), D, 1)
@@ -859,7 +850,7 @@ def test_every_example_is_written_before_the_next_is_read(drive):
 # The weights, asked
 
 
-@pytest.mark.parametrize("config", [STREAMED[0], STREAMED[4]])
+@pytest.mark.parametrize("config", STREAMED)
 def test_networks_of_given_weights_are_evaluated_at_any_query(config):
     model = build(config)
     inputs, times = batch(length=9)
