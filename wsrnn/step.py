@@ -175,7 +175,8 @@ def update_of(
     def update(state, batch, learning_rate):
         grads, sums = gradients(state.params, batch)
         grads = jax.tree.map(lambda g: g / sums["loss"].count, grads)
-        norm = optax.tree.norm(grads)
+        squares = jnp.stack([optax.tree.norm(g, squared=True) for g in jax.tree.leaves(grads)])
+        norm = jnp.sqrt(squares.sum())
         sound = jnp.isfinite(sums["loss"].total) & jnp.isfinite(norm)
         updates, opt_state = optimiser.update(
             grads, state.opt_state, state.params, value=sums["loss"].value
@@ -189,7 +190,7 @@ def update_of(
         log = {name: mean.value for name, mean in sums.items()}
         log |= {
             "grad_norm": norm,
-            "grad_norms": jnp.stack([jnp.linalg.norm(g.ravel()) for g in jax.tree.leaves(grads)]),
+            "grad_norms": jnp.sqrt(squares),
             "learning_rate": jnp.asarray(learning_rate),
             "skipped": 1 - sound.astype(jnp.int32),
         }
