@@ -1,6 +1,7 @@
 """Many devices: the same numbers on any mesh, each large array in parts, states moved once."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import jax
@@ -11,9 +12,16 @@ from numerics import close
 import wsrnn
 from wsrnn import data, loop
 from wsrnn.metrics_log import read_metrics
+from wsrnn.models.peers.fast_weights import FastWeightsConfig, Ttt
+from wsrnn.models.peers.oscillator import OscillatorConfig
+from wsrnn.models.peers.rnn import RnnConfig
+from wsrnn.models.peers.ssm import SsmConfig
+from wsrnn.models.peers.transformer import TransformerConfig
+from wsrnn.models.warp import Matrix, WarpConfig
+from wsrnn.models.warp.stack import StackConfig
 from wsrnn.recipe import Recipe
 from wsrnn.recurrence.plan import RATES
-from wsrnn.sharding import Layout
+from wsrnn.sharding import Layout, MeshConfig
 from wsrnn.step import to_devices
 
 TINY = Path(__file__).with_name("tiny.py")
@@ -89,6 +97,52 @@ def test_split_parameters_have_the_same_gradients(form, read, mode, split_all):
         gradients = jax.device_get(gradients)
         found.append((jax.tree.map(Layout.trim, program.layouts.params, gradients), sums))
     close(found[1], found[0], 1e-5)
+
+
+AHEAD = {"layout": "read_before_write"}
+LAST = WarpConfig(drive="value", write=Matrix(scale=0.1), mode="conv", **AHEAD)
+LAYERED = {
+    "Transformer": lambda n: TransformerConfig(width=16, depth=n, heads=2, **AHEAD),
+    "DeltaNet": lambda n: FastWeightsConfig(width=16, depth=n, **AHEAD),
+    "TTT": lambda n: FastWeightsConfig(rule=Ttt(batch=4), width=16, depth=n, **AHEAD),
+    "LSTM": lambda n: RnnConfig(cell="lstm", width=12, layers=n, **AHEAD),
+    "S5": lambda n: SsmConfig(width=12, states=8, layers=n, **AHEAD),
+    "S5 by FFT": lambda n: SsmConfig(width=12, states=8, layers=n, mode="conv", **AHEAD),
+    "LinOSS": lambda n: OscillatorConfig(width=12, states=8, layers=n, **AHEAD),
+    "WARPs": lambda n: StackConfig(layers=n, channels=12, last=LAST),
+    "gated WARPs": lambda n: StackConfig(layers=n, channels=12, gated=True, last=LAST),
+}
+
+
+def layered(model, layers, mesh):
+    """A model of so many layers, compiled for a mesh, and a batch."""
+    experiment = replace(
+        recipe().experiment(), batch_size=12, model=LAYERED[model](layers)
+    ).resolve()
+    mesh = MeshConfig(*mesh).build(12)
+    batch = next(data.train_stream(experiment.task, 12, 0))
+    return loop.compose(experiment, mesh), to_devices(batch, mesh)
+
+
+@pytest.mark.parametrize("model", LAYERED)
+def test_layers_that_are_gathered_one_by_one_have_the_same_gradients(model, split_all):
+    found = []
+    for mesh in ((1, 1), (2, 3)):
+        program, batch = layered(model, 3, mesh)
+        gradients, sums = program.gradients(program.init().params, batch)
+        gradients = jax.device_get(gradients)
+        found.append((jax.tree.map(Layout.trim, program.layouts.params, gradients), sums))
+    close(found[1], found[0], 3e-5)
+
+
+@pytest.mark.parametrize("model", ["Transformer", "gated WARPs"])
+def test_more_layers_need_no_more_gathers_as_these_are_in_a_loop(model, split_all):
+    gathers = []
+    for layers in (3, 5):
+        program, batch = layered(model, layers, (2, 3))
+        compiled = program.gradients.lower(program.abstract.params, batch).compile()
+        gathers.append(len(instructions_of(compiled.as_text())["all-gather"]))
+    assert gathers[0] == gathers[1]
 
 
 @pytest.mark.parametrize("method", ["blocked", "spectral"])

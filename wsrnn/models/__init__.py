@@ -23,6 +23,12 @@ from wsrnn.recurrence import Plan
 class Model(nnx.Module):
     """A sequence model whose only state is `nnx.Param`."""
 
+    layered: ClassVar[tuple[str, ...]] = ()
+    """Its lists of layers that it calls by `layered.through`."""
+    gather: Callable[[tuple[str, ...], int, Any], Any] | None = None
+    """Where the mesh splits these layers: the whole parameters from this device's parts of layer i
+    of these lists."""
+
     @property
     def in_rows(self) -> tuple[str, ...]:
         """Parameters, by name, that reach the model as this device's rows where the mesh splits

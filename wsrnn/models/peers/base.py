@@ -13,6 +13,7 @@ from wsrnn.checks import check_fields
 from wsrnn.decode import Steps
 from wsrnn.models import Model, TokenModelConfig, check_sequences, check_steps, pick
 from wsrnn.models.head import Head
+from wsrnn.models.layered import through
 
 
 @dataclass(frozen=True)
@@ -142,6 +143,7 @@ class Blocks(Peer):
     Its config has the fields width, layers and mode.
     """
 
+    layered = ("blocks",)
     config: Any
     block: ClassVar[Any]
     """A `Gated` that is made from the config and called with [T, N, H] and a mode."""
@@ -154,6 +156,5 @@ class Blocks(Peer):
     def hidden(self, x, mode=None):
         """The outputs of the last block."""
         x = self.encoder(jnp.swapaxes(x, 0, 1))
-        for block in self.blocks:
-            x = block(x, mode or self.config.mode)
+        x = through(self, x, lambda x, block: block(x, mode or self.config.mode), "blocks")
         return jnp.swapaxes(x, 0, 1)

@@ -17,6 +17,7 @@ from jaxtyping import Array, Float
 
 from wsrnn.checks import check_positive
 from wsrnn.choices import choice
+from wsrnn.models.layered import through
 from wsrnn.models.peers.base import Peer, PeerConfig
 from wsrnn.recurrence import delta_rule
 
@@ -207,6 +208,8 @@ class Layer(nnx.Module):
 class FastWeights(Peer):
     """Embedding, layers, a last norm and readout; `FastWeightsConfig` says the rest."""
 
+    layered = ("layers",)
+
     def __init__(self, config: FastWeightsConfig, d_in: int, d_out: int, *, rngs: nnx.Rngs):
         super().__init__(config, d_in, d_out, width=config.width, rngs=rngs)
         self.embed = nnx.Linear(config.features(d_in, d_out), config.width, rngs=rngs)
@@ -216,8 +219,7 @@ class FastWeights(Peer):
     def hidden(self, x, mode=None):
         """The outputs of the last layer, normalised."""
         x = self.embed(x)
-        for layer in self.layers:
-            x = layer(x)
+        x = through(self, x, lambda x, layer: layer(x), "layers")
         return self.norm(x)
 
     def mixing(self, length):

@@ -16,6 +16,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from wsrnn.checks import check_positive
+from wsrnn.models.layered import through
 from wsrnn.models.peers.base import Peer, PeerConfig
 
 Gates = Float[Array, "N gates"]
@@ -134,6 +135,8 @@ class Layer(nnx.Module):
 class Rnn(Peer):
     """Recurrent layers and a linear readout of the last one; `RnnConfig` says the rest."""
 
+    layered = ("layers",)
+
     def __init__(self, config: RnnConfig, d_in: int, d_out: int, *, rngs: nnx.Rngs):
         super().__init__(config, d_in, d_out, width=config.width, rngs=rngs)
         widths = [config.features(d_in, d_out)] + [config.width] * (config.layers - 1)
@@ -144,8 +147,7 @@ class Rnn(Peer):
     def hidden(self, x, mode=None):
         """The states of the last layer, T steps one after another."""
         x = jnp.swapaxes(x, 0, 1)
-        for layer in self.layers:
-            x = layer(x)
+        x = through(self, x, lambda x, layer: layer(x), "layers")
         return jnp.swapaxes(x, 0, 1)
 
     def mixing(self, length):

@@ -12,6 +12,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from wsrnn.checks import check_positive
+from wsrnn.models.layered import through
 from wsrnn.models.peers.base import Peer, PeerConfig
 
 Heads = Float[Array, "N heads T size"]
@@ -95,6 +96,8 @@ class Layer(nnx.Module):
 class Transformer(Peer):
     """Embedding, layers, a last norm and readout; `TransformerConfig` says the rest."""
 
+    layered = ("layers",)
+
     def __init__(self, config: TransformerConfig, d_in: int, d_out: int, *, rngs: nnx.Rngs):
         super().__init__(config, d_in, d_out, width=config.width, rngs=rngs)
         self.embed = nnx.Linear(config.features(d_in, d_out), config.width, rngs=rngs)
@@ -104,8 +107,7 @@ class Transformer(Peer):
     def hidden(self, x, mode=None):
         """The outputs of the last layer, normalised."""
         x = self.embed(x)
-        for layer in self.layers:
-            x = layer(x)
+        x = through(self, x, lambda x, layer: layer(x), "layers")
         return self.norm(x)
 
     def mixing(self, length):

@@ -11,7 +11,6 @@ channels, of which the other layers then see 1 / c of the steps.
 
 from dataclasses import dataclass, field, replace
 from functools import partial
-from itertools import zip_longest
 from typing import Annotated
 
 import jax
@@ -22,6 +21,7 @@ from wsrnn.checks import check_fields
 from wsrnn.choices import choice
 from wsrnn.models import Model, ModelConfig, check_sequences, check_steps
 from wsrnn.models.gated import Gated
+from wsrnn.models.layered import through
 from wsrnn.models.warp.config import WarpConfig
 from wsrnn.models.warp.model import Warp
 from wsrnn.models.warp.query import Query
@@ -158,14 +158,21 @@ class Stack(Model):
             inputs = self.encoder(inputs, times, every=every)
         elif self.encoder is not None:
             inputs = self.encoder(inputs)
-        for layer, gate in zip_longest(self.below, self.gates):
-            mix = partial(layer, times=times[:, ::every])
-            inputs = gate.around(inputs, mix) if gate else mix(inputs)
-        return inputs
+
+        def layer(x, warp, *gate):
+            mix = partial(warp, times=times[:, ::every])
+            return gate[0].around(x, mix) if gate else mix(x)
+
+        return through(self, inputs, layer, *self.layered)
 
     def _held(self, x, length):
         """Until the next step that is read."""
         return jnp.repeat(x, self.config.every, axis=1)[:, :length]
+
+    @property
+    def layered(self):
+        """Those below the last, with their gates if there are any."""
+        return ("below", "gates") if self.config.gated else ("below",)
 
     @property
     def _layers(self):
