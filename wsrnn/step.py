@@ -262,26 +262,19 @@ def over_devices(function: Callable, mesh: AnyMesh, placed: Any, out_specs: Any)
 
 
 def from_parts(graphdef: Any, placed: Any, params: Any) -> Model:
-    """The model on one device.
+    """The model on one device: all parameters gathered but those of `Model.in_rows`.
 
-    All parameters are gathered but those of `Model.in_rows`, and those of `Model.layered`, which
-    the model gathers layer by layer, where the mesh splits any of them.
+    It may also gather parts by itself (`Model.in_parts`); what it does not use is not gathered.
     """
-    blank = nnx.merge(graphdef, params)
-    lists = {name: placed[name] for name in blank.layered if placed.get(name)}
-    if all(layout.axis is None for layout in jax.tree.leaves(lists)):
-        lists = {}
+    in_rows = nnx.merge(graphdef, params).in_rows
 
     def gathered(path, layout, part):
         name = jax.tree_util.keystr(path, simple=True, separator=".")
-        later = name in blank.in_rows or path[0].key in lists
-        return part if later else layout.gather(part)
+        return part if name in in_rows else layout.gather(part)
 
     model = nnx.merge(graphdef, jax.tree_util.tree_map_with_path(gathered, placed, params))
-    if lists:
-        model.gather = lambda names, i, parts: {
-            j: jax.tree.map(Layout.gather, lists[name][i], parts[j]) for j, name in enumerate(names)
-        }
+    if any(layout.axis is not None for layout in jax.tree.leaves(placed)):
+        model.in_parts = lambda name: (placed.get(name, {}), params.get(name, {}))
     return model
 
 

@@ -23,11 +23,9 @@ from wsrnn.recurrence import Plan
 class Model(nnx.Module):
     """A sequence model whose only state is `nnx.Param`."""
 
-    layered: ClassVar[tuple[str, ...]] = ()
-    """Its lists of layers that it calls by `layered.through`."""
-    gather: Callable[[tuple[str, ...], int, Any], Any] | None = None
-    """Where the mesh splits these layers: the whole parameters from this device's parts of layer i
-    of these lists."""
+    in_parts: Callable[[str], tuple[Any, Any]] | None = None
+    """For `layered.through`, where a mesh splits parameters: of those below a name, how they lie on
+    the mesh (trees of `sharding.Layout`) and this device's parts."""
 
     @property
     def in_rows(self) -> tuple[str, ...]:

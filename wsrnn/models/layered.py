@@ -5,8 +5,8 @@ is computed and while it is differentiated, and not in between.
 """
 
 from collections.abc import Callable
-from functools import partial
 from itertools import groupby
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -20,35 +20,52 @@ def through(model: Model, x: Array, call: Callable[..., Array], *lists: str) -> 
     """Return x after all layers in turn, x = call(x, *layer): one of each of the model's `lists`.
 
     Where the mesh splits their parameters, equal neighbours are one scan over their parts, which
-    gathers one of them in each round and, for the gradient, gathers it again: XLA would merge the
+    gathers one layer in each round and, for the gradient, gathers it again: XLA would merge the
     gathers of layers outside of a loop, and hold all of them at once. Products with matrices are
     kept for the gradient, all else of a layer is computed twice.
     """
     layers = list(zip(*(getattr(model, name) for name in lists), strict=True))
-    if model.gather is None:
-        for layer in layers:
-            x = call(x, *layer)
-        return x
-    split = [nnx.split(layer) for layer in layers]
-    graphs, parts = [graph for graph, _ in split], [nnx.as_pure(state) for _, state in split]
-    shapes = [jax.tree.map(jnp.shape, part) for part in parts]
-
-    def gathered(i, x, parts):
-        return call(x, *nnx.merge(graphs[i], model.gather(lists, i, parts))), None
-
+    graphs, whole = [], []
+    for layer in layers:
+        graph, state = nnx.split(layer)
+        graphs.append(graph)
+        whole.append(nnx.as_pure(state))
+    shapes = [jax.tree.map(jnp.shape, state) for state in whole]
     for _, equal in groupby(range(len(layers)), lambda i: (graphs[i], shapes[i])):
-        first, *more = equal
-        function = partial(gathered, first)
-        if not more:  # its outputs may have other channels than its inputs
-            x, _ = function(x, parts[first])
-            continue
-        stacked = jax.tree.map(
-            lambda *leaves: jnp.stack(leaves), *(parts[i] for i in (first, *more))
-        )
-        x, _ = jax.lax.scan(
-            jax.checkpoint(function, policy=_products, prevent_cse=False), x, stacked
-        )
+        group = list(equal)
+        layouts, parts = _parts(model, lists, group, whole[group[0]])
+        if parts is None:
+            for i in group:
+                x = call(x, *layers[i])
+        else:
+
+            def gathered(x, parts, graph=graphs[group[0]], layouts=layouts):
+                whole = jax.tree.map(lambda layout, part: layout.gather(part), layouts, parts)
+                return call(x, *nnx.merge(graph, whole)), None
+
+            gathered = jax.checkpoint(gathered, policy=_products, prevent_cse=False)
+            x, _ = jax.lax.scan(gathered, x, parts)
     return x
+
+
+def _parts(model: Model, lists: tuple[str, ...], group: list[int], whole: Any) -> tuple[Any, Any]:
+    """How the parameters of equal layers lie on the mesh, and this device's parts, stacked.
+
+    None for the parts where layers need not be gathered one by one: they are no group, not split,
+    or one layer several times.
+    """
+    if model.in_parts is None or len(group) == 1:
+        return None, None
+    held = [model.in_parts(name) for name in lists]
+
+    def of(i, which):
+        return {j: trees[which][i] for j, trees in enumerate(held) if i in trees[which]}
+
+    layouts, parts = of(group[0], 0), [of(i, 1) for i in group]
+    known = all(len(jax.tree.leaves(part)) == len(jax.tree.leaves(whole)) for part in parts)
+    if not known or all(layout.axis is None for layout in jax.tree.leaves(layouts)):
+        return None, None
+    return layouts, jax.tree.map(lambda *leaves: jnp.stack(leaves), *parts)
 
 
 def _products(primitive, *inputs, **settings) -> bool:

@@ -143,7 +143,6 @@ class Blocks(Peer):
     Its config has the fields width, layers and mode.
     """
 
-    layered = ("blocks",)
     config: Any
     block: ClassVar[Any]
     """A `Gated` that is made from the config and called with [T, N, H] and a mode."""

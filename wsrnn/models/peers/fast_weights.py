@@ -208,8 +208,6 @@ class Layer(nnx.Module):
 class FastWeights(Peer):
     """Embedding, layers, a last norm and readout; `FastWeightsConfig` says the rest."""
 
-    layered = ("layers",)
-
     def __init__(self, config: FastWeightsConfig, d_in: int, d_out: int, *, rngs: nnx.Rngs):
         super().__init__(config, d_in, d_out, width=config.width, rngs=rngs)
         self.embed = nnx.Linear(config.features(d_in, d_out), config.width, rngs=rngs)

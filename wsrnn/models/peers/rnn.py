@@ -135,8 +135,6 @@ class Layer(nnx.Module):
 class Rnn(Peer):
     """Recurrent layers and a linear readout of the last one; `RnnConfig` says the rest."""
 
-    layered = ("layers",)
-
     def __init__(self, config: RnnConfig, d_in: int, d_out: int, *, rngs: nnx.Rngs):
         super().__init__(config, d_in, d_out, width=config.width, rngs=rngs)
         widths = [config.features(d_in, d_out)] + [config.width] * (config.layers - 1)

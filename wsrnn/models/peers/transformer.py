@@ -96,8 +96,6 @@ class Layer(nnx.Module):
 class Transformer(Peer):
     """Embedding, layers, a last norm and readout; `TransformerConfig` says the rest."""
 
-    layered = ("layers",)
-
     def __init__(self, config: TransformerConfig, d_in: int, d_out: int, *, rngs: nnx.Rngs):
         super().__init__(config, d_in, d_out, width=config.width, rngs=rngs)
         self.embed = nnx.Linear(config.features(d_in, d_out), config.width, rngs=rngs)

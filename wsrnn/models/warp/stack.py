@@ -163,16 +163,12 @@ class Stack(Model):
             mix = partial(warp, times=times[:, ::every])
             return gate[0].around(x, mix) if gate else mix(x)
 
-        return through(self, inputs, layer, *self.layered)
+        lists = ("below", "gates") if self.config.gated else ("below",)
+        return through(self, inputs, layer, *lists)
 
     def _held(self, x, length):
         """Until the next step that is read."""
         return jnp.repeat(x, self.config.every, axis=1)[:, :length]
-
-    @property
-    def layered(self):
-        """Those below the last, with their gates if there are any."""
-        return ("below", "gates") if self.config.gated else ("below",)
 
     @property
     def _layers(self):
