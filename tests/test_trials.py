@@ -284,6 +284,33 @@ def test_a_sibling_that_is_lost_does_not_hide_the_others(three, tmp_path, capsys
     assert "b is missing: b: the loss of no copy is finite" in capsys.readouterr().out
 
 
+def test_data_that_cannot_be_read_cost_no_step(tmp_path, capsys):
+    unreadable = (
+        TINY.read_text()
+        + """
+
+@dataclass(frozen=True)
+class Cut(LinearRegression):
+    def dataset(self, split, seed):
+        def read(i, example):
+            if split == "train" and i >= 40:
+                raise OSError(5, "cannot be read", "data.csv")
+            return example
+
+        return super().dataset(split, seed).map_with_index(read)
+
+
+experiment = replace(experiment, task=Cut(d=2, examples=3), save_every=12, eval_every=12)
+"""
+    )
+    (tmp_path / "cut.py").write_text(unreadable)
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["trials", str(tmp_path / "cut.py"), "--seeds", "1", "--out", str(tmp_path / "o")])
+    assert stop.value.code == 1
+    assert "data.csv'; the same command continues from step 5" in capsys.readouterr().err
+    assert (tmp_path / "o" / "cut" / "checkpoints" / "5").is_dir()
+
+
 def test_only_some_siblings_are_trained_and_finished_ones_stay_in_the_table(
     three, tmp_path, capsys
 ):

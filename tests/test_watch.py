@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -142,6 +143,17 @@ def test_the_time_of_steps_that_are_done_again_is_lost(tmp_path):
     with MetricsLog(tmp_path, 15, lead=True) as record:
         assert record.spent == {"step": 3, "compile": 1, "lost": 5}
     assert timing(tmp_path) == rows[:1]
+
+
+def test_a_damaged_line_of_times_hinders_neither_the_run_nor_who_watches(watched, tmp_path):
+    run = shutil.copytree(watched[0], tmp_path / "run")
+    lines = (run / "timing.jsonl").read_text().replace("seconds in step", "seconds in stdp")
+    (run / "timing.jsonl").write_text(lines)
+    (seen := Seen(run)).refresh()
+    assert seen.document()["step ms"] and seen.document()["goodput"] is None
+    with Clock(1, 1) as clock:
+        clock.carry(MetricsLog(run, 4, False).spent)
+        assert clock.spent().keys() == set(PHASES)
 
 
 def test_operations_and_peaks():

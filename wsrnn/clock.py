@@ -87,8 +87,8 @@ class Clock:
 
     def carry(self, spent: dict[str, float]) -> None:
         """Add what earlier processes have spent on the run."""
-        for phase, seconds in spent.items():
-            self._spent[phase] += seconds
+        for phase in self._spent.keys() & spent.keys():  # a damaged log may name others
+            self._spent[phase] += spent[phase]
 
     def enter(self, phase: str, *, spent_on: str | None = None) -> str:
         """Go over to a phase; returns the one before, to which the time counts, or `spent_on`."""

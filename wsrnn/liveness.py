@@ -37,7 +37,8 @@ class Liveness:
         """Print why this run ends, tell the others, and be gone; only the first reason counts."""
         if not self._ending.acquire(timeout=10):  # held for good by whoever is first
             os._exit(code)
-        print(f"wsrnn: {why}", file=sys.stderr, flush=True)
+        with contextlib.suppress(OSError):  # where nobody reads it any more
+            print(f"wsrnn: {why}", file=sys.stderr, flush=True)
         whose = "" if why.startswith("process ") else f"process {self.process}: "
         self._send(json.dumps([code, whose + why]))
         deadline = time.monotonic() + 3

@@ -30,8 +30,9 @@ def damage(folder: Path, may_be_new: Collection[str] = ()) -> str | None:
     Files of `may_be_new` need not be listed. Costs reading all files.
     """
     try:
-        listed, found = _read(folder), _files(folder)
-        if (folder / NAME).read_bytes() != _text(listed).encode():
+        content = (folder / NAME).read_bytes()  # once: a save may be about to replace it
+        listed, found = _parsed(content), _files(folder)
+        if content != _text(listed).encode():
             return f"{NAME} is no list of checksums"
         for name, digest in listed.items():
             if name not in found:
@@ -52,9 +53,11 @@ def _files(folder: Path) -> set[str]:
 
 def _read(folder: Path) -> dict[str, str]:
     """The checksums that are listed, by file."""
-    if not (folder / NAME).exists():
-        return {}
-    lines = (folder / NAME).read_text("utf-8", "replace").splitlines()
+    return _parsed((folder / NAME).read_bytes()) if (folder / NAME).exists() else {}
+
+
+def _parsed(content: bytes) -> dict[str, str]:
+    lines = content.decode("utf-8", "replace").splitlines()
     return {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
 
 

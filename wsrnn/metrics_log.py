@@ -123,7 +123,8 @@ def read_timing(folder: Path) -> list[dict[str, Any]]:
 def goodput(row: dict[str, Any]) -> float | None:
     """The share of steps in all time up to a row of timing.jsonl; None if it does not tell."""
     spent = {name: value for name, value in row.items() if name.startswith(SECONDS)}
-    return spent[f"{SECONDS}step"] / sum(spent.values()) if spent else None
+    step = spent.get(f"{SECONDS}step")  # none of a damaged row
+    return None if step is None else step / sum(spent.values())
 
 
 def _spent(folder: Path, start: int) -> dict[str, float]:
@@ -143,7 +144,7 @@ def training_seconds(folder: Path, steps: Float[np.ndarray, " S"]) -> Float[np.n
 
     Integrated from the step times in timing.jsonl; not a number for a run too short to have any.
     """
-    rows = read_timing(folder)
+    rows = [row for row in read_timing(folder) if "step ms" in row]  # not what is damaged
     if not rows:
         return np.full(len(steps), np.nan)
     at = np.array([0, *(row["step"] for row in rows)])

@@ -298,7 +298,8 @@ def fail(error: Exception) -> None:
     """End all processes of the run for an error that no line explains; returns if this is alone."""
     if _liveness is not None:
         time.sleep(2)  # as in `end`
-        traceback.print_exception(error)
+        with contextlib.suppress(OSError):  # where nobody reads it any more
+            traceback.print_exception(error)
         _liveness.end(f"{type(error).__name__}: {error}".partition("\n")[0], 1)
 
 

@@ -37,15 +37,17 @@ class StopFlag:
     LOSS = 1  # below every signal: a worker is also lost to the signal that stops its run
 
     def __enter__(self):
-        self._asked = 0
+        self._asked: set[int] = set()  # which only grows: the thread of signals adds to it
         self._vote: jax.Array | None = None  # of all processes, on its way
         self._largest = jax.jit(jnp.max)
         self.loss = "another process has lost what it needs"
-        self._before = {number: signals.handle(number, self._handle) for number in STOPPED}
+        self._before = {number: signals.handler(number) for number in STOPPED}
+        for number in STOPPED:
+            signals.handle(number, self._handle)
         return self
 
     def _handle(self, number, _):
-        self._asked = max(self._asked, number)
+        self._asked.add(number)
         signals.handle(number, self._before[number])
         log.warning(
             "%s: saving after this step, then stopping; again to stop at once",
@@ -55,7 +57,8 @@ class StopFlag:
     def lose(self, why: str) -> None:
         """Ask to save and stop because of something that is lost, not by a signal."""
         log.warning("%s: saving after this step, then stopping", why)
-        self._asked, self.loss = max(self._asked, self.LOSS), why
+        self.loss = why
+        self._asked.add(self.LOSS)
 
     def __bool__(self):
         return bool(self._asked)
@@ -63,7 +66,13 @@ class StopFlag:
     @property
     def exit_code(self) -> int:
         """Of a process that stops for this: 0 if it does not, 1 for a loss."""
-        return STOPPED.get(self._asked, self._asked)
+        codes = {int(number): code for number, code in STOPPED.items()}
+        return codes.get(self._reason, self._reason)
+
+    @property
+    def _reason(self) -> int:
+        """The number of the signal, `LOSS` or 0; of several the largest."""
+        return max(self._asked, default=0)
 
     def agreed(self, mesh: Mesh) -> bool:
         """Whether to stop at this step, the same in all processes; each calls it at every step.
@@ -73,10 +82,10 @@ class StopFlag:
         if jax.process_count() == 1:
             return bool(self)
         before = self._vote
-        here = np.full(len(mesh.local_devices), self._asked, np.int32)
+        here = np.full(len(mesh.local_devices), self._reason, np.int32)
         self._vote = self._largest(to_global(here, mesh))
         agreed = 0 if before is None else int(jax.device_get(before))
-        self._asked = max(self._asked, agreed)
+        self._asked |= {agreed} - {0}
         return bool(agreed)
 
     def heeded(self, stream: Iterator[Any], mesh: Mesh) -> Iterator[Any]:

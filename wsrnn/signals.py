@@ -34,9 +34,19 @@ def listen(handler: Handler) -> None:
     threading.Thread(target=answer, daemon=True).start()
 
 
+def handler(number: int) -> Any:
+    """What answers a signal now."""
+    return _handlers.get(number) or signal.getsignal(number)
+
+
 def handle(number: int, handler: Any) -> Any:
-    """Put a handler in place of another, which is returned, as `signal.signal` does."""
-    if number not in _handlers:
+    """Put a handler in place of another, which is returned, as `signal.signal` does.
+
+    In a thread that is not the main one nothing happens: signals are whoever's who runs that.
+    """
+    if number in _handlers:
+        before, _handlers[number] = _handlers[number], handler
+        return before
+    if threading.current_thread() is threading.main_thread():
         return signal.signal(number, handler)
-    before, _handlers[number] = _handlers[number], handler
-    return before
+    return None

@@ -275,6 +275,16 @@ def _train(experiment: Experiment, copies: Copies, folder: Path, stopping: StopF
             batches = (to_devices(batch, mesh) for batch in stream)
         tokens = size * task.length * len(copies.names())
         clock = stack.enter_context(Clock(tokens, experiment.log_every))
+        saved = start
+
+        def save(number: int) -> None:
+            """Begin to write what is learned until a step, unless it is written."""
+            nonlocal saved
+            if number != saved:
+                with clock.phase("checkpoint"):
+                    checkpoints.save(number, training)
+                saved = number
+
         clock.enter("step")
         loss: Any = None
         for number in range(start, experiment.steps + 1):
@@ -282,9 +292,8 @@ def _train(experiment: Experiment, copies: Copies, folder: Path, stopping: StopF
             due = number > 0 and (final or number % experiment.eval_every == 0)
             due = due and number not in record.validations  # as of the step a run continues from
             stop = bool(stopping)
-            if number > start and (due or stop or number % experiment.save_every == 0):
-                with clock.phase("checkpoint"):
-                    checkpoints.save(number, training)
+            if due or stop or number % experiment.save_every == 0:
+                save(number)
             if due and not stop:
                 with clock.phase("evaluation"):
                     stream = data.eval_stream(
@@ -315,7 +324,12 @@ def _train(experiment: Experiment, copies: Copies, folder: Path, stopping: StopF
                 return training.state.evaluated
             if stop:
                 break
-            training, now = train_step(training, next(batches))
+            try:
+                batch = next(batches)
+            except (UserError, OSError) as error:  # of a file that was cut while it is read
+                save(number)
+                raise RunError(f"{error}; the same command continues from step {number}") from error
+            training, now = train_step(training, batch)
             if number > start:  # the step before, which the device has finished by now
                 show(number, f"loss {float(np.mean(loss)):.4g}", clock.at(number))
             loss = now

@@ -292,6 +292,17 @@ def test_all_end_with_whoever_is_killed_stopped_or_fails(victim, fault, line, ex
     three[victim].communicate()
 
 
+def test_who_is_told_of_a_failure_ends_though_nobody_reads_its_stderr():
+    lead = python("-c", WATCH, 0, 2)
+    other = python("-c", WATCH, 1, 2, lead.stdout.readline().strip())
+    for process in (lead, other):
+        assert process.stdout.readline() == "ready\n"
+    other.stderr.close()
+    lead.stdin.write("the disk is full\n")
+    lead.stdin.flush()
+    assert (lead.wait(20), other.wait(20)) == (3, 3)
+
+
 def test_nobody_trains_alone_unasked(monkeypatch):
     for name in (*processes.COUNTS, processes.INDEXED, "WSRNN_COORDINATOR", "SLURM_JOB_ID"):
         monkeypatch.delenv(name, raising=False)
