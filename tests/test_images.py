@@ -199,6 +199,15 @@ def test_counts_that_do_not_match_are_named(tmp_path):
     refused("train.npz cannot be read .* fetch it again", str(tmp_path), "train")
 
 
+@pytest.mark.parametrize("kind", [np.uint16, np.int32, np.float32])
+def test_pixels_of_more_than_8_bits_are_refused(tmp_path, kind):
+    write(tmp_path / "train" / "1.png", IMAGES[0])
+    Image.fromarray(IMAGES[1, ..., 0].astype(kind)).save(tmp_path / "train" / "0.tiff")
+    refused(
+        r"train/0\.tiff has pixels of .* mode [IF].*: save it as 8 bits", str(tmp_path), "train"
+    )
+
+
 def test_a_partition_that_does_not_fit_is_named(tmp_path):
     celeba(tmp_path / "c", False, 5)
     (tmp_path / "c" / "img_align_celeba" / "000002.png").unlink()

@@ -17,6 +17,9 @@ from wsrnn.images.base import BROKEN, SPLITS, Images, part_of, pixels_of
 PARTITION = "list_eval_partition.txt"
 """CelebA's file of splits: lines such as `000001.jpg 0`; 0 train, 1 valid, 2 test."""
 
+MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr")
+"""Those of Pillow that are 8 bits of grey or colour: it clips larger numbers to white."""
+
 
 @dataclass(frozen=True)
 class FileImages(Images):
@@ -78,8 +81,15 @@ def _decode(
     try:
         source = _zip(root / f"{path}.zip", os.getpid()).open(member) if zipped else root / name
         with Image.open(source) as image:
+            if image.mode not in MODES:
+                raise UserError(
+                    f"the image {root / name} has pixels of Pillow's mode {image.mode}, which are "
+                    "not 8 bits of grey or colour: save it as 8 bits, grey or RGB"
+                )
             grey = image.mode in ("1", "L") if grey is None else grey
             return pixels_of(image.convert("L" if grey else "RGB"), side)
+    except UserError:
+        raise
     except BROKEN as error:
         wrong = str(error).partition("\n")[0]
         raise UserError(
