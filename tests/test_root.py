@@ -1,5 +1,6 @@
 """Root networks against an independent forward pass in numpy."""
 
+import math
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -262,13 +263,31 @@ def test_a_formula_is_applied_to_the_inner_outputs_at_every_read(x64):
         (lambda o, z: o[:, None], r"must return an array \[1\], got \(2, 1\)"),
         (lambda o, z: (o, z), r"must return an array \[1\], got tuple"),
         (lambda o, z: o[0] @ z, "fails for 2 outputs and z of 3"),
+        (lambda o, z: o[:1] * 1j, "must return real floating-point numbers, got complex64"),
+        (lambda o, z: jnp.round(o[:1]).astype(int), "floating-point numbers, got int"),
+        (lambda o, z: o[:1] if o[0] > 0 else -o[:1], r"test_root\.py line \d+, <lambda>: use jnp"),
+        (lambda o, z: np.exp(o[:1]), "use jnp functions and jnp.where in place of np, math, if"),
+        (lambda o, z: math.exp(o[0]) * z[:1], "in place of np, math, if and float"),
+        (
+            lambda o, z: o[2] * z[:1],
+            r"test_root\.py line \d+.*: index 2 is out of bounds .* size 2",
+        ),
+        (lambda o, z: o[-3] * z[:1], r"index -3 is out of bounds for axis 0 with size 2"),
         (lambda o, z: jnp.log(o[:1] - 100), "has a value that is not finite"),
         (lambda o, z: jnp.sqrt(z[:1] * 0 * o[:1]), "has a gradient that is not finite"),
     ],
 )
 def test_a_formula_that_cannot_work_is_refused_when_the_network_is_made(formula, cure):
-    with pytest.raises(ValueError, match=cure):
+    with pytest.raises(ValueError, match=cure) as error:
         Network(Formula(formula, inner=Mlp(4, 1), outputs=2), 3, 1)
+    assert "\n" not in str(error.value)
+
+
+def test_a_formula_may_count_from_the_end_and_need_arrays_of_jax():
+    def formula(o, z):
+        return (o[-1] * o.at[0].set(1) + 1 / (o[-2] + 3))[1:]
+
+    Network(Formula(formula, inner=Mlp(4, 1), outputs=2), 3, 1)
 
 
 @dataclass(frozen=True)

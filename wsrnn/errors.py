@@ -1,6 +1,7 @@
 """The exceptions that the command line prints as one line: what is wrong, where, and the cure."""
 
 import signal
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -26,3 +27,13 @@ def naming(what: str) -> Iterator[None]:
         kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
         line = f"{what}: {kind}{error}".partition("\n")[0]
         raise ValueError(line.removesuffix(": ")) from error
+
+
+def place(error: BaseException, file: str) -> str | None:
+    """The last line of a file that an error came through, and its function."""
+    places = [
+        f"{file} line {line}, {frame.f_code.co_qualname}"
+        for frame, line in traceback.walk_tb(error.__traceback__)
+        if frame.f_code.co_filename == file
+    ]
+    return places[-1] if places else None

@@ -20,7 +20,7 @@ import cloudpickle
 from flax import nnx
 
 from wsrnn.checks import nearest
-from wsrnn.errors import UserError
+from wsrnn.errors import UserError, place
 from wsrnn.experiment import Experiment
 from wsrnn.flags import apply_flags
 from wsrnn.sharding import check_backend
@@ -70,7 +70,7 @@ class Recipe:
         try:
             siblings = module.sweep(variant)
         except Exception as error:
-            where = _place(error, f"{self.name}.py") or f"{self.name}.py, sweep(experiment)"
+            where = place(error, f"{self.name}.py") or f"{self.name}.py, sweep(experiment)"
             raise UserError(f"{where}: {type(error).__name__}: {error}") from error
         if not _are_experiments(siblings) or any(Path(name).name != name for name in siblings):
             raise UserError(
@@ -138,21 +138,11 @@ def _experiment(recipe: Recipe) -> Experiment:
     except ValueError as error:  # what configs raise says value and cure
         raise UserError(f"{recipe.name}: {sibling}{error}") from error
     except Exception as error:
-        if not (at := _place(error, f"{recipe.name}.py")):
+        if not (at := place(error, f"{recipe.name}.py")):
             raise
         reason = f"{type(error).__name__}: {error}".partition("\n")[0]
         raise UserError(f"{sibling}{at}: {reason}") from error
     return experiment
-
-
-def _place(error: BaseException, file: str) -> str | None:
-    """The last line of an experiment file that an error came through, and its function."""
-    places = [
-        f"{file} line {line}, {frame.f_code.co_qualname}"
-        for frame, line in traceback.walk_tb(error.__traceback__)
-        if frame.f_code.co_filename == file
-    ]
-    return places[-1] if places else None
 
 
 _modules: dict[tuple[str, str], ModuleType] = {}

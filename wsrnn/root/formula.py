@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +11,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from wsrnn.checks import check_positive
+from wsrnn.errors import place
 from wsrnn.root.base import Root
 from wsrnn.root.mlp import Mlp
 
@@ -113,15 +115,25 @@ def _check_formula(root: Formula, d_in: int, d_out: int) -> None:
     inner = [jax.ShapeDtypeStruct((n,), jnp.float32) for n in (root.outputs, d_in)]
     try:
         shape = jax.eval_shape(root.formula, *inner)
+        _check_indices(root.formula, root.outputs, d_in)
     except (TypeError, ValueError, IndexError) as error:
-        raise ValueError(
-            f"formula {root.name} fails for {root.outputs} outputs and z of {d_in}: {error}"
-        ) from error
+        why = str(error).partition("\n")[0]
+        if isinstance(error, jax.errors.JAXTypeError):
+            why = "use jnp functions and jnp.where in place of np, math, if and float()"
+        asked = f"formula {root.name} fails for {root.outputs} outputs and z of {d_in}"
+        at = place(error, _file(root.formula))
+        raise ValueError(f"{asked}: {at + ': ' if at else ''}{why}") from error
     if getattr(shape, "shape", None) != (d_out,):
         raise ValueError(
             f"formula {root.name} must return an array [{d_out}], got "
             f"{getattr(shape, 'shape', type(shape).__name__)}: it maps outputs [{root.outputs}] "
             f"and z [{d_in}] to y [{d_out}]"
+        )
+
+    if not jnp.issubdtype(shape.dtype, jnp.floating):
+        raise ValueError(
+            f"formula {root.name} must return real floating-point numbers, got {shape.dtype}: "
+            "take .real of complex numbers, multiply others by an output"
         )
 
     @jax.jit
@@ -142,3 +154,20 @@ def _check_formula(root: Formula, d_in: int, d_out: int) -> None:
                 f"formula {root.name} has a {what} that is not finite for fresh weights and z "
                 "within -1 and 1: keep divisors, roots and logarithms away from 0"
             )
+
+
+def _check_indices(formula: Function, *sizes: int) -> None:
+    """Raise IndexError, as numpy does, for an index in whose place jax takes the last one."""
+    arrays: Any = [np.zeros(n, np.float32) for n in sizes]
+    try:
+        with np.errstate(all="ignore"):
+            jax.eval_shape(lambda: formula(*arrays))
+    except Exception as error:  # of which others mean that it works with arrays of jax alone
+        if isinstance(error, IndexError) and "out of bounds" in str(error):
+            raise
+
+
+def _file(formula: Any) -> str:
+    """The file that a function, or the class of a callable, is from; "" if that is unknown."""
+    called = formula if hasattr(formula, "__code__") else type(formula).__call__
+    return getattr(getattr(called, "__code__", None), "co_filename", "")
