@@ -3,6 +3,7 @@
 import gzip
 import lzma
 import pickle
+import warnings
 from dataclasses import replace
 
 import jax
@@ -170,6 +171,14 @@ WRONG = {
     "no data": (ts(TWO)[:60], None, "before @data"),
     "no case": (ts([]), None, "no case after @data"),
     "no classes": (ts(TWO).replace("true a b", "false"), None, "names no classes"),
+    "no word": (ts(TWO).replace(" true a b", ""), None, "names no classes"),
+    "class twice": (ts(TWO, "a b a"), None, "names the class a twice"),
+    "large": (
+        ts([([[1, 1e39], [2, 3]], "a"), *TWO]),
+        None,
+        r"step 1: '1e\+39' does not fit into fl",
+    ),
+    "large, one missing": (ts([([["?", -1e39]] * 2, "a"), *TWO]), None, "step 1: .*into float32"),
     "dimensions": (ts(TWO, dimensions=3), None, "line 7: 2 channels where @dimensions promises 3"),
     "stamps": (ts(TWO).replace("timeStamps false", "timeStamps true"), None, "time stamps"),
     "other test": (None, ts(drawn(10, 1), "b a"), "does not belong to"),
@@ -179,7 +188,8 @@ WRONG = {
 @pytest.mark.parametrize("name", WRONG)
 def test_bad_files_are_one_clear_line(problem, name):
     train, test, match = WRONG[name]
-    with pytest.raises(UserError, match=match) as error:
+    with pytest.raises(UserError, match=match) as error, warnings.catch_warnings():
+        warnings.simplefilter("error")
         _ = problem(train, test).d_in
     assert "\n" not in str(error.value)
 

@@ -37,22 +37,25 @@ class TsFile(NamedTuple):
 def read_ts(path: Path) -> TsFile:
     """Read a .ts or .ts.gz file; "?" and "NaN" are values that are not a number.
 
-    Raises UserError that names the file and the line: for a header without classes, time stamps,
-    a case whose channels are unlike in number or length, an unknown class, a value that is no
-    number, and a file that ends early.
+    Raises UserError that names the file and the line: for a header without classes or with one
+    twice, time stamps, a case whose channels are unlike in number or length, an unknown class, a
+    value that is no number or does not fit into float32, and a file that ends early.
     """
     lines = enumerate(_lines(path), 1)
     header = _header(path, lines)
     words = header.get("classlabel", "false").split()
-    if words[0].lower() != "true" or len(words) < 2:
+    if len(words) < 2 or words[0].lower() != "true":
         raise UserError(
             f"{path} names no classes (@classLabel true A B ...): only classification problems can "
             "be read"
         )
-    if header.get("timestamps", "false").lower() == "true":
-        raise UserError(f"{path} has time stamps, which are not read: save plain values")
     classes, cases = tuple(words[1:]), []
     ids = {name: i for i, name in enumerate(classes)}
+    if len(ids) < len(classes):
+        twice = next(name for i, name in enumerate(classes) if i != ids[name])
+        raise UserError(f"{path} names the class {twice} twice in @classLabel: leave one out")
+    if header.get("timestamps", "false").lower() == "true":
+        raise UserError(f"{path} has time stamps, which are not read: save plain values")
     for number, line in lines:
         if line and not line.startswith("#"):
             where = f"{path} line {number}"
@@ -132,10 +135,20 @@ def _case(where: str, number: int, line: str, ids: dict[str, int]) -> Case:
 
 def _values(where: str, text: str) -> Float[np.ndarray, " T"]:
     cells = text.split(",")
-    try:
-        return np.array(cells, np.float32)
-    except ValueError:
-        return np.array([_value(where, t, cell.strip()) for t, cell in enumerate(cells)], "f4")
+    with np.errstate(over="ignore"):
+        try:
+            values = np.array(cells, np.float32)
+        except ValueError:
+            values = np.array(
+                [_value(where, t, cell.strip()) for t, cell in enumerate(cells)], "f4"
+            )
+    for step in np.flatnonzero(np.isinf(values)):
+        if any(map(str.isdigit, cells[step])):  # the word inf is a value that is missing
+            raise UserError(
+                f"{where}, step {step}: {cells[step].strip()[:20]!r} does not fit into float32, "
+                "whose numbers end at 3.4e38; write the channel in a larger unit"
+            )
+    return values
 
 
 def _value(where: str, step: int, cell: str) -> float:
