@@ -116,6 +116,7 @@ def test_continued_equals_uninterrupted(tmp_path, monkeypatch, draw):
     [
         (("--rates", "0.1", "0.1"), "twice"),
         (("--rates", "-1"), "above 0"),
+        (("--rates", "1e-3,1e-2"), "]}: separate values by spaces"),
         (("--rates", "1e39"), "finite"),
         (("--seeds", "0"), "at least 1 seed"),
         (("--seeds", "x"), "invalid"),
@@ -321,9 +322,22 @@ def test_only_some_siblings_are_trained_and_finished_ones_stay_in_the_table(
     assert three("--only", "b", "--steps", "14") == (0, ["b"])  # the others have not got so far
     assert [*kept(tmp_path)["rows"]] == ["b"]
     for words, part in (
-        (["alhpa"], "no sibling alhpa: did you mean alpha?"),
-        (["c", "x"], "no sibling x: choose from alpha, b, c"),
+        (["alhpa"], "no sibling 'alhpa': did you mean 'alpha'?"),
+        (["c", "x"], "no sibling 'x': choose from 'alpha', 'b', 'c'"),
         ([], "one name of a sibling or several"),
     ):
         assert three("--only", *words) == (2, [])
         assert part in capsys.readouterr().err.strip().splitlines()[-1]
+
+
+def test_a_sibling_that_is_left_out_is_not_built(three, tmp_path, monkeypatch, capsys):
+    built, experiment = set(), Recipe.experiment
+
+    def noting(recipe):
+        built.add(recipe.member)
+        return experiment(recipe)
+
+    monkeypatch.setattr(Recipe, "experiment", noting)
+    for words in (("--only", "nope"), ("--rates", "0"), ("--only", "c", "--seeds", "0")):
+        assert three(*words) == (2, []) and built <= {None}
+    assert three("--only", "c") == (0, ["c"]) and built <= {None, "c"}

@@ -7,7 +7,7 @@ import inspect
 import numbers
 import types
 import typing
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import cache
 from typing import Annotated, Any, Literal, Union
 
@@ -133,10 +133,14 @@ def _is_a(value: Any, hint: Any) -> bool:
     return isinstance(value, kind) if isinstance(kind, type) else kind is Any
 
 
-def nearest(word: str, valid: Iterable[str]) -> str:
-    """The end of an error's line: the likeliest of the valid words, or where they are listed."""
+def nearest(word: str, valid: Iterable[str], show: Callable[[str], str] = str) -> str:
+    """The end of an error's line: the likeliest of the valid words, or where they are listed.
+
+    `show` writes a word; repr is for names that may hold commas.
+    """
     valid = list(valid)
     close = difflib.get_close_matches(word, valid, 1, 0.5)
     if close:
-        return f": did you mean {close[0]}?"
-    return f": choose from {', '.join(valid)}" if 0 < len(valid) < 12 else " (see --help)"
+        return f": did you mean {show(close[0])}?"
+    few = 0 < len(valid) < 12
+    return f": choose from {', '.join(map(show, valid))}" if few else " (see --help)"

@@ -240,7 +240,8 @@ def _without_box(text: str) -> str:
     lines = text.strip("\n").splitlines()[1:]  # without the title
     parts = re.split("[─-]{9,}", " ".join(line.strip("│| ╭╮╰╯") for line in lines))
     message = next(part.strip() for part in (*parts, text) if part.strip())
-    message = re.sub(
-        r"no type matching (.+?) could .* from (\[.*?\])\. .*", r"\2 is no \1", message
-    )
+    if found := re.search(r"no type matching (.+?) could .* from (\[.*?\])\. .*", message):
+        several = "..." in found[1] and re.search("[^'],", found[2])  # a comma within a word
+        cure = ": separate values by spaces" if several else ""
+        message = f"{message[: found.start()]}{found[2]} is no {found[1]}{cure}"
     return re.sub(r"^Error parsing (?:(-\S+: )|\S+: )", r"\1", message)

@@ -63,6 +63,12 @@ class Recipe:
 
         Only this recipe if the file has no sweep, or if the flags leave nothing of what it varies.
         """
+        recipes = self.siblings()
+        distinct = {str(flatten(recipe.experiment())) for recipe in recipes}
+        return recipes if len(distinct) > 1 else [self]
+
+    def siblings(self) -> list["Recipe"]:
+        """As members, whatever flags leave of what varies: no sibling's experiment is made."""
         module = self.module()
         if self.member or not hasattr(module, "sweep"):
             return [self]
@@ -77,9 +83,7 @@ class Recipe:
                 f"{self.name}.py: sweep(experiment) must return a dict of experiments, by names "
                 "that folders can have"
             )
-        recipes = [replace(self, member=name) for name in siblings]
-        distinct = {str(flatten(recipe.experiment())) for recipe in recipes}
-        return recipes if len(distinct) > 1 else [self]
+        return [replace(self, member=name) for name in siblings]
 
     def variants(self) -> list[str]:
         """The names that --variant takes."""

@@ -93,18 +93,11 @@ def trials(
     """
     if jax.process_count() > 1:
         raise UserError("trials are trained by one process: start wsrnn trials on one machine")
-    given = " ".join(f"{rate:g}" for rate in rates)
-    if seeds < 1:
-        raise UserError(f"--seeds: trials need at least 1 seed, got {seeds}")
-    least, most = (float(getattr(np.finfo(np.float32), name)) for name in ("tiny", "max"))
-    if any(not least <= rate <= most for rate in rates):
-        raise UserError(f"--rates must be above 0 and finite, got {given}")
-    if len(set(rates)) < len(rates):
-        raise UserError(f"--rates has a value twice: {given}")
+    check_copies(seeds, rates)
     siblings = {recipe.member or recipe.name: recipe for recipe in recipes}
     for name in only or ():
         if name not in siblings:
-            raise UserError(f"--only: there is no sibling {name}{nearest(name, siblings)}")
+            raise UserError(f"--only: there is no sibling {name!r}{nearest(name, siblings, repr)}")
     chosen = [name for name in siblings if only is None or name in only]
     plans = {}
     for name, recipe in siblings.items():
@@ -144,6 +137,18 @@ def trials(
         "exit code": stopping.exit_code if stopped else 0,
         "lost": bool(lost),
     }
+
+
+def check_copies(seeds: int, rates: Sequence[float]) -> None:
+    """UserError for numbers of which no copies can be made."""
+    given = " ".join(f"{rate:g}" for rate in rates)
+    if seeds < 1:
+        raise UserError(f"--seeds: trials need at least 1 seed, got {seeds}")
+    least, most = (float(getattr(np.finfo(np.float32), name)) for name in ("tiny", "max"))
+    if any(not least <= rate <= most for rate in rates):
+        raise UserError(f"--rates must be above 0 and finite, got {given}")
+    if len(set(rates)) < len(rates):
+        raise UserError(f"--rates has a value twice: {given}")
 
 
 def _copies(run: Run, seeds: int, rates: Sequence[float]) -> Copies:

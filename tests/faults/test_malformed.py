@@ -169,7 +169,7 @@ PLACES = [
     ("trials tiny.py --out file", ["file is a file"]),
     ("trials tiny.py --out r --seeds 0", ["at least 1 seed, got 0"]),
     ("trials tiny.py --out r --rates nan", ["--rates must be above 0 and finite, got nan"]),
-    ("trials tiny.py --out r --only nobody", ["no sibling nobody: choose from tiny"]),
+    ("trials tiny.py --out r --only nobody", ["no sibling 'nobody': choose from 'tiny'"]),
     ("bench tiny.py --out file/below", ["--out file/below cannot be made"]),
     ("bench tiny.py --out r --over seed x y", ["--seed", "'x'"]),
     ("plan tiny.py --devices ,", ["--devices takes numbers of devices"]),

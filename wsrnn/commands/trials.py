@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from wsrnn.commands import Outcome
 from wsrnn.commands.recipes import check_siblings, read_recipe, run_folder, where
 from wsrnn.errors import UserError
+from wsrnn.trials import check_copies
 from wsrnn.trials import trials as run_trials
 
 
@@ -44,9 +45,10 @@ def run(options: Options, file: str | None, flags: list[str]) -> Outcome:
         raise UserError(
             "trials count skipped steps and never stop for them: leave out --max-skipped"
         )
+    check_copies(options.seeds, options.rates or ())  # before models are built, which takes time
     recipe = read_recipe(file, options, flags)
     out = run_folder(recipe, options, "trials-")
-    members = recipe.members()
+    members = recipe.siblings() if options.only else recipe.members()
     check_siblings(out, [member.member or member.name for member in members])
     document = run_trials(members, out, options.seeds, options.rates or (), options.only)
     table = f"\n{document['text']}\n" if document["rows"] else ""
