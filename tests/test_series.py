@@ -245,6 +245,7 @@ def test_scales_and_ridge_of_traffic_are_those_of_the_past_alone(tmp_path):
 GAP = np.delete(np.arange(R + 1), 50)
 NAN = VALUES.copy()
 NAN[70, 1] = np.nan
+MONTHS = np.datetime64("1990-01") + np.arange(R)
 FLAT = VALUES.copy()
 FLAT[:140, 0] = 7
 
@@ -262,6 +263,18 @@ FLAT[:140, 0] = 7
             "context of 150 rows and a horizon of 5 are longer than the tra",
         ),
         ({}, dict(horizon=41), "longer than the valid part, which has 20;"),
+        (
+            dict(times=RNG.normal(size=R)),
+            {},
+            "does not rise .*evenly spaced: --task.time None, and",
+        ),
+        (dict(times=MONTHS), {}, "not one step .* fill .*: --task.time None, and --task.columns"),
+        (
+            dict(times=MONTHS),
+            dict(time=None),
+            "column time: '1990-01' is not .* --task.columns nam",
+        ),
+        (dict(values=FLAT), {}, "leave it out of --task.columns or train on more rows"),
         ({}, dict(time="date"), "no column date; its columns are time, a, b"),
         ({}, dict(columns=("c",)), "no column c"),
         (

@@ -16,6 +16,10 @@ from wsrnn.tasks.windows import Bounds, Table, Windows
 
 CHANNELS = ["HUFL", "HULL", "MUFL", "MULL", "LUFL", "LULL", "OT"]
 ETT_SOURCE = "github.com/zhouhaoyi/ETDataset (folder ETT-small)"
+WITHOUT_TIMES = (
+    "; or take the rows to be evenly spaced: --task.time None, and --task.columns to name those to "
+    "forecast"
+)
 
 
 @dataclass(frozen=True)
@@ -58,7 +62,7 @@ class Series(Windows):
         path = Path(self.path).expanduser()
         if not path.is_file():
             raise UserError(f"{path} does not exist: name a csv file with --task.path")
-        return _read(path, self.time, self.columns)
+        return _read(path, self.time, self.columns, WITHOUT_TIMES)
 
     def bounds(self, table):
         """By date or by fraction."""
@@ -237,18 +241,26 @@ def _by_fractions(R: int, fractions: tuple[float, float]) -> Bounds:
 
 
 @cache
-def _read(path: Path, time: str | None, columns: tuple[str, ...]) -> Table:
-    """Columns of a csv, whose times are checked if it has them."""
+def _read(path: Path, time: str | None, columns: tuple[str, ...], otherwise: str = "") -> Table:
+    """Columns of a csv, whose times are checked if it has them; `otherwise` is another cure."""
     csv = read_csv(path)
     if not columns and all(map(_is_value, csv.names)):
         raise UserError(f"{path} line 1 holds values and no names: begin with a line of names")
     if time is not None:
         time = time or csv.names[0]
-        csv.step(time)
+        try:
+            csv.step(time)
+        except UserError as error:
+            raise UserError(f"{error}{otherwise}") from None
     names = list(columns) or [name for name in csv.names if name != time]
     if not names:
         raise UserError(f"{path} has no column beside {time}: name the times with --task.time")
-    return Table(path, names, csv.numbers(names))
+    try:
+        return Table(path, names, csv.numbers(names))
+    except UserError as error:
+        if columns:
+            raise
+        raise UserError(f"{error}; --task.columns names those to forecast") from None
 
 
 @cache

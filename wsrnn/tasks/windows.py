@@ -139,10 +139,12 @@ class Windows(Continuation):
         known = table.values[: self.bounds(table).train]
         constant = np.flatnonzero(np.ptp(known, 0) == 0)
         if len(constant):
-            at = constant[0]
+            at, cure = constant[0], "drop it"
+            if hasattr(self, "columns"):
+                cure = "leave it out of --task.columns"
             raise UserError(
                 f"{table.path}, column {table.names[at]}: it is {known[0, at]:g} in all "
-                f"{len(known)} rows of the training part, so it has no scale; drop it or train on "
+                f"{len(known)} rows of the training part, so it has no scale; {cure} or train on "
                 "more rows"
             )
         return ((table.values - known.mean(0)) / known.std(0)).astype(np.float32)
