@@ -9,7 +9,9 @@ from flax import nnx
 
 from wsrnn import data, fit
 from wsrnn.errors import UserError
+from wsrnn.evaluations.completion import Completion
 from wsrnn.evaluations.forecast import Forecast, forecasts, ridge, seasonal
+from wsrnn.evaluations.tables import TableErrors
 from wsrnn.experiment import Experiment
 from wsrnn.metrics import measures_of
 from wsrnn.models import Model
@@ -20,6 +22,7 @@ from wsrnn.optim import OptimConfig
 from wsrnn.recurrence import Dense
 from wsrnn.root import Linear
 from wsrnn.tasks import SPLITS
+from wsrnn.tasks.archive import Archive
 from wsrnn.tasks.check import check_examples
 from wsrnn.tasks.continuation import Direct, Recursive
 from wsrnn.tasks.series import Series, Traffic
@@ -245,7 +248,7 @@ def test_scales_and_ridge_of_traffic_are_those_of_the_past_alone(tmp_path):
 GAP = np.delete(np.arange(R + 1), 50)
 NAN = VALUES.copy()
 NAN[70, 1] = np.nan
-MONTHS = np.datetime64("1990-01") + np.arange(R)
+MONTHS = (np.datetime64("1990-01") + np.arange(R)).astype("datetime64[D]")
 FLAT = VALUES.copy()
 FLAT[:140, 0] = 7
 
@@ -262,9 +265,10 @@ FLAT[:140, 0] = 7
             dict(context=(150,)),
             "context of 150 rows and a horizon of 5 are longer than the tra",
         ),
+        ({}, dict(period=161), "a period of 161 rows is longer than the 160 before the test"),
         ({}, dict(horizon=41), "longer than the valid part, which has 20;"),
         (
-            dict(times=RNG.normal(size=R)),
+            dict(times=-np.arange(R)),
             {},
             "does not rise .*evenly spaced: --task.time None, and",
         ),
@@ -272,7 +276,7 @@ FLAT[:140, 0] = 7
         (
             dict(times=MONTHS),
             dict(time=None),
-            "column time: '1990-01' is not .* --task.columns nam",
+            "column time: '1990-01-01' is not .* --task.columns nam",
         ),
         (dict(values=FLAT), {}, "leave it out of --task.columns or train on more rows"),
         ({}, dict(time="date"), "no column date; its columns are time, a, b"),
@@ -317,6 +321,10 @@ def test_a_csv_is_split_by_date_and_may_have_no_times(tmp_path):
         (lambda: Series(horizon=0), "at least 1, got horizon 0"),
         (lambda: Series(fractions=(0.8, 0.2)), "leave rows for the test, got 0.8 0.2"),
         (lambda: Series(dates=("2020",)), "must be two times, got 2020"),
+        (lambda: Series(columns=("a", "b", "a")), "task.columns has a twice"),
+        (lambda: Completion(contexts=(100, 100)), "evaluation.contexts has 100 twice"),
+        (lambda: TableErrors(contexts=(10, 10)), "evaluation.contexts has 10 twice"),
+        (lambda: Archive(""), "task.problem is empty"),
         (lambda: Series(period=0), "period must be at least 1"),
         (lambda: Series(Recursive(), describe=True), "task.strategy:direct"),
         (lambda: DLinearConfig(average=4), "must be odd"),

@@ -7,7 +7,7 @@ import inspect
 import numbers
 import types
 import typing
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from typing import Annotated, Any, Literal, Union
 
@@ -40,6 +40,12 @@ def check_positive(config: object, *names: str, least: int = 1) -> None:
         raise ValueError(
             f"{type(config).__name__} needs sizes of at least {least}, got {', '.join(low)}"
         )
+
+
+def check_distinct(name: str, values: Sequence[object]) -> None:
+    """Raise ValueError for a field, by its name, that holds a value twice."""
+    if twice := [str(value) for i, value in enumerate(values) if value in values[:i]]:
+        raise ValueError(f"{name} has {twice[0]} twice: leave one out")
 
 
 def _no_number(hint: Any, value: Any) -> str | None:

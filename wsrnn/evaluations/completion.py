@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 
+from wsrnn.checks import check_distinct
 from wsrnn.evaluations import Evaluation, Result
 from wsrnn.evaluations.continuation import continued, whole
 from wsrnn.figures import Figure, new_figure
@@ -42,6 +43,7 @@ class Completion(Evaluation):
             raise ValueError(
                 "evaluation.images and drawn must be at least 1 and contexts not empty"
             )
+        check_distinct("evaluation.contexts", self.contexts)
 
     def check(self, task, model):
         """The task must complete images, and a context leave something to complete."""

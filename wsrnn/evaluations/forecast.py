@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
+from wsrnn.errors import UserError
 from wsrnn.evaluations import Evaluation, Result
 from wsrnn.evaluations.continuation import continued
 from wsrnn.evaluations.panels import draw_forecasts
@@ -44,9 +45,16 @@ class Forecast(Evaluation):
             )
 
     def prepare(self, task):
-        """Look for a split that is too short."""
+        """Look for a split that is too short, and for a season longer than what is known."""
         for split in ("train", "valid", "test"):
             task.rows(split)
+        period = self.period or getattr(task, "period", 1)
+        if period > 1 and seasonal(task, period) is None:
+            known = task.rows("test")[1] + task.known
+            raise UserError(
+                f"{task.table().path}: a period of {period} rows is longer than the {known} before "
+                "the test part: lower --task.period or --evaluation.period"
+            )
 
     def __call__(self, model, task, seed):
         """Forecast the test windows."""

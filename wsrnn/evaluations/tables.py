@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Float
 
 from wsrnn.bootstrap import ALL, Interval, nested_medians
+from wsrnn.checks import check_distinct
 from wsrnn.errors import UserError
 from wsrnn.evaluations import Evaluation, Result, in_batches
 from wsrnn.figures import LINES, Figure, finish, log_ticks, new_figure
@@ -50,6 +51,8 @@ class TableErrors(Evaluation):
             raise ValueError(
                 "evaluation.draws and queries must be at least 1, tables and contexts not empty"
             )
+        check_distinct("evaluation.contexts", self.contexts)
+        check_distinct("evaluation.tables", self.tables)
         if min(self.contexts) < 5:
             raise ValueError(f"evaluation.contexts must be at least 5, got {self.contexts}")
         if not set(self.boosted) <= set(self.contexts):

@@ -66,6 +66,8 @@ class Archive(Task):
 
     def __post_init__(self):
         check_fields(self)
+        if not self.problem:
+            raise ValueError("task.problem is empty: name a problem, such as BasicMotions")
         if not 0 < self.validation < 1:
             raise ValueError(f"validation must lie between 0 and 1, got {self.validation}")
         if not 0 <= self.jitter < float("inf"):

@@ -10,6 +10,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 from jaxtyping import Shaped
 
+from wsrnn.checks import check_distinct
 from wsrnn.errors import UserError
 from wsrnn.files import find, read_csv, unfit
 from wsrnn.tasks.windows import Bounds, Table, Windows
@@ -46,6 +47,7 @@ class Series(Windows):
 
     def __post_init__(self):
         _check_fractions(self.fractions)
+        check_distinct("task.columns", self.columns)
         if len(self.dates) not in (0, 2):
             raise ValueError(f"Series.dates must be two times, got {' '.join(self.dates)}")
         if self.period < 1:
