@@ -18,7 +18,7 @@ At L = 100 hardly any digit has begun: the MLP of that L alone, whose errors in 
 and test agree, shows how little can be known: 0.071 is below it. A rate of 1e-3 diverges.
 Peers, one seed, on one shared core, everything counted: L = 300, where WARP takes 644 to 732 s:
 S5 0.0678 after 908 (1,150 steps), LSTM 0.0779 after 751, GRU 0.1001 after 509, flat. L = 100 and
-600, WARP 155 to 207 s: S5 0.0851 and 0.0310, LSTM 0.1023 and 0.0449, GRU 0.1027 and 0.0517 after
+600, WARP 155 to 207 s: S5 0.0851 and 0.0310, LSTM 0.1021 and 0.0449, GRU 0.1026 and 0.0517 after
 340 to 870. Fashion (`fashion --task.context L`), one seed, and linear regression: 0.0525 (0.0586),
 0.0336 (0.0425), 0.0218 (0.0261) after 1,500, 3,000, 1,500 steps.
 Not as published: the published WARP (`published`) has a dense A, is fed with its own predictions in

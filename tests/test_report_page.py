@@ -334,6 +334,19 @@ def test_published_numbers_stand_in_line_with_the_same_setting_alone(tmp_path, s
     assert ["WARP", "0.071recalled", "0.042notes", "0.014air"] in shown.rows
 
 
+def test_a_baseline_has_the_columns_of_all_groups(tmp_path):
+    made = [
+        page.runs.Trained(
+            tmp_path, "mine", config={"task": "Mine", "task.context": L}, seed=0,
+            results={f"L={L}": error}, baselines={"mean": {f"L={L}": 2 * error}},
+        )
+        for L, error in ((100, 3.0), (600, 1.0))
+    ]  # fmt: skip
+    (tmp_path / "page.html").write_text(page.page(page.gather(made), "t"))
+    (row,) = [row for row in Page(tmp_path / "page.html").rows if row[0] == "meanbaseline"]
+    assert row[1:3] == ["6.0000", "2.0000"]
+
+
 def test_data_sets_make_a_heat_map(tmp_path):
     made = [
         page.runs.Trained(

@@ -117,7 +117,9 @@ class Section:
             for name, seeds in own.items():
                 if not _alike(rows.get(name, {}), seeds):
                     name = f"{name}, {group.label}"
-                rows[name] = rows.get(name, {}) | seeds
+                merged = rows.setdefault(name, {})
+                for seed, values in seeds.items():  # groups may be judged by other columns
+                    merged[seed] = merged.get(seed, {}) | values
         return rows
 
     def differing(self) -> dict[str, list[str]]:
