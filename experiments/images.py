@@ -23,8 +23,8 @@ S5 0.0678 after 908 (1,150 steps), LSTM 0.0779 after 751, GRU 0.1001 after 509, 
 0.0336 (0.0425), 0.0218 (0.0261) after 1,500, 3,000, 1,500 steps.
 Not as published: the published WARP (`published`) has a dense A, is fed with its own predictions in
 training and after L, and scores every pixel against itself. `dense` is its A without feedback.
-`bits` predicts a scale too, for bits per dimension. These, `cifar`, `celeba`, `classify` and
-`pathfinder` have not been trained yet.
+`bits` predicts a scale too, for bits per dimension; it and `cifar` have had 1,500 and 800 steps
+(experiments/README.md), the others, `celeba`, `classify` and `pathfinder` none.
 
 Command: wsrnn train experiments/images.py --variant after_300 --data-dir DATA    (peers: gru, ...)
 """
