@@ -218,6 +218,8 @@ def _trial(run: Run, copies: Copies, stopping: StopFlag) -> dict[str, Any] | Non
     graphdef = nnx.graphdef(model)
     results = []
     for k, loss in enumerate(losses[best]):
+        if stopping:  # the run that continues judges them
+            return None
         at = best * len(copies.seeds) + k
         one = nnx.merge(graphdef, jax.tree.map(lambda leaf, at=at: leaf[at], params))
         judged = experiment.evaluation(one, experiment.task, experiment.seed)
