@@ -1,7 +1,7 @@
 """Many devices: the same numbers on any mesh, each large array in parts, states moved once."""
 
 import re
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import jax
@@ -16,7 +16,7 @@ from wsrnn.models.peers.fast_weights import FastWeightsConfig, Ttt
 from wsrnn.models.peers.oscillator import OscillatorConfig
 from wsrnn.models.peers.rnn import RnnConfig
 from wsrnn.models.peers.ssm import SsmConfig
-from wsrnn.models.peers.transformer import TransformerConfig
+from wsrnn.models.peers.transformer import Transformer, TransformerConfig
 from wsrnn.models.warp import Matrix, WarpConfig
 from wsrnn.models.warp.stack import StackConfig
 from wsrnn.recipe import Recipe
@@ -101,8 +101,25 @@ def test_split_parameters_have_the_same_gradients(form, read, mode, split_all):
 
 AHEAD = {"layout": "read_before_write"}
 LAST = WarpConfig(drive="value", write=Matrix(scale=0.1), mode="conv", **AHEAD)
+
+
+@dataclass(frozen=True)
+class OwnConfig(TransformerConfig):
+    def build(self, d_in, d_out, *, rngs):
+        return Own(self, d_in, d_out, rngs=rngs)
+
+
+class Own(Transformer):
+    """One that goes through its layers in a way of its own."""
+
+    def hidden(self, x, mode=None):
+        x = self.embed(x)
+        return sum(layer(x) for layer in self.layers)
+
+
 LAYERED = {
     "Transformer": lambda n: TransformerConfig(width=16, depth=n, heads=2, **AHEAD),
+    "in a way of its own": lambda n: OwnConfig(width=16, depth=n, heads=2, **AHEAD),
     "DeltaNet": lambda n: FastWeightsConfig(width=16, depth=n, **AHEAD),
     "TTT": lambda n: FastWeightsConfig(rule=Ttt(batch=4), width=16, depth=n, **AHEAD),
     "LSTM": lambda n: RnnConfig(cell="lstm", width=12, layers=n, **AHEAD),

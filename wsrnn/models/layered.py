@@ -25,47 +25,40 @@ def through(model: Model, x: Array, call: Callable[..., Array], *lists: str) -> 
     kept for the gradient, all else of a layer is computed twice.
     """
     layers = list(zip(*(getattr(model, name) for name in lists), strict=True))
-    graphs, whole = [], []
-    for layer in layers:
-        graph, state = nnx.split(layer)
-        graphs.append(graph)
-        whole.append(nnx.as_pure(state))
-    shapes = [jax.tree.map(jnp.shape, state) for state in whole]
-    for _, equal in groupby(range(len(layers)), lambda i: (graphs[i], shapes[i])):
-        group = list(equal)
-        layouts, parts = _parts(model, lists, group, whole[group[0]])
-        if parts is None:
-            for i in group:
+    if model.in_parts is None:
+        for layer in layers:
+            x = call(x, *layer)
+        return x
+    held = [model.in_parts(name) for name in lists]
+    for (graph, shapes), group in groupby(range(len(layers)), lambda i: _structure(layers[i])):
+        first, *more = equal = list(group)
+        layouts = {j: placed[first] for j, (placed, _) in enumerate(held) if first in placed}
+        parts = [{j: p[i] for j, (_, p) in enumerate(held) if i in p} for i in equal]
+        split = any(layout.axis is not None for layout in jax.tree.leaves(layouts))
+        # A layer that stands there several times has its parameters in the first place alone.
+        own = all(len(jax.tree.leaves(part)) == len(shapes) for part in parts)
+        if not (more and split and own):
+            for i in equal:
                 x = call(x, *layers[i])
-        else:
+            continue
 
-            def gathered(x, parts, graph=graphs[group[0]], layouts=layouts):
-                whole = jax.tree.map(lambda layout, part: layout.gather(part), layouts, parts)
-                return call(x, *nnx.merge(graph, whole)), None
+        def gathered(x, parts, graph=graph, layouts=layouts):
+            return call(x, *nnx.merge(graph, _whole(layouts, parts))), None
 
-            gathered = jax.checkpoint(gathered, policy=_products, prevent_cse=False)
-            x, _ = jax.lax.scan(gathered, x, parts)
+        stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *parts)
+        kept = jax.checkpoint(gathered, policy=_products, prevent_cse=False)
+        x, _ = jax.lax.scan(kept, x, stacked)
     return x
 
 
-def _parts(model: Model, lists: tuple[str, ...], group: list[int], whole: Any) -> tuple[Any, Any]:
-    """How the parameters of equal layers lie on the mesh, and this device's parts, stacked.
+def _structure(layer: tuple[nnx.Module, ...]) -> tuple[Any, list[tuple[int, ...]]]:
+    """What equal layers have in common: all but the numbers in their parameters."""
+    graph, state = nnx.split(layer)
+    return graph, [leaf.shape for leaf in jax.tree.leaves(state)]
 
-    None for the parts where layers need not be gathered one by one: they are no group, not split,
-    or one layer several times.
-    """
-    if model.in_parts is None or len(group) == 1:
-        return None, None
-    held = [model.in_parts(name) for name in lists]
 
-    def of(i, which):
-        return {j: trees[which][i] for j, trees in enumerate(held) if i in trees[which]}
-
-    layouts, parts = of(group[0], 0), [of(i, 1) for i in group]
-    known = all(len(jax.tree.leaves(part)) == len(jax.tree.leaves(whole)) for part in parts)
-    if not known or all(layout.axis is None for layout in jax.tree.leaves(layouts)):
-        return None, None
-    return layouts, jax.tree.map(lambda *leaves: jnp.stack(leaves), *parts)
+def _whole(layouts: Any, parts: Any) -> Any:
+    return jax.tree.map(lambda layout, part: layout.gather(part), layouts, parts)
 
 
 def _products(primitive, *inputs, **settings) -> bool:
