@@ -13,8 +13,9 @@ import pytest
 from flax import nnx
 
 import wsrnn
-from wsrnn import data, loop, optim, trials
+from wsrnn import data, loop, optim
 from wsrnn.checkpoint import Checkpoints
+from wsrnn.copies import Copies, program
 from wsrnn.errors import UserError
 from wsrnn.metrics_log import read_metrics
 from wsrnn.optim import (
@@ -255,8 +256,8 @@ def test_any_optax_transformation_and_schedule_train_sharded_and_in_trials(split
     np.testing.assert_allclose(rates, [0, 5e-4, 1e-3, 1e-3, 1e-3], rtol=1e-5)
     logs = {mesh: train(experiment, mesh)[1] for mesh in ((1, 1), (2, 4))}
     same(logs[1, 1], logs[2, 4], 1e-4)
-    copies = trials.Copies((1e-3, 1e-2), (0,))
-    init, step, _ = trials.program(experiment, copies)
+    copies = Copies((1e-3, 1e-2), (0,))
+    init, step, _ = program(experiment, copies)
     training, batches = init(), data.train_stream(experiment.task, 8, 0)
     for wanted in logs[1, 1]["loss"]:
         training, found = step(training, next(batches)._replace(latents={}))
@@ -417,8 +418,8 @@ def test_a_copy_of_trials_is_the_run_it_would_be_alone_with_all_parts():
     experiment = recipe(*ALL).experiment()
     optim = replace(experiment.optim, schedule=Cosine(3, 0.1))
     experiment = replace(experiment, optim=optim).resolve()
-    copies = trials.Copies((0.01, 0.03), (0, 1))  # of which the second and the third
-    init, step, evaluate = trials.program(experiment, copies)
+    copies = Copies((0.01, 0.03), (0, 1))  # of which the second and the third
+    init, step, evaluate = program(experiment, copies)
     training, stream = init(), data.train_stream(experiment.task, 8, 0)
     poisoned = [next(stream)._replace(latents={}) for _ in range(4)]
     poisoned[2].targets[3] = np.nan

@@ -15,6 +15,7 @@ from flax import nnx
 
 from wsrnn import cli, loop, trials, trials_table
 from wsrnn.artifacts import write_json
+from wsrnn.copies import Copies, program
 from wsrnn.errors import RunError
 from wsrnn.metrics_log import read_metrics
 from wsrnn.recipe import Recipe
@@ -50,7 +51,7 @@ def test_a_copy_is_the_run_it_would_be_alone(whole, tmp_path, rate, seed):
 
 def test_copies_start_as_models_of_their_seeds_do():
     experiment = Recipe.read(TINY).experiment().resolve()
-    init, *_ = trials.program(experiment, trials.Copies((0.01, 0.03), (0, 1)))
+    init, *_ = program(experiment, Copies((0.01, 0.03), (0, 1)))
     copies = init().state.params
     for at, seed in enumerate((0, 1, 0, 1)):
         alone = nnx.as_pure(nnx.state(replace(experiment, seed=seed).build_model()))
