@@ -154,7 +154,9 @@ def test_a_model_that_repeats_the_last_row_is_the_baseline_that_does(task):
 
 def test_a_season_may_be_longer_than_the_context_but_not_than_the_past(task):
     np.testing.assert_array_equal(seasonal(task, 100)[0], task.rows("test")[0][60:65])
-    assert seasonal(task, 161) is None
+    Forecast(period=160).prepare(task)
+    with pytest.raises(UserError, match="a period of 161 rows is longer than the 160 before"):
+        Forecast(period=161).prepare(task)
 
 
 def test_ridge_is_least_squares_with_the_penalty_that_is_best_on_validation(task):

@@ -5,7 +5,7 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-STOPPED = {signal.SIGINT: 130, signal.SIGTERM: 75}
+STOPPED: dict[int, int] = {signal.SIGINT: 130, signal.SIGTERM: 75}
 """Exit codes of a run that a signal stopped. 75 is EX_TEMPFAIL of sysexits.h, "try again": a run
 that lost its machine, which schedulers are to start once more."""
 

@@ -66,8 +66,7 @@ class StopFlag:
     @property
     def exit_code(self) -> int:
         """Of a process that stops for this: 0 if it does not, 1 for a loss."""
-        codes = {int(number): code for number, code in STOPPED.items()}
-        return codes.get(self._reason, self._reason)
+        return STOPPED.get(self._reason, self._reason)
 
     @property
     def _reason(self) -> int:
@@ -85,7 +84,8 @@ class StopFlag:
         here = np.full(len(mesh.local_devices), self._reason, np.int32)
         self._vote = self._largest(to_global(here, mesh))
         agreed = 0 if before is None else int(jax.device_get(before))
-        self._asked |= {agreed} - {0}
+        if agreed:
+            self._asked.add(agreed)
         return bool(agreed)
 
     def heeded(self, stream: Iterator[Any], mesh: Mesh) -> Iterator[Any]:

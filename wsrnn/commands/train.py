@@ -2,6 +2,7 @@
 
 import dataclasses
 import logging
+import signal
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -87,6 +88,6 @@ def _train_members(members, out: Path, init_from, profile, strict):
 
 def _stopped(outcome, out: Path):
     code = outcome["exit code"]
-    signals = " and ".join(number.name for number in STOPPED if STOPPED[number] == code)
-    text = f"stopped at step {outcome['step']} by {signals}; the same command continues {out}"
+    names = " and ".join(signal.Signals(n).name for n in STOPPED if STOPPED[n] == code)
+    text = f"stopped at step {outcome['step']} by {names}; the same command continues {out}"
     return outcome, text, code

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from wsrnn.errors import UserError
 from wsrnn.evaluations import Evaluation, Result
@@ -48,13 +48,15 @@ class Forecast(Evaluation):
         """Look for a split that is too short, and for a season longer than what is known."""
         for split in ("train", "valid", "test"):
             task.rows(split)
-        period = self.period or getattr(task, "period", 1)
-        if period > 1 and seasonal(task, period) is None:
-            known = task.rows("test")[1] + task.known
+        period, known = self._period(task), task.rows("test")[1] + task.known
+        if _season_before(task, period).min() < 0:
             raise UserError(
                 f"{task.table().path}: a period of {period} rows is longer than the {known} before "
-                "the test part: lower --task.period or --evaluation.period"
+                "the test part: lower --evaluation.period (1 leaves it out)"
             )
+
+    def _period(self, task):
+        return self.period or task.season
 
     def __call__(self, model, task, seed):
         """Forecast the test windows."""
@@ -63,9 +65,8 @@ class Forecast(Evaluation):
         seen, truth = windows[:, :L], windows[:, L:]
         lines = {"this model": forecasts(model, task, windows)}
         lines["repeat last"] = np.broadcast_to(seen[:, -1:], truth.shape)
-        period = self.period or task.season
-        if period > 1 and (season := seasonal(task, period)) is not None:
-            lines[f"repeat {period} rows"] = season
+        if (period := self._period(task)) > 1:
+            lines[f"repeat {period} rows"] = seasonal(task, period)
         weights, penalty = ridge(task)
         mean = seen.mean(1, keepdims=True)
         lines[f"ridge ({penalty:g})"] = mean + np.einsum("nlc,lh->nhc", seen - mean, weights)
@@ -100,17 +101,22 @@ def forecasts(
     return np.concatenate(found)
 
 
-def seasonal(task: Windows, period: int) -> Float[np.ndarray, "N H C"] | None:
+def seasonal(task: Windows, period: int) -> Float[np.ndarray, "N H C"]:
     """The last row known before each forecast one that lies whole periods before it.
 
-    It may lie before the context. None if the first window of the test has no such row.
+    It may lie before the context.
     """
+    rows, _ = task.rows("test")
+    return rows[_season_before(task, period)]
+
+
+def _season_before(task: Windows, period: int) -> Int[np.ndarray, "N H"]:
+    """The numbers of these rows, below 0 where there is none."""
     rows, start = task.rows("test")
     L, H = task.known, task.horizon * task.patch
     first = np.arange(start + L, len(rows) - H + 1)  # the first row that a window forecasts
     ahead = np.arange(H)
-    at = first[:, None] + ahead - period * (1 + ahead // period)
-    return None if at.min() < 0 else rows[at]
+    return first[:, None] + ahead - period * (1 + ahead // period)
 
 
 def ridge(task: Windows) -> tuple[Float[np.ndarray, "L H"], float]:

@@ -31,6 +31,8 @@ class Series(Windows):
     with its line.
     """
 
+    DROP = "leave it out of --task.columns"
+
     path: Path = Path("series.csv")
     """The csv, plain or .gz."""
     time: str | None = ""

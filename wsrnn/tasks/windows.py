@@ -3,7 +3,7 @@
 from abc import abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import grain
 import numpy as np
@@ -49,6 +49,8 @@ class Windows(Continuation):
     into the part before, so that every row of the part is forecast; no forecast sees a row after
     its context. Subclasses define `table` and `bounds`.
     """
+
+    DROP: ClassVar[str] = "drop it"  # the cure for a column that cannot be forecast
 
     context: tuple[int, ...] = (96,)
     """Known steps of a window. Two numbers are the range from which they are drawn for each
@@ -139,13 +141,11 @@ class Windows(Continuation):
         known = table.values[: self.bounds(table).train]
         constant = np.flatnonzero(np.ptp(known, 0) == 0)
         if len(constant):
-            at, cure = constant[0], "drop it"
-            if hasattr(self, "columns"):
-                cure = "leave it out of --task.columns"
+            at = constant[0]
             raise UserError(
                 f"{table.path}, column {table.names[at]}: it is {known[0, at]:g} in all "
-                f"{len(known)} rows of the training part, so it has no scale; {cure} or train on "
-                "more rows"
+                f"{len(known)} rows of the training part, so it has no scale; {self.DROP} or "
+                "train on more rows"
             )
         return ((table.values - known.mean(0)) / known.std(0)).astype(np.float32)
 
